@@ -1,0 +1,248 @@
+//! The rules, and the one function that decides.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::oci::RepositoryName;
+
+use super::{Action, Actions, CatalogPermit, EverywherePermit, Permit, Principal, RepositoryPattern};
+
+/// Whom a rule is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Who {
+    /// Everybody, known or not.
+    Anyone,
+    /// Every user, and every holder of a certificate.
+    Authenticated,
+    /// One user.
+    User(String),
+    /// The users of a group.
+    Group(String),
+    /// The holder of a client certificate.
+    Certificate(String),
+}
+
+/// A text does not say whom a rule is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WhoError;
+
+/// A rule grants actions on repositories to somebody. Rules only add up; none takes away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Whom it is for: any of these.
+    pub who: Vec<Who>,
+    /// Which repositories it is about: any of these.
+    pub repositories: Vec<RepositoryPattern>,
+    /// What it grants.
+    pub actions: Actions,
+}
+
+/// All rules. Their order means nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rules(Vec<Rule>);
+
+/// Why somebody may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// Nothing is known of them, and nothing grants it to anyone.
+    Unauthenticated,
+    /// They may not pull, so they are not told whether the repository exists.
+    Hidden,
+    /// They may pull, but not do this.
+    Forbidden,
+    /// They may, but the token that they act through was issued for less.
+    InsufficientScope,
+}
+
+impl Rules {
+    /// From what was configured.
+    pub const fn new(rules: Vec<Rule>) -> Self {
+        Self(rules)
+    }
+
+    /// Whether `principal` may do `action` to `repository`.
+    ///
+    /// Asked for [`Action::Push`], it also permits somebody who may only create, with [`Permit::may_overwrite`] false.
+    pub fn authorize(
+        &self,
+        principal: &Principal,
+        action: Action,
+        repository: &RepositoryName,
+    ) -> Result<Permit, Denied> {
+        let needed = if action == Action::Push { Action::Create } else { action };
+        let allowed = self.allowed(principal, repository);
+        if !allowed.allow(needed) {
+            return Err(refusal(principal, allowed));
+        }
+        if !principal.token_actions(repository).allow(needed) {
+            return Err(Denied::InsufficientScope);
+        }
+        let overwrite = allowed.allow(Action::Push);
+        Ok(Permit { principal: principal.clone(), action, repository: repository.clone(), overwrite })
+    }
+
+    /// Whether `principal` may do `action` to whatever there is: only a rule whose pattern is `**` says so.
+    ///
+    /// A token is for repositories that it names, so nobody may through a token.
+    pub fn authorize_everywhere(&self, principal: &Principal, action: Action) -> Result<EverywherePermit, Denied> {
+        let rules = self.0.iter().filter(|rule| rule.repositories.iter().any(RepositoryPattern::is_everything));
+        let allowed = sum(rules, principal);
+        let needed = if action == Action::Push { Action::Create } else { action };
+        match allowed.allow(needed) {
+            true if principal.has_token() => Err(Denied::InsufficientScope),
+            true => Ok(EverywherePermit { action }),
+            false => Err(refusal(principal, allowed)),
+        }
+    }
+
+    /// Leave to list what `principal` may pull.
+    pub fn authorize_catalog(self: &Arc<Self>, principal: &Principal) -> CatalogPermit {
+        CatalogPermit { rules: Arc::clone(self), principal: principal.clone() }
+    }
+
+    /// All that the rules grant `principal` on `repository`, whatever token they act through.
+    pub fn allowed(&self, principal: &Principal, repository: &RepositoryName) -> Actions {
+        let matches = |rule: &&Rule| rule.repositories.iter().any(|pattern| pattern.matches(repository));
+        sum(self.0.iter().filter(matches), principal)
+    }
+
+    /// Whether some rule is for anyone.
+    pub fn grant_anyone(&self) -> bool {
+        self.0.iter().any(|rule| rule.who.contains(&Who::Anyone))
+    }
+
+    /// Whether some rule is for known callers only.
+    pub fn need_user(&self) -> bool {
+        self.0.iter().flat_map(|rule| &rule.who).any(|who| *who != Who::Anyone)
+    }
+}
+
+fn sum<'a>(rules: impl Iterator<Item = &'a Rule>, principal: &Principal) -> Actions {
+    let for_them = rules.filter(|rule| rule.who.iter().any(|who| who.is(principal)));
+    for_them.fold(Actions::NONE, |set, rule| set | rule.actions)
+}
+
+fn refusal(principal: &Principal, allowed: Actions) -> Denied {
+    if principal.is_anonymous() {
+        Denied::Unauthenticated
+    } else if allowed.allow(Action::Pull) {
+        Denied::Forbidden
+    } else {
+        Denied::Hidden
+    }
+}
+
+impl Who {
+    fn is(&self, principal: &Principal) -> bool {
+        match self {
+            Self::Anyone => true,
+            Self::Authenticated => !principal.is_anonymous(),
+            Self::User(name) => principal.user_name() == Some(name),
+            Self::Group(name) => principal.groups().iter().any(|group| **group == **name),
+            Self::Certificate(name) => principal.certificate_name() == Some(name),
+        }
+    }
+}
+
+impl fmt::Display for WhoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it is one of anyone, authenticated, user:NAME, group:NAME, cert:NAME")
+    }
+}
+
+impl std::error::Error for WhoError {}
+
+impl FromStr for Who {
+    type Err = WhoError;
+
+    fn from_str(text: &str) -> Result<Self, WhoError> {
+        match text.split_once(':') {
+            None if text == "anyone" => Ok(Self::Anyone),
+            None if text == "authenticated" => Ok(Self::Authenticated),
+            Some((_, "")) | None => Err(WhoError),
+            Some(("user", name)) => Ok(Self::User(name.into())),
+            Some(("group", name)) => Ok(Self::Group(name.into())),
+            Some(("cert", name)) => Ok(Self::Certificate(name.into())),
+            Some(_) => Err(WhoError),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Grant;
+
+    fn rule(who: &str, repositories: &str, actions: &[Action]) -> Rule {
+        Rule {
+            who: vec![who.parse().unwrap()],
+            repositories: vec![repositories.parse().unwrap()],
+            actions: actions.iter().copied().collect(),
+        }
+    }
+
+    fn rules() -> Rules {
+        Rules::new(vec![
+            rule("anyone", "public/**", &[Action::Pull]),
+            rule("authenticated", "team/**", &[Action::Pull]),
+            rule("user:ada", "team/**", &[Action::Push]),
+            rule("group:ci", "team/**", &[Action::Create]),
+            rule("cert:robot", "**", &Action::ALL),
+        ])
+    }
+
+    fn authorize(principal: &Principal, action: Action, repository: &str) -> Result<bool, Denied> {
+        rules().authorize(principal, action, &repository.parse().unwrap()).map(|permit| permit.may_overwrite())
+    }
+
+    #[test]
+    fn rules_add_up_and_what_nothing_grants_is_denied() {
+        let (nobody, ada) = (Principal::anonymous(), Principal::user("ada", vec![]));
+        let runner = Principal::user("runner", vec!["ci".into()]);
+        assert_eq!(authorize(&nobody, Action::Pull, "public/a"), Ok(false));
+        assert_eq!(authorize(&nobody, Action::Push, "public/a"), Err(Denied::Unauthenticated));
+        assert_eq!(authorize(&nobody, Action::Pull, "team/a"), Err(Denied::Unauthenticated));
+        assert_eq!(authorize(&ada, Action::Push, "team/a"), Ok(true));
+        assert_eq!(authorize(&ada, Action::Delete, "team/a"), Err(Denied::Forbidden));
+        assert_eq!(authorize(&ada, Action::Pull, "other/a"), Err(Denied::Hidden));
+        assert_eq!(authorize(&ada, Action::Push, "other/a"), Err(Denied::Hidden));
+        assert_eq!(authorize(&runner, Action::Push, "team/a"), Ok(false), "may create, not overwrite");
+        assert_eq!(authorize(&nobody.with_certificate("robot"), Action::Delete, "x"), Ok(true));
+    }
+
+    #[test]
+    fn a_token_only_narrows() {
+        let grant = |repository: &str| Grant { repository: repository.parse().unwrap(), actions: Action::Pull.into() };
+        let ada = Principal::user("ada", vec![]).with_token(vec![grant("team/a"), grant("other/a")]);
+        assert_eq!(authorize(&ada, Action::Pull, "team/a"), Ok(true));
+        assert_eq!(authorize(&ada, Action::Push, "team/a"), Err(Denied::InsufficientScope));
+        assert_eq!(authorize(&ada, Action::Pull, "team/b"), Err(Denied::InsufficientScope));
+        assert_eq!(authorize(&ada, Action::Pull, "other/a"), Err(Denied::Hidden));
+    }
+
+    #[test]
+    fn everywhere_takes_a_rule_for_everything() {
+        let everywhere = |principal: &Principal| rules().authorize_everywhere(principal, Action::Pull).map(|_| ());
+        assert_eq!(everywhere(&Principal::anonymous()), Err(Denied::Unauthenticated));
+        assert_eq!(everywhere(&Principal::user("ada", vec![])), Err(Denied::Hidden));
+        let robot = Principal::anonymous().with_certificate("robot");
+        assert_eq!(everywhere(&robot), Ok(()));
+        assert_eq!(everywhere(&robot.with_token(vec![])), Err(Denied::InsufficientScope));
+    }
+
+    #[test]
+    fn a_catalog_shows_what_may_be_pulled() {
+        let permit = Arc::new(rules()).authorize_catalog(&Principal::anonymous());
+        assert!(permit.shows(&"public/a".parse().unwrap()));
+        assert!(!permit.shows(&"team/a".parse().unwrap()));
+    }
+
+    #[test]
+    fn who_is_written_in_five_ways() {
+        for bad in ["", "nobody", "user:", "users:a", "user", "Anyone"] {
+            assert_eq!(bad.parse::<Who>(), Err(WhoError), "{bad}");
+        }
+        assert_eq!("user:a:b".parse(), Ok(Who::User("a:b".into())));
+    }
+}

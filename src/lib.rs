@@ -1,0 +1,7 @@
+//! dockgate: a gateway for container registries.
+//!
+//! The rooms and the floors they stand on are described in `docs/architecture.md`; `tests/tidy.rs` holds the code to it.
+
+pub mod access;
+pub mod docker;
+pub mod oci;

@@ -1,0 +1,4 @@
+//! The dockgate program.
+#![forbid(unsafe_code)]
+
+fn main() {}

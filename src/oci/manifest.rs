@@ -1,0 +1,380 @@
+//! Manifests and indexes (image-spec 1.1, manifest.md and image-index.md; docker's schema 2).
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::{Descriptor, Digest, MediaType};
+
+/// How deep a manifest's JSON may nest.
+pub const MANIFEST_DEPTH_MAX: usize = 128; // serde_json's own limit; a test holds us to it.
+
+/// A manifest that was read and found to be of one kind only. The bytes themselves are kept by whoever read them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    media_type: MediaType,
+    artifact_type: Option<String>,
+    subject: Option<Digest>,
+    annotations: Option<BTreeMap<String, String>>,
+    children: Vec<Child>,
+}
+
+/// Something a manifest needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Child {
+    /// Its part in the manifest.
+    pub kind: ChildKind,
+    /// Its name.
+    pub digest: Digest,
+    /// The size in bytes that the manifest says it has.
+    pub size: u64,
+    /// Whether the registry must hold it; layers that are fetched elsewhere need not be here.
+    pub required: bool,
+}
+
+/// The part that a child has in its manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ChildKind {
+    /// The configuration blob.
+    Config,
+    /// A layer blob.
+    Layer,
+    /// A manifest of an index.
+    Manifest,
+}
+
+/// Why bytes are not a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ManifestError {
+    /// Not JSON of the right shape; the text says where.
+    Malformed(String),
+    /// The media type is none that can be stored here.
+    UnsupportedMediaType(String),
+    /// `mediaType` in the body and `Content-Type` differ.
+    MediaTypeMismatch {
+        /// What the request said.
+        header: String,
+        /// What the body says.
+        body: String,
+    },
+    /// It has the parts of a manifest and of an index at once, or of the kind that it does not claim to be.
+    Ambiguous,
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(detail) => write!(f, "the manifest cannot be read: {detail}"),
+            Self::UnsupportedMediaType(found) => {
+                write!(
+                    f,
+                    "the media type {found:?} is not supported; push docker schema 2 or OCI manifests and indexes"
+                )
+            }
+            Self::MediaTypeMismatch { header, body } => {
+                write!(f, "Content-Type is {header:?} but the manifest's mediaType is {body:?}; they must be the same")
+            }
+            Self::Ambiguous => {
+                f.write_str("an image manifest has config and layers, an index has manifests; this one mixes them")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ManifestError {}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Raw {
+    schema_version: u64,
+    media_type: Option<String>,
+    artifact_type: Option<String>,
+    config: Option<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+    manifests: Option<Vec<Descriptor>>,
+    subject: Option<Descriptor>,
+    annotations: Option<BTreeMap<String, String>>,
+    // Keys of other kinds of manifest: a reader that prefers them would see something else than we do.
+    #[serde(rename = "fsLayers")]
+    fs_layers: Option<IgnoredAny>,
+    blobs: Option<IgnoredAny>,
+}
+
+impl Manifest {
+    /// Reads a pushed manifest. `content_type` is the request's header, if it had one.
+    pub fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Self, ManifestError> {
+        let malformed = |error: serde_json::Error| ManifestError::Malformed(error.to_string());
+        check_keys(bytes).map_err(malformed)?;
+        let raw: Raw = serde_json::from_slice(bytes).map_err(malformed)?;
+        let media_type = agreed_media_type(&raw, content_type)?;
+        raw.check_shape(media_type)?;
+        Ok(raw.into_manifest(media_type))
+    }
+
+    /// What it is.
+    pub const fn media_type(&self) -> MediaType {
+        self.media_type
+    }
+
+    /// What kind of artifact it describes: `artifactType`, or else the media type of an image manifest's config.
+    pub fn artifact_type(&self) -> Option<&str> {
+        self.artifact_type.as_deref()
+    }
+
+    /// The manifest it refers to, which need not exist.
+    pub const fn subject(&self) -> Option<&Digest> {
+        self.subject.as_ref()
+    }
+
+    /// Its annotations.
+    pub const fn annotations(&self) -> Option<&BTreeMap<String, String>> {
+        self.annotations.as_ref()
+    }
+
+    /// What it needs, in the order in which it stands there.
+    pub fn children(&self) -> &[Child] {
+        &self.children
+    }
+}
+
+impl Raw {
+    fn check_shape(&self, media_type: MediaType) -> Result<(), ManifestError> {
+        if self.schema_version != 2 {
+            let detail = format!("schemaVersion is {}, only 2 is supported", self.schema_version);
+            return Err(ManifestError::Malformed(detail));
+        }
+        let image = self.config.is_some() || self.layers.is_some();
+        let index = self.manifests.is_some();
+        if self.fs_layers.is_some() || self.blobs.is_some() || image == index || index != media_type.is_index() {
+            return Err(ManifestError::Ambiguous);
+        }
+        if image && (self.config.is_none() || self.layers.is_none()) {
+            return Err(ManifestError::Malformed("an image manifest needs both config and layers".into()));
+        }
+        Ok(())
+    }
+
+    fn into_manifest(self, media_type: MediaType) -> Manifest {
+        let config_type = self.config.as_ref().map(|config| config.media_type.clone());
+        let config = self.config.iter().map(|config| Child::new(ChildKind::Config, config));
+        let layers = self.layers.iter().flatten().map(|layer| Child::new(ChildKind::Layer, layer));
+        let manifests = self.manifests.iter().flatten().map(|child| Child::new(ChildKind::Manifest, child));
+        let children = config.chain(layers).chain(manifests).collect();
+        Manifest {
+            media_type,
+            artifact_type: self.artifact_type.filter(|text| !text.is_empty()).or(config_type),
+            subject: self.subject.map(|subject| subject.digest),
+            annotations: self.annotations,
+            children,
+        }
+    }
+}
+
+impl Child {
+    fn new(kind: ChildKind, descriptor: &Descriptor) -> Self {
+        let elsewhere = kind == ChildKind::Layer && is_foreign(&descriptor.media_type);
+        Self { kind, digest: descriptor.digest, size: descriptor.size, required: !elsewhere }
+    }
+}
+
+/// Layers that their makers do not let registries distribute.
+fn is_foreign(media_type: &str) -> bool {
+    media_type.starts_with("application/vnd.docker.image.rootfs.foreign.diff.tar")
+        || media_type.starts_with("application/vnd.oci.image.layer.nondistributable.v1.tar")
+}
+
+fn agreed_media_type(raw: &Raw, content_type: Option<&str>) -> Result<MediaType, ManifestError> {
+    let known = |text: &str| MediaType::parse(text).ok_or_else(|| ManifestError::UnsupportedMediaType(text.to_owned()));
+    match (content_type, raw.media_type.as_deref()) {
+        (Some(header), Some(body)) => match (known(header)?, MediaType::parse(body)) {
+            (header, Some(body)) if header == body => Ok(header),
+            _ => Err(ManifestError::MediaTypeMismatch { header: header.to_owned(), body: body.to_owned() }),
+        },
+        (Some(text), None) | (None, Some(text)) => known(text),
+        (None, None) if raw.manifests.is_some() => Ok(MediaType::OciIndex),
+        (None, None) => Ok(MediaType::OciManifest),
+    }
+}
+
+/// Any JSON in which no object says a key twice, nor, outside annotations, a word of ours in another spelling: readers
+/// differ in which one they take (Go ignores case), so such a manifest is a different one for each.
+#[derive(Clone, Copy)]
+struct UniqueKeys {
+    /// Whether keys here may be words of ours.
+    words: bool,
+}
+
+/// The keys whose spelling decides what a manifest is.
+const WORDS: [&str; 12] = [
+    "schemaVersion",
+    "mediaType",
+    "artifactType",
+    "config",
+    "layers",
+    "manifests",
+    "subject",
+    "annotations",
+    "fsLayers",
+    "blobs",
+    "digest",
+    "size",
+];
+
+fn check_keys(bytes: &[u8]) -> Result<(), serde_json::Error> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    UniqueKeys { words: true }.deserialize(&mut json)?;
+    json.end()
+}
+
+impl<'de> DeserializeSeed<'de> for UniqueKeys {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for UniqueKeys {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let misspelt = self.words && WORDS.iter().any(|word| word.eq_ignore_ascii_case(&key) && *word != key);
+            if misspelt || seen.contains(&key) {
+                return Err(de::Error::custom(format_args!("the key {key:?} stands twice or in a second spelling")));
+            }
+            map.next_value_seed(Self { words: self.words && key != "annotations" })?;
+            seen.insert(key);
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(self)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn descriptor(media_type: &str) -> String {
+        format!(r#"{{"mediaType":"{media_type}","digest":"{}","size":3}}"#, Digest::sha256(b"abc"))
+    }
+
+    fn image() -> String {
+        let (config, layer) = (descriptor("c/c"), descriptor("application/vnd.oci.image.layer.v1.tar+gzip"));
+        format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer}]}}"#)
+    }
+
+    #[test]
+    fn an_image_manifest_names_its_children_in_order() {
+        let manifest = Manifest::parse(image().as_bytes(), Some(MediaType::OciManifest.as_str())).unwrap();
+        let kinds: Vec<_> = manifest.children().iter().map(|child| child.kind).collect();
+        assert_eq!(kinds, [ChildKind::Config, ChildKind::Layer]);
+        assert_eq!(manifest.artifact_type(), Some("c/c"));
+        assert!(manifest.children().iter().all(|child| child.required && child.size == 3));
+    }
+
+    #[test]
+    fn a_foreign_layer_need_not_be_here() {
+        let layer = descriptor("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
+        let text = format!(r#"{{"schemaVersion":2,"config":{},"layers":[{layer}]}}"#, descriptor("c/c"));
+        let manifest = Manifest::parse(text.as_bytes(), None).unwrap();
+        assert!(!manifest.children()[1].required);
+    }
+
+    #[test]
+    fn a_manifest_that_is_also_an_index_is_refused() {
+        let both = image().replace(r#""layers""#, r#""manifests":[],"layers""#);
+        for media_type in [None, Some(MediaType::OciManifest.as_str()), Some(MediaType::OciIndex.as_str())] {
+            assert_eq!(Manifest::parse(both.as_bytes(), media_type), Err(ManifestError::Ambiguous));
+        }
+        let wrong = Manifest::parse(image().as_bytes(), Some(MediaType::OciIndex.as_str()));
+        assert_eq!(wrong, Err(ManifestError::Ambiguous));
+    }
+
+    #[test]
+    fn the_header_and_the_body_must_agree() {
+        let body = image().replacen('{', r#"{"mediaType":"application/vnd.oci.image.manifest.v1+json","#, 1);
+        assert!(
+            Manifest::parse(body.as_bytes(), Some("application/vnd.oci.image.manifest.v1+json; charset=utf-8")).is_ok()
+        );
+        let docker = Manifest::parse(body.as_bytes(), Some(MediaType::DockerManifest.as_str()));
+        assert!(matches!(docker, Err(ManifestError::MediaTypeMismatch { .. })));
+        let other = Manifest::parse(image().as_bytes(), Some("text/plain"));
+        assert_eq!(other, Err(ManifestError::UnsupportedMediaType("text/plain".into())));
+    }
+
+    #[test]
+    fn a_key_said_twice_or_in_another_case_is_refused() {
+        let image = image();
+        for doubled in [
+            image.replacen('{', r#"{"schemaVersion":2,"#, 1),
+            image.replacen('{', r#"{"Layers":[],"#, 1),
+            image.replacen(r#"{"mediaType""#, r#"{"SIZE":1,"mediaType""#, 1),
+            image.replacen('{', r#"{"x":{"y":1,"y":2},"#, 1),
+        ] {
+            assert!(matches!(Manifest::parse(doubled.as_bytes(), None), Err(ManifestError::Malformed(_))), "{doubled}");
+        }
+    }
+
+    #[test]
+    fn annotations_may_use_any_word() {
+        let text = image().replacen('{', r#"{"annotations":{"Size":"3","size":"3"},"#, 1);
+        assert!(Manifest::parse(text.as_bytes(), None).is_ok());
+    }
+
+    #[test]
+    fn deep_nesting_is_an_error_and_not_a_crash() {
+        let deep =
+            |depth: usize| image().replacen('{', &format!(r#"{{"x":{}1{},"#, "[".repeat(depth), "]".repeat(depth)), 1);
+        assert!(Manifest::parse(deep(MANIFEST_DEPTH_MAX / 2).as_bytes(), None).is_ok());
+        for depth in [MANIFEST_DEPTH_MAX, 100_000] {
+            assert!(matches!(Manifest::parse(deep(depth).as_bytes(), None), Err(ManifestError::Malformed(_))));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic(bytes: Vec<u8>, header: Option<String>) {
+            let _ = Manifest::parse(&bytes, header.as_deref());
+        }
+
+        #[test]
+        fn a_changed_manifest_never_panics(at in 0usize..200, byte: u8) {
+            let mut bytes = image().into_bytes();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            let _ = Manifest::parse(&bytes, None);
+        }
+    }
+}
