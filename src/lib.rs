@@ -6,3 +6,4 @@ pub mod access;
 pub mod config;
 pub mod docker;
 pub mod oci;
+pub mod store;
