@@ -4,4 +4,5 @@
 
 pub mod access;
 pub mod docker;
+pub mod identity;
 pub mod oci;
