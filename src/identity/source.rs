@@ -238,3 +238,6 @@ fn write_lines(f: &mut fmt::Formatter<'_>, path: &Path, problems: &[LineProblem]
 }
 
 impl std::error::Error for OpenError {}
+
+#[cfg(test)]
+mod tests;
