@@ -5,5 +5,6 @@
 pub mod access;
 pub mod config;
 pub mod docker;
+pub mod identity;
 pub mod oci;
 pub mod store;
