@@ -4,4 +4,7 @@
 
 pub mod access;
 pub mod docker;
+pub mod gateway;
+pub mod net;
 pub mod oci;
+pub mod server;
