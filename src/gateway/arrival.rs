@@ -1,27 +1,28 @@
-//! How a request arrived: what the server knows of it beside the request itself.
+//! How a request reached us, as far as the server can tell.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// How a request arrived.
-#[derive(Debug, Clone)]
+/// How a request reached us. All requests of a connection share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrival {
-    /// The other end of the connection; with the PROXY protocol, whom the proxy named.
+    /// Who sent it: the other end of the connection, or whom a trusted proxy announced with the PROXY protocol.
+    /// An IPv4 address is never written as an IPv6 one.
     pub peer: SocketAddr,
-    /// Our end of the connection.
+    /// The address that it was sent to.
     pub local: SocketAddr,
-    /// The name of the listener, as in `gateway.toml`.
+    /// The name of the listener, as in `[listen.NAME]`.
     pub listener: Arc<str>,
-    /// What the connection speaks.
+    /// Whether it was encrypted on its way here.
     pub transport: Transport,
-    /// The name in the verified client certificate, if there was one.
+    /// The name in the client certificate, if one was shown and found good.
     pub certificate: Option<Arc<str>>,
 }
 
-/// What a connection speaks.
+/// What carried a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
-    /// TLS.
+    /// TLS, ended here.
     Tls,
     /// Plain HTTP.
     Plain,
