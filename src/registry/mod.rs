@@ -1,0 +1,5 @@
+//! Floor 5: who answers.
+
+mod legacy;
+
+pub use legacy::{Legacy, LegacyError};
