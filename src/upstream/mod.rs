@@ -3,6 +3,8 @@
 
 mod answer;
 mod error;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod headers;
 mod health;
 mod outgoing;

@@ -10,7 +10,7 @@ use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::net::client::{Body, ClientError};
 
@@ -28,7 +28,7 @@ impl Peers {
         let (parts, body) = request.into_parts();
         let outgoing = Outgoing::new(body, self.idle_timeout);
         let mut tried = Vec::new();
-        let mut repeatable = matches!(parts.method, Method::GET | Method::HEAD) && outgoing.is_empty();
+        let mut repeatable = is_read(&parts, &outgoing);
         let mut last = None;
         while let Some(peer) = self.pick_except(&tried) {
             match self.exchange(&peer, &parts, &outgoing).await {
@@ -63,18 +63,20 @@ impl Peers {
         *request.method_mut() = parts.method.clone();
         *request.uri_mut() = peer.uri_of(path_of(parts));
         *request.headers_mut() = parts.headers.clone();
-        // A body that was begun cannot be sent twice, so it takes no connection that the peer may be about to close.
-        let client = if outgoing.is_empty() { &self.pooled } else { &self.fresh };
+        // What cannot be sent twice takes no connection that the peer may be about to close.
+        let client = if is_read(parts, outgoing) { &self.pooled } else { &self.fresh };
         let mut answer = pin!(client.send(request));
         loop {
             let (phase, since) = outgoing.phase();
             let limit = self.limit(&phase);
+            if since + limit <= Instant::now() {
+                return Err(self.silent(peer, &phase, limit));
+            }
+            // A phase that begins later ends no earlier than this.
+            let next = Instant::now() + self.idle_timeout.min(self.first_byte_timeout);
             tokio::select! {
                 answer = &mut answer => return answer.map_err(|error| self.broken(peer, outgoing, &error)),
-                () = sleep_until(since + limit) => {}
-            }
-            if outgoing.phase() == (phase.clone(), since) {
-                return Err(self.silent(peer, &phase, limit));
+                () = sleep_until(next.min(since + limit)) => {}
             }
         }
     }
@@ -119,6 +121,11 @@ impl Peers {
         response.extensions_mut().insert(peer);
         response
     }
+}
+
+/// Whether the request can be sent twice without harm (RFC 9110 section 9.2.2) and without keeping its body.
+fn is_read(parts: &Parts, outgoing: &Outgoing) -> bool {
+    matches!(parts.method, Method::GET | Method::HEAD) && outgoing.is_empty()
 }
 
 fn path_of(parts: &Parts) -> PathAndQuery {
