@@ -1,0 +1,20 @@
+//! Floor 4: who we ask: the peers of an upstream, their health and the choice among them, one exchange with one of them,
+//! and the header rules of a proxy.
+
+mod answer;
+mod error;
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod headers;
+mod health;
+mod outgoing;
+mod peers;
+mod send;
+mod silence;
+#[cfg(test)]
+mod tests;
+
+pub use answer::Exactly;
+pub use error::{BodyError, Fault, OpenError, SendError};
+pub use headers::Forwarded;
+pub use peers::{Peer, Peers, State};
