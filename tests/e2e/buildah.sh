@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # buildah: an image built from nothing, and a manifest list put together by it.
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=lib.sh
+source "${BASH_SOURCE[0]%/*}/lib.sh"
 
 export REGISTRY_AUTH_FILE=$place/auth.json BUILDAH_ISOLATION=chroot
 list=$secure/team/list:1

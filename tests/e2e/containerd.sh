@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # containerd by ctr, with a hosts directory as kubelet and nerdctl use it.
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=lib.sh
+source "${BASH_SOURCE[0]%/*}/lib.sh"
 
 socket=$place/containerd.sock
 private=$secure/team/app:1
-single=$(cat "$images/single.digest")
 multi=$(cat "$images/multi.digest")
 
 ctr() { bounded ctr --address "$socket" --namespace e2e "$@"; }

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # crane (go-containerregistry): also what kaniko and ko are made of.
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=lib.sh
+source "${BASH_SOURCE[0]%/*}/lib.sh"
 
-export DOCKER_CONFIG=$place/config SSL_CERT_FILE=$place/trusted.crt
+export DOCKER_CONFIG=$place/config SSL_CERT_FILE=$place/trusted/ca.crt
 private=$secure/team/app
 multi=$(cat "$images/multi.digest")
 
@@ -10,6 +11,7 @@ crane() { bounded crane "$@"; }
 login() { crane auth login "$secure" --username admin --password-stdin <<<"$password"; }
 
 needs_the_ca() {
+  mkdir -p "$place/trusted"
   : >"$SSL_CERT_FILE"
   login
   refused 'x509|certificate' crane catalog "$secure"
@@ -26,7 +28,7 @@ pushes_and_pulls() {
 }
 
 whole_index() {
-  skopeo copy --quiet --all --dest-cert-dir "$gateway/certs" --dest-creds "admin:$password" "oci:$images/oci:multi" "docker://$private:multi"
+  skopeo copy --quiet --all --dest-cert-dir "$place/trusted" --dest-creds "admin:$password" "oci:$images/oci:multi" "docker://$private:multi"
   same "$multi" "$(crane digest "$private:multi")"
   crane copy "$private:multi" "$secure/team/copy:multi"
   same "$multi" "$(crane digest "$secure/team/copy:multi")"

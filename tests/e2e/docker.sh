@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The docker engine: a dockerd of our own, trusting the gateway's CA through certs.d.
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=lib.sh
+source "${BASH_SOURCE[0]%/*}/lib.sh"
 
 export DOCKER_CONFIG=$place/config DOCKER_HOST=unix://$place/docker.sock
 private=$secure/team/app

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # What curl and openssl see: the doors of the gateway.
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=lib.sh
+source "${BASH_SOURCE[0]%/*}/lib.sh"
 
-curl() { bounded curl --silent --show-error --cacert "$ca" "$@"; }
-status_of() { curl --output /dev/null --write-out '%{http_code}' "$@"; }
-challenges_of() { curl --output /dev/null --dump-header - "$@" | tr -d '\r' | grep -i '^www-authenticate:' || true; }
-error_code() { curl "$@" | jq -r '.errors[0].code'; }
+ask() { bounded curl --silent --show-error --cacert "$ca" "$@"; }
+status_of() { ask --output /dev/null --write-out '%{http_code}' "$@"; }
+challenges_of() { ask --output /dev/null --dump-header - "$@" | tr -d '\r' | grep -i '^www-authenticate:' || true; }
+error_code() { ask "$@" | jq -r '.errors[0].code'; }
 
 one_challenge() {
   same 401 "$(status_of "https://$secure/v2/")"
@@ -19,7 +20,7 @@ credentials() {
   same 401 "$(status_of --user admin:wrong "https://$secure/v2/")"
   same 401 "$(status_of --user nobody:wrong "https://$secure/v2/")"
   local token
-  token=$(curl --user "admin:$password" "https://$secure/token?service=$secure&scope=repository:team/app:pull" | jq -r .token)
+  token=$(ask --user "admin:$password" "https://$secure/token?service=$secure&scope=repository:team/app:pull" | jq -r .token)
   same 200 "$(status_of --header "Authorization: Bearer $token" "https://$secure/v2/")"
   same 401 "$(status_of --header 'Authorization: Bearer nonsense' "https://$secure/v2/")"
 }
@@ -34,12 +35,12 @@ plain_from_elsewhere() {
   local status
   status=$(status_of "http://$secure/v2/")
   [[ $status == 4?? ]] || fail "plain HTTP to an address that is not loopback was answered $status"
-  [[ $(curl "http://$secure/v2/" | jq -r '.errors[0].message') == *https* ]] || fail "the error does not say to use https"
+  [[ $(ask "http://$secure/v2/" | jq -r '.errors[0].message') == *https* ]] || fail "the error does not say to use https"
 }
 
 http_versions() {
-  same 2 "$(curl --output /dev/null --write-out '%{http_version}' "https://$secure/v2/")"
-  same 1.1 "$(curl --http1.1 --output /dev/null --write-out '%{http_version}' "https://$secure/v2/")"
+  same 2 "$(ask --output /dev/null --write-out '%{http_version}' "https://$secure/v2/")"
+  same 1.1 "$(ask --http1.1 --output /dev/null --write-out '%{http_version}' "https://$secure/v2/")"
 }
 
 # What docker 1.3 to 1.5 offer (Go 1.3 and 1.4).
@@ -54,7 +55,7 @@ old_versions_of_tls() {
 
 old_clients_are_sent_to_v1() {
   local agent='docker/1.5.0 go/go1.4.1 git-commit/a8a31ef kernel/3.16.0 os/linux arch/amd64'
-  curl --user-agent "$agent" --dump-header "$place/headers" --output /dev/null "https://$secure/v2/"
+  ask --user-agent "$agent" --dump-header "$place/headers" --output /dev/null "https://$secure/v2/"
   grep -q ' 404' "$place/headers" || fail "docker 1.5 was not answered 404: $(head -n1 "$place/headers")"
   ! grep -qi '^docker-distribution-api-version' "$place/headers" || fail "the 404 names the v2 API: docker 1.5 would stay"
   same 401 "$(status_of --user-agent docker/1.6.0 "https://$secure/v2/")"
@@ -70,7 +71,7 @@ unknown_names() {
 administration() {
   same 200 "$(status_of "http://$admin/livez")"
   same 200 "$(status_of "http://$admin/readyz")"
-  curl "http://$admin/metrics" | grep -q '^# TYPE ' || fail "/metrics is not Prometheus text"
+  ask "http://$admin/metrics" | grep -q '^# TYPE ' || fail "/metrics is not Prometheus text"
   local path
   for path in livez readyz metrics; do
     [[ $(status_of "https://$secure/$path") == 404 ]] || fail "/$path is on the public port"

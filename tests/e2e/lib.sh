@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # What every client's script starts from: the gateway, the checks, the waiting.
+# shellcheck disable=SC2034  # the scripts that source this use its variables
 set -euo pipefail
 
 : "${work:?run tests/e2e/run.sh, not this script}" "${results:?}" "${client:?}" "${BINARY:?}"
@@ -14,7 +15,6 @@ images=$work/images
 marker=$(cat "$images/marker")
 mkdir -p "$place" "$gateway"
 
-gateway_pid=
 daemons=()
 
 # ---- the gateway -----------------------------------------------------------
@@ -53,8 +53,14 @@ data = "data"
 [admin]
 address = "$admin"
 EOF
-  "$BINARY" serve --config "$gateway/gateway.toml" </dev/null >"$gateway/log" 2>&1 &
-  gateway_pid=$!
+  rm -f "$gateway/pid" "$gateway/exit"
+  {
+    "$BINARY" serve --config "$gateway/gateway.toml" </dev/null >>"$gateway/log" 2>&1 &
+    printf '%s\n' "$!" >"$gateway/pid"
+    status=0
+    wait "$!" || status=$?
+    printf '%s\n' "$status" >"$gateway/exit"
+  } &
   if ! await 60 ready; then
     printf '%s: the gateway did not become ready; its log:\n' "$client" >&2
     sed 's/^/    /' "$gateway/log" >&2
@@ -65,7 +71,7 @@ EOF
   [[ -s $ca ]] || { printf '%s: no CA at %s\n' "$client" "$ca" >&2; exit 1; }
 }
 
-ready() { kill -0 "$gateway_pid" && curl --fail --silent --output /dev/null "http://$admin/readyz"; }
+ready() { [[ ! -e $gateway/exit ]] && curl --fail --silent --output /dev/null "http://$admin/readyz"; }
 
 # Adds a user with Apache's own tool, as an operator would while the gateway runs.
 user_add() {
@@ -75,8 +81,9 @@ user_add() {
 }
 
 gateway_stops_cleanly() {
-  kill -TERM "$gateway_pid"
-  await 70 gone "$gateway_pid" || fail "still running 70 s after SIGTERM"
+  kill -TERM "$(cat "$gateway/pid")"
+  await 70 test -s "$gateway/exit" || fail "still running 70 s after SIGTERM"
+  same 0 "$(cat "$gateway/exit")"
 }
 
 # ---- checks ----------------------------------------------------------------
@@ -89,7 +96,8 @@ check() {
   (
     trap - EXIT
     set -euo pipefail
-    PS4='+ '
+    exec 9>&2
+    BASH_XTRACEFD=9
     set -x
     "$@"
   ) </dev/null >"$log" 2>&1 &
@@ -98,7 +106,7 @@ check() {
     printf 'ok %s\n' "$name" | tee -a "$results"
     return
   fi
-  printf 'FAILED %s: %s\n' "$name" "$(grep -v '^+' "$log" | tail -n 1)" | tee -a "$results"
+  printf 'FAILED %s: %s\n' "$name" "$(grep -av '^+' "$log" | tail -n 1)" | tee -a "$results"
   printf '  exit status %d; what was run and said:\n' "$status"
   tail -n 40 "$log" | sed 's/^/    /'
   if [[ -s $gateway/log ]]; then
@@ -158,7 +166,8 @@ daemon_start() {
 
 stop_all() {
   local pid
-  for pid in "${daemons[@]}" $gateway_pid; do
+  [[ -e $gateway/exit ]] || daemons+=("$(cat "$gateway/pid")")
+  for pid in "${daemons[@]}"; do
     kill -TERM "$pid" 2>/dev/null || continue
     await 30 gone "$pid" || kill -KILL "$pid" 2>/dev/null || true
   done

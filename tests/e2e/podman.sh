@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # podman as root, with storage of its own and the gateway's CA in /etc/containers/certs.d.
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=lib.sh
+source "${BASH_SOURCE[0]%/*}/lib.sh"
 
 export REGISTRY_AUTH_FILE=$place/auth.json
 private=$secure/team/app

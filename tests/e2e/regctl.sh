@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # regctl (regclient): artifacts that refer to an image, and their discovery.
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=lib.sh
+source "${BASH_SOURCE[0]%/*}/lib.sh"
 
 export REGCTL_CONFIG=$place/regctl.json HOME=$place
 subject=$secure/team/app:1

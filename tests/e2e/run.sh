@@ -88,11 +88,10 @@ remove_workplace() {
 }
 
 run_clients() {
-  local client
+  export BINARY=$1 client
   for client in "${clients[@]}"; do
     [[ -f $here/$client.sh ]] || refuse "no such client: $client"
-    BINARY=$1 client=$client bash "$here/$client.sh" ||
-      { printf 'FAILED %s: the script broke off before its end\n' "$client" | tee -a "$results"; }
+    bash "$here/$client.sh" || printf 'FAILED %s: the script broke off before its end\n' "$client" | tee -a "$results"
   done
 }
 

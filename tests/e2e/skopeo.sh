@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # skopeo: copies of one image and of an index of several, inspect, list-tags, delete.
-source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=lib.sh
+source "${BASH_SOURCE[0]%/*}/lib.sh"
 
 export REGISTRY_AUTH_FILE=$place/auth.json
 private=docker://$secure/team/app
