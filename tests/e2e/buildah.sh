@@ -5,8 +5,9 @@ source "${BASH_SOURCE[0]%/*}/lib.sh"
 
 export REGISTRY_AUTH_FILE=$place/auth.json BUILDAH_ISOLATION=chroot
 list=$secure/team/list:1
+container_storage
 
-buildah() { bounded buildah --root "$place/root" --runroot "$place/runroot" --storage-driver vfs "$@"; }
+buildah() { bounded buildah "$@"; }
 
 logs_in() {
   mkdir -p "/etc/containers/certs.d/$secure"

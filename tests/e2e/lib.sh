@@ -86,6 +86,12 @@ gateway_stops_cleanly() {
   same 0 "$(cat "$gateway/exit")"
 }
 
+# podman's and buildah's storage: this client's own, not the machine's.
+container_storage() {
+  export CONTAINERS_STORAGE_CONF=$place/storage.conf
+  printf '[storage]\ndriver = "vfs"\ngraphroot = "%s"\nrunroot = "%s"\n' "$place/root" "$place/runroot" >"$CONTAINERS_STORAGE_CONF"
+}
+
 # ---- checks ----------------------------------------------------------------
 
 # check NAME COMMAND…: runs the command by itself under `set -e` and tells ok or FAILED.
@@ -150,7 +156,11 @@ await() {
 gone() { ! kill -0 "$1"; }
 
 # bounded COMMAND…: no client may hang the suite.
-bounded() { timeout --kill-after=10 120 "$@"; }
+bounded() {
+  local -
+  set +x
+  timeout --kill-after=10 120 "$@"
+}
 
 # daemon_start NAME SECONDS TEST COMMAND…: starts it, waits until TEST (a function) succeeds.
 daemon_start() {

@@ -3,18 +3,22 @@
 # shellcheck source=lib.sh
 source "${BASH_SOURCE[0]%/*}/lib.sh"
 
-export REGISTRY_AUTH_FILE=$place/auth.json
+export REGISTRY_AUTH_FILE=$place/auth.json CONTAINERS_CONF=$place/containers.conf
 private=$secure/team/app
+cat >"$CONTAINERS_CONF" <<EOF
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+tmp_dir = "$place/tmp"
+EOF
+container_storage
 
-podman() {
-  bounded podman --root "$place/root" --runroot "$place/runroot" --tmpdir "$place/tmp" --cgroup-manager cgroupfs \
-    --events-backend file --storage-driver vfs "$@"
-}
+podman() { bounded podman "$@"; }
 login() { podman login --username "$1" --password-stdin "$2" <<<"$3"; }
 load() { podman load --quiet --input "$images/single.tar"; }
 
 push() {
-  podman tag localhost/dockgate-test:single "$1"
+  podman tag docker.io/library/dockgate-test:single "$1"
   podman push --digestfile "$place/pushed" "${@:2}" "$1"
 }
 
@@ -22,9 +26,9 @@ round_trip() {
   load
   push "$@"
   podman rmi --all --force
-  podman pull "${@:2}" "$1"
+  podman pull "$1"
   same "$(cat "$place/pushed")" "$(podman image inspect --format '{{.Digest}}' "$1")"
-  same "$marker" "$(podman run --rm --network none --cgroups disabled "$1")"
+  same "$marker" "$(podman run --rm --network none "$1")"
 }
 
 needs_the_ca() {
@@ -45,7 +49,7 @@ logged_out_may_nothing_private() {
   podman logout "$secure"
   load
   refused 'denied|unauthorized|authentication required' podman pull "$private:1"
-  podman tag localhost/dockgate-test:single "$private:2"
+  podman tag docker.io/library/dockgate-test:single "$private:2"
   refused 'denied|unauthorized|authentication required' podman push "$private:2"
 }
 
@@ -56,12 +60,15 @@ public_image_without_login() {
   podman rmi --all --force
   podman logout "$secure"
   podman pull "$secure/public/app:1"
-  same "$marker" "$(podman run --rm --network none --cgroups disabled "$secure/public/app:1")"
+  same "$marker" "$(podman run --rm --network none "$secure/public/app:1")"
 }
 
+# The way registries.conf says that a registry speaks plain HTTP.
 over_plain_http() {
-  podman login --tls-verify=false --username admin --password-stdin "$plain" <<<"$password"
-  round_trip "$plain/team/plain:1" --tls-verify=false
+  printf '[[registry]]\nlocation = "%s"\ninsecure = true\n' "$plain" >"$place/registries.conf"
+  export CONTAINERS_REGISTRIES_CONF=$place/registries.conf
+  login admin "$plain" "$password"
+  round_trip "$plain/team/plain:1"
   podman logout "$plain"
 }
 
