@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use dockgate::net::certificates;
+use dockgate::net::describe;
 
 use super::Common;
 use super::exit::{Code, Exit};
@@ -28,12 +28,13 @@ pub(super) fn run(command: &Command) -> Result<(), Exit> {
                 return Err(Exit::config(text));
             }
             let made = ensure_certificates(&config)?;
-            println!("{made}");
+            let done = if made.renewed.is_some() { "made" } else { "still good" };
+            println!("{}: {done}; the CA that clients must trust is {}", made.certificate.display(), made.authority.display());
         }
         Command::Show(_) => {
             let file = config.tls.certificate.clone().unwrap_or_else(|| config.tls.directory.join("server.crt"));
-            let shown = certificates::describe(&file).map_err(|error| Exit::new(Code::Data, error))?;
-            println!("{shown}");
+            let shown = describe(&file).map_err(|error| Exit::new(Code::Data, error))?;
+            println!("{}\n{shown}", file.display());
         }
         Command::Trust(_) => {
             let port = config.listen.values().next().map_or(5000, |listener| listener.address.port());

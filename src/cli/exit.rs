@@ -1,6 +1,6 @@
 //! Exit codes, as sysexits has them, and the sentence that goes with each.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::process::ExitCode;
 
 /// How the program ends when it could not do what it was told.
@@ -29,6 +29,12 @@ pub(super) enum Code {
     Config = 78,
 }
 
+impl Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message.trim_end())
+    }
+}
+
 impl Exit {
     /// EX_USAGE: the command line is wrong; clap has said how.
     pub(super) const USAGE: u8 = 64;
@@ -43,7 +49,7 @@ impl Exit {
 
     /// Prints the message and gives the code.
     pub(super) fn report(self) -> ExitCode {
-        eprintln!("dockgate: {}", self.message.trim_end());
+        eprintln!("dockgate: {self}");
         ExitCode::from(self.code as u8)
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use dockgate::identity::{Password, UserFile, UserFileError};
+use dockgate::identity::{Added, COST_DEFAULT, Password, UserFile, UserFileError};
 
 use super::Common;
 use super::exit::{Code, Exit};
@@ -48,16 +48,18 @@ pub(super) fn run(command: &Command) -> Result<(), Exit> {
     match command {
         Command::Add(named) => add(named),
         Command::Remove(Nameless { name, common }) => {
-            UserFile::new(&htpasswd(common)?).remove(name).map_err(failed)?;
+            UserFile::new(htpasswd(common)?).remove(name).map_err(failed)?;
             println!("removed {name}");
             Ok(())
         }
         Command::List(common) => {
-            UserFile::new(&htpasswd(common)?).list().map_err(failed)?.iter().for_each(|name| println!("{name}"));
+            let listing = UserFile::new(htpasswd(common)?).list().map_err(failed)?;
+            listing.users.iter().for_each(|user| println!("{}", user.name));
+            listing.problems.iter().for_each(|problem| eprintln!("dockgate: {problem}"));
             Ok(())
         }
         Command::Verify(named) => {
-            let file = UserFile::new(&htpasswd(&named.common)?);
+            let file = UserFile::new(htpasswd(&named.common)?);
             match file.verify(&named.name, &password(named, false)?).map_err(failed)? {
                 true => {
                     println!("the password is right");
@@ -70,9 +72,10 @@ pub(super) fn run(command: &Command) -> Result<(), Exit> {
 }
 
 fn add(named: &Named) -> Result<(), Exit> {
-    let file = UserFile::new(&htpasswd(&named.common)?);
-    let added = file.add(&named.name, &password(named, true)?).map_err(failed)?;
-    println!("{} {}", if added { "added" } else { "changed the password of" }, named.name);
+    let file = UserFile::new(htpasswd(&named.common)?);
+    let added = file.add(&named.name, &password(named, true)?, COST_DEFAULT).map_err(failed)?;
+    let done = if added == Added::New { "added" } else { "changed the password of" };
+    println!("{done} {}", named.name);
     Ok(())
 }
 
@@ -99,7 +102,7 @@ fn password(named: &Named, twice: bool) -> Result<Password, Exit> {
 
 fn failed(error: UserFileError) -> Exit {
     let code = match error {
-        UserFileError::Io { .. } => Code::CannotCreate,
+        UserFileError::File(_) => Code::CannotCreate,
         _ => Code::Data,
     };
     Exit::new(code, error)

@@ -14,7 +14,7 @@ use crate::registry::BlobReader;
 const CHUNK_BYTES: usize = 256 * 1024;
 
 /// The body of an answer.
-pub enum Body {
+pub(super) enum Body {
     /// Bytes in memory, sent in slices without a copy.
     Memory(Bytes),
     /// A part of a file; ends in an error if the file is shorter than it should be.
@@ -30,7 +30,7 @@ pub enum Body {
 
 impl Body {
     /// No body.
-    pub const fn empty() -> Self {
+    pub(super) const fn empty() -> Self {
         Self::Memory(Bytes::new())
     }
 }

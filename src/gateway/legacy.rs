@@ -4,10 +4,12 @@ use std::io;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 
-use crate::access::Action;
+use crate::access::{Action, Denied};
+use crate::net::client::BoxError;
 use crate::oci::ErrorCode;
 use crate::registry::{Forwarded, Legacy};
 
@@ -37,7 +39,7 @@ impl Walk<'_> {
         let forwarded = Forwarded { client: screened.client, host: screened.host, https: screened.https };
         let answer = legacy.forward(request, forwarded).await?;
         record.tier = "upstream";
-        Ok(answer.map(Body::Upstream))
+        Ok(answer.map(|body| Body::Upstream(BodyExt::boxed(body.map_err(io::Error::other)))))
     }
 
     /// v1 clients know Basic alone, so that is what they are asked for.
@@ -61,8 +63,7 @@ impl Walk<'_> {
             // These name no repository: open to users who may do the same everywhere.
             LegacyRoute::Image(_) | LegacyRoute::Search => {
                 let permit = self.settings.rules.authorize_everywhere(&caller.principal, action);
-                let everywhere = "**".to_owned();
-                permit.map(drop).map_err(|denied| self.refuse_everywhere(caller, denied, action, &everywhere))
+                permit.map(drop).map_err(|denied| self.refuse_everywhere(caller, denied, action))
             }
         };
         permitted.map_err(|failure| {
@@ -72,8 +73,19 @@ impl Walk<'_> {
     }
 }
 
+impl Walk<'_> {
+    /// As for a repository, but of all of them.
+    fn refuse_everywhere(&self, caller: &Caller, denied: Denied, action: Action) -> Failure {
+        match denied {
+            Denied::Unauthenticated | Denied::InsufficientScope => self.unauthorized(&caller.screened, None, None),
+            Denied::Hidden => Failure::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, "Image not found"),
+            Denied::Forbidden => forbidden(&format!("{action} v1 images; that takes a rule for \"**\"")),
+        }
+    }
+}
+
 /// The rest of a request's body, with its deadlines; what breaks it breaks the upstream's too.
-fn stream(intake: Intake<Incoming>) -> http_body_util::combinators::BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>> {
+fn stream(intake: Intake<Incoming>) -> BoxBody<Bytes, BoxError> {
     let frames = futures_util::stream::unfold(Some(intake), |intake| async {
         let mut intake = intake?;
         match intake.next().await {
@@ -85,6 +97,6 @@ fn stream(intake: Intake<Incoming>) -> http_body_util::combinators::BoxBody<Byte
     BodyExt::boxed(StreamBody::new(frames))
 }
 
-fn broken(error: IntakeError) -> Box<dyn std::error::Error + Send + Sync> {
+fn broken(error: IntakeError) -> BoxError {
     io::Error::other(format!("the client's body ended early: {error:?}")).into()
 }

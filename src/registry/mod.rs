@@ -8,7 +8,8 @@ mod legacy;
 pub use crate::store::{BlobReader, Upload};
 pub use error::RegistryError;
 pub use hosted::{Blob, Content, Hosted, Manifest, ManifestPut, Mounted, Page, Pushed, Tier};
-pub use legacy::{Forwarded, Legacy, LegacyError};
+pub use crate::upstream::{Forwarded, SendError};
+pub use legacy::{Legacy, LegacyError};
 
 use std::sync::Arc;
 

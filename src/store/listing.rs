@@ -63,11 +63,7 @@ impl Store {
         limit: usize,
     ) -> Result<Option<Page>, StoreError> {
         let readers = self.inner.database.readers();
-        let known = "SELECT id FROM repositories WHERE name = $1 AND ( \
-                     EXISTS (SELECT 1 FROM manifests WHERE repository = repositories.id) OR \
-                     EXISTS (SELECT 1 FROM repository_blobs WHERE repository = repositories.id))";
-        let known = sqlx::query_scalar(known).bind(repository.as_str()).fetch_optional(readers).await?;
-        let Some(id): Option<i64> = known else { return Ok(None) };
+        let Some(id) = self.repository_in_use(repository).await? else { return Ok(None) };
         let query = "SELECT name FROM tags WHERE repository = $1 AND name > $2 ORDER BY name LIMIT $3";
         // No tag is empty, so all come after the empty one.
         let query = sqlx::query_scalar(query).bind(id).bind(after.unwrap_or_default()).bind(one_more(limit));
@@ -75,6 +71,19 @@ impl Store {
         let more = names.len() > limit;
         names.truncate(limit);
         Ok(Some(Page { names, more }))
+    }
+
+    /// Whether the repository has manifests or blobs.
+    pub async fn has_repository(&self, repository: &RepositoryName) -> Result<bool, StoreError> {
+        Ok(self.repository_in_use(repository).await?.is_some())
+    }
+
+    async fn repository_in_use(&self, repository: &RepositoryName) -> Result<Option<i64>, StoreError> {
+        let query = "SELECT id FROM repositories WHERE name = $1 AND ( \
+                     EXISTS (SELECT 1 FROM manifests WHERE repository = repositories.id) OR \
+                     EXISTS (SELECT 1 FROM repository_blobs WHERE repository = repositories.id))";
+        let query = sqlx::query_scalar(query).bind(repository.as_str());
+        Ok(query.fetch_optional(self.inner.database.readers()).await?)
     }
 
     /// At most `limit` repositories that have manifests, those after `after`.

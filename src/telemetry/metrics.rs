@@ -64,8 +64,7 @@ struct Inner {
     sent: Family<Labels, Counter<u64, AtomicU64>>,
     latency: Family<Latency, Histogram, fn() -> Histogram>,
     connections: Gauge<i64, AtomicI64>,
-    connections_refused: Counter<u64, AtomicU64>,
-    handshakes_failed: Counter<u64, AtomicU64>,
+    connections_closed: Family<Outcome, Counter<u64, AtomicU64>>,
     logins: Family<Outcome, Counter<u64, AtomicU64>>,
     healthy_peers: Family<Upstream, Gauge<i64, AtomicI64>>,
     memory: Gauge<i64, AtomicI64>,
@@ -90,8 +89,7 @@ impl Metrics {
             sent: Family::default(),
             latency,
             connections: Gauge::default(),
-            connections_refused: Counter::default(),
-            handshakes_failed: Counter::default(),
+            connections_closed: Family::default(),
             logins: Family::default(),
             healthy_peers: Family::default(),
             memory: Gauge::default(),
@@ -116,19 +114,10 @@ impl Metrics {
         self.0.connections.inc();
     }
 
-    /// A connection is over.
-    pub fn connection_closed(&self) {
+    /// A connection is over; `outcome` is a fixed word.
+    pub fn connection_closed(&self, outcome: &'static str) {
         self.0.connections.dec();
-    }
-
-    /// A connection was closed because a limit was reached.
-    pub fn connection_refused(&self) {
-        self.0.connections_refused.inc();
-    }
-
-    /// A TLS handshake failed or took too long.
-    pub fn handshake_failed(&self) {
-        self.0.handshakes_failed.inc();
+        self.0.connections_closed.get_or_create(&Outcome { outcome }).inc();
     }
 
     /// Somebody showed credentials; `outcome` is a fixed word.
@@ -169,9 +158,7 @@ impl Inner {
         let help = "From the first byte of a request to the last of its answer";
         registry.register_with_unit("request_duration", help, Unit::Seconds, self.latency.clone());
         registry.register("connections", "Open connections", self.connections.clone());
-        let help = "Connections closed at once because a limit was reached";
-        registry.register("connections_refused", help, self.connections_refused.clone());
-        registry.register("tls_handshakes_failed", "TLS handshakes that failed", self.handshakes_failed.clone());
+        registry.register("connections_closed", "Connections that ended, by outcome", self.connections_closed.clone());
         registry.register("logins", "Credentials shown, by outcome", self.logins.clone());
         registry.register("upstream_healthy_peers", "Healthy peers of an upstream", self.healthy_peers.clone());
         registry.register_with_unit("memory_tier", "Bytes held in memory", Unit::Bytes, self.memory.clone());

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::config;
-use crate::net::client::{Client, ClientSettings};
+use crate::net::client::{Client, Settings};
 
 use super::error::OpenError;
 use super::health::Check;
@@ -110,13 +110,14 @@ impl Peers {
         }
         let peers = config.peers.iter().map(|peer| Peer::open(&config.name, peer)).collect::<Result<Box<[_]>, _>>()?;
         let client = |idle_connections| {
-            let settings = ClientSettings {
+            let settings = Settings {
                 ca: config.ca.clone(),
                 connect_timeout: config.connect_timeout,
                 first_byte_timeout: EXCHANGE_TIMEOUT,
+                idle_timeout: config.idle_timeout,
                 idle_connections,
             };
-            Client::new(settings).map_err(|error| OpenError::Client { upstream: upstream(), reason: error.to_string() })
+            Client::new(&settings).map_err(|error| OpenError::Client { upstream: upstream(), reason: error.to_string() })
         };
         let pooled = client(IDLE_CONNECTIONS)?;
         let settled = Arc::new(AtomicBool::new(false));

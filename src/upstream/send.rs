@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::net::client::{Body, ClientError};
+use crate::net::client::{Body, ClientError, Retry};
 
 use super::answer::Answer;
 use super::error::{BodyError, SendError};
@@ -103,7 +103,7 @@ impl Peers {
         let (upstream, peer, reason) = (self.name.clone(), peer.url().to_owned(), error.to_string());
         match outgoing.phase().0 {
             Phase::Failed(reason) => SendError::Caller { reason },
-            _ if error.is_connect() => SendError::Unreachable { upstream, peer, reason },
+            _ if error.retry() == Retry::Safe => SendError::Unreachable { upstream, peer, reason },
             _ => SendError::Broken { upstream, peer, reason },
         }
     }

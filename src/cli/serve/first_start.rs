@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use dockgate::config::Config;
-use dockgate::identity::{Password, UserFile};
+use dockgate::identity::{COST_DEFAULT, Password, UserFile};
 use dockgate::server::Listeners;
 
 use crate::cli::exit::{Code, Exit};
@@ -28,7 +28,7 @@ pub(super) fn ensure_user(config: &Config) -> Result<Option<PathBuf>, Exit> {
     let file = config.registry.data.join("initial-password");
     std::fs::create_dir_all(&config.registry.data).map_err(|error| cannot(&config.registry.data, &error))?;
     write_secret(&file, password.expose()).map_err(|error| cannot(&file, &error))?;
-    UserFile::new(htpasswd).add(FIRST_USER, &password).map_err(|error| cannot(htpasswd, &error))?;
+    UserFile::new(htpasswd).add(FIRST_USER, &password, COST_DEFAULT).map_err(|error| cannot(htpasswd, &error))?;
     Ok(Some(file))
 }
 
@@ -45,10 +45,10 @@ fn write_secret(file: &Path, text: &str) -> std::io::Result<()> {
 
 /// What is printed once everything serves: a line for programs, then what a person types next.
 pub(super) fn ready_text(config: &Config, public: &Listeners, admin: &Listeners, first_user: Option<&Path>) -> String {
-    let addresses: Vec<String> =
-        public.addresses().iter().chain(admin.addresses()).map(|(name, address)| format!("{name}={address}")).collect();
+    let addresses = public.addresses().chain(admin.addresses()).map(|(name, address)| format!("{name}={address}"));
+    let addresses: Vec<String> = addresses.collect();
     let mut text = format!("dockgate {} is ready: {}\n", env!("CARGO_PKG_VERSION"), addresses.join(" "));
-    let port = public.addresses().first().map_or(5000, |(_, address)| address.port());
+    let port = public.addresses().next().map_or(5000, |(_, address)| address.port());
     let password = match first_user {
         Some(file) => format!("The password of the first user, {FIRST_USER}, is in {}.\n", file.display()),
         None => String::new(),

@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use dockgate::config::Config;
-use dockgate::server::{BindError, Listeners};
+use dockgate::server::{Listener, Listeners};
 use dockgate::telemetry::{Metrics, log};
 
 use super::Common;
@@ -37,49 +37,45 @@ pub(super) fn run(common: &Common) -> Result<(), Exit> {
 async fn serve(config: Config, common: &Common) -> Result<(), Exit> {
     let mut signals = Signals::install()?;
     let metrics = Metrics::new();
-    let listeners = bind(rooms::listeners(&config))?;
-    let admin_listeners = bind(rooms::admin_listener(&config))?;
-    let tls = Arc::new(ArcSwap::new(rooms::tls(&config)?));
-    let first_user = first_start::ensure_user(&config)?;
+    let listeners = bind(&rooms::listeners(&config))?;
+    let admin_listeners = bind(&rooms::admin_listener(&config))?;
     let house = House::open(&config, &metrics).await?;
+    let tls = Arc::new(ArcSwap::new(rooms::tls(&config)?));
+    let limits = Arc::new(ArcSwap::from_pointee(rooms::server_limits(&config.limits)));
+    let ready = first_start::ready_text(&config, &listeners, &admin_listeners, house.first_user.as_deref());
 
     let (stop, stopped) = watch::channel(false);
-    let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
-    let ready = first_start::ready_text(&config, &listeners, &admin_listeners, first_user.as_deref());
-    let gateway = GatewayHandler(house.gateway.clone());
-    let public = listeners.serve(gateway, Arc::clone(&limits), Arc::clone(&tls), metrics.clone(), until(stopped.clone()));
-    let public = tokio::spawn(public);
     let (stop_admin, admin_stopped) = watch::channel(false);
-    let admin = AdminHandler(house.admin.clone());
-    let admin = tokio::spawn(admin_listeners.serve(admin, Arc::clone(&limits), Arc::clone(&tls), metrics.clone(), until(admin_stopped)));
-    let tasks = house.spawn_tasks(stopped.clone());
-
+    let handler = GatewayHandler { gateway: house.gateway.clone(), metrics: metrics.clone() };
+    let public = tokio::spawn(listeners.serve(handler, Arc::clone(&limits), Arc::clone(&tls), until(stopped.clone())));
+    let handler = AdminHandler(house.admin.clone());
+    let admin = tokio::spawn(admin_listeners.serve(handler, Arc::clone(&limits), None, until(admin_stopped)));
+    let tasks = house.spawn_tasks(&metrics, stopped);
     house.admin.set_ready(true);
     print(&ready);
-    let mut reload = Reload::new(config, common, &house, tls, limits, metrics);
-    reload.run(&mut signals).await;
+
+    let (gateway, identity) = (house.gateway.clone(), Arc::clone(&house.identity));
+    let file = common.config.clone();
+    Reload { running: config, file, gateway, identity, tls, limits, metrics }.run(&mut signals).await;
 
     // Readiness is false first, so that a balancer sends no more while the last requests are finished.
     house.admin.set_ready(false);
-    tracing::info!("stopping: finishing the requests that run");
-    // The receivers are gone only if the tasks are over already.
-    let _ = stop.send(true);
+    tracing::info!("stopping: the requests that run are finished");
+    stop.send_replace(true);
     let drained = public.await.map_err(|error| Exit::new(Code::Software, error))?;
     if drained.forced > 0 {
         tracing::warn!(connections = drained.forced, "cut off: still busy after limits.drain_timeout");
     }
-    let _ = stop_admin.send(true);
+    stop_admin.send_replace(true);
     admin.await.map_err(|error| Exit::new(Code::Software, error))?;
-    for task in tasks {
-        task.abort();
-    }
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
     house.close().await;
     tracing::info!("stopped");
     Ok(())
 }
 
-fn bind(listeners: Vec<dockgate::server::ListenerSettings>) -> Result<Listeners, Exit> {
-    Listeners::bind(&listeners).map_err(|error: BindError| Exit::new(Code::Unavailable, error))
+fn bind(listeners: &[Listener]) -> Result<Listeners, Exit> {
+    Listeners::bind(listeners).map_err(|error| Exit::new(Code::Unavailable, error))
 }
 
 async fn until(mut stopped: watch::Receiver<bool>) {

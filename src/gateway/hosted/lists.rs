@@ -30,10 +30,13 @@ impl Call<'_> {
         name: RepositoryName,
         subject: Digest,
         artifact_type: Option<String>,
+        last: Option<Digest>,
     ) -> Result<Response<Body>, Failure> {
         let permit = self.walk.permit(&self.caller, Action::Pull, &name)?;
-        let referrers = self.hosted.referrers(permit, &subject, artifact_type.as_deref()).await?;
-        Ok(respond::referrers(&referrers, artifact_type.is_some()))
+        let limit = self.walk.settings.limits.page_entries;
+        let artifact_type = artifact_type.as_deref();
+        let page = self.hosted.referrers(permit, &subject, artifact_type, last.as_ref(), limit).await?;
+        Ok(respond::referrers(&name, &subject, artifact_type, &page))
     }
 
     /// How many entries a page has: as asked for, but never more than are served.

@@ -39,7 +39,9 @@ impl Walk<'_> {
             Route::Ping => call.ping(),
             Route::Catalog(page) => call.catalog(page).await,
             Route::Tags(name, page) => call.tags(name, page).await,
-            Route::Referrers { name, subject, artifact_type } => call.referrers(name, subject, artifact_type).await,
+            Route::Referrers { name, subject, artifact_type, last } => {
+                call.referrers(name, subject, artifact_type, last).await
+            }
             Route::Manifest(name, reference, verb) => call.manifest(name, reference, verb, &mut intake).await,
             Route::Blob(name, digest, verb) => call.blob(name, digest, verb).await,
             Route::UploadStart(name, start) => call.begin_upload(name, start, &mut intake).await,

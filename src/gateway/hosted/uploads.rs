@@ -55,11 +55,17 @@ impl Call<'_> {
                 Ok(respond::gone(StatusCode::NO_CONTENT))
             }
             UploadVerb::Patch => {
-                self.append(&mut upload, intake).await?;
-                Ok(respond::upload(StatusCode::ACCEPTED, &name, id, upload.offset()))
+                let appended = self.append(&mut upload, intake).await;
+                // What arrived before a break stays, to go on from.
+                let offset = upload.pause().await.map_err(RegistryError::from)?;
+                appended?;
+                Ok(respond::upload(StatusCode::ACCEPTED, &name, id, offset))
             }
             UploadVerb::Put(digest) => {
-                self.append(&mut upload, intake).await?;
+                if let Err(failure) = self.append(&mut upload, intake).await {
+                    upload.pause().await.map_err(RegistryError::from)?;
+                    return Err(failure);
+                }
                 self.hosted.commit(upload, &digest).await?;
                 Ok(respond::blob_created(&name, &digest))
             }
@@ -92,7 +98,7 @@ impl Call<'_> {
         }
     }
 
-    /// Writes the request's body to the end of the upload. What arrived before a break stays, to go on from.
+    /// Hands the request's body to the end of the upload.
     async fn append(&self, upload: &mut Upload, intake: &mut Intake<Incoming>) -> Result<(), Failure> {
         let stated = self.stated_range()?;
         if let Some(range) = stated.filter(|range| range.start() != upload.offset()) {
@@ -102,7 +108,6 @@ impl Call<'_> {
         while let Some(bytes) = intake.next().await? {
             upload.write(bytes).await.map_err(RegistryError::from)?;
         }
-        upload.flush().await.map_err(RegistryError::from)?;
         match stated {
             Some(range) if range.length() != intake.received() => {
                 Err(RegistryError::UploadLength { stated: range.length(), received: intake.received() }.into())

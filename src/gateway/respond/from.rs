@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::identity::{IdentifyError, MalformedCredentials};
 use crate::oci::ErrorCode;
-use crate::registry::{LegacyError, RegistryError};
+use crate::registry::{LegacyError, RegistryError, SendError};
 
 use super::super::intake::IntakeError;
 use super::super::route::RouteError;
@@ -234,10 +234,11 @@ fn refused(error: RegistryError) -> Failure {
 
 impl From<LegacyError> for Failure {
     fn from(error: LegacyError) -> Self {
-        let status = match error {
-            LegacyError::NoHealthyPeer { .. } | LegacyError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            LegacyError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-            _ => StatusCode::BAD_GATEWAY,
+        let status = match &error {
+            LegacyError::Host | LegacyError::Send(SendError::Caller { .. }) => StatusCode::BAD_REQUEST,
+            LegacyError::Send(SendError::Silent { .. }) => StatusCode::GATEWAY_TIMEOUT,
+            LegacyError::Send(SendError::Broken { .. }) => StatusCode::BAD_GATEWAY,
+            LegacyError::Send(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         let failure = Self::new(status, ErrorCode::Unavailable, error.to_string()).in_form(Form::V1);
         failure.private(format!("{error:?}"))

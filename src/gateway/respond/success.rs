@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::identity::IssuedToken;
-use crate::oci::{ByteRange, Descriptor, Digest, MediaType, RepositoryName, Tag, UploadId};
+use crate::oci::{ByteRange, Descriptor, Digest, MediaType, RepositoryName, UploadId};
 use crate::registry::{Blob, Content, Manifest, Page, Pushed};
 
 use super::super::body::Body;
@@ -129,8 +129,8 @@ pub(in crate::gateway) fn gone(status: StatusCode) -> Response<Body> {
 }
 
 /// The tags of a repository.
-pub(in crate::gateway) fn tags(name: &RepositoryName, page: &Page<Tag>, limit: usize) -> Response<Body> {
-    let tags: Vec<&str> = page.entries.iter().map(Tag::as_str).collect();
+pub(in crate::gateway) fn tags(name: &RepositoryName, page: &Page<String>, limit: usize) -> Response<Body> {
+    let tags: Vec<&str> = page.entries.iter().map(String::as_str).collect();
     let mut response = with_json(&json!({ "name": name.as_str(), "tags": tags }));
     link_next(&mut response, &format!("/v2/{name}/tags/list"), page.more.then(|| tags.last()).flatten(), limit);
     response
@@ -145,13 +145,23 @@ pub(in crate::gateway) fn catalog(page: &Page<RepositoryName>, limit: usize) -> 
 }
 
 /// The referrers of a manifest, as an index.
-pub(in crate::gateway) fn referrers(referrers: &[Descriptor], filtered: bool) -> Response<Body> {
-    let index = json!({ "schemaVersion": 2, "mediaType": MediaType::OciIndex.as_str(), "manifests": referrers });
+pub(in crate::gateway) fn referrers(
+    name: &RepositoryName,
+    subject: &Digest,
+    artifact_type: Option<&str>,
+    page: &Page<Descriptor>,
+) -> Response<Body> {
+    let index = json!({ "schemaVersion": 2, "mediaType": MediaType::OciIndex.as_str(), "manifests": page.entries });
     let mut response = with_json(&index);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MediaType::OciIndex.as_str()));
-    if filtered {
+    if artifact_type.is_some() {
         headers.insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
+    }
+    if let Some(last) = page.entries.last().filter(|_| page.more) {
+        let kind = artifact_type.map(|kind| format!("artifactType={}&", utf8_percent_encode(kind, NON_ALPHANUMERIC)));
+        let query = format!("{}last={}", kind.unwrap_or_default(), last.digest);
+        set(headers, LINK, &format!("</v2/{name}/referrers/{subject}?{query}>; rel=\"next\""));
     }
     response
 }

@@ -39,6 +39,8 @@ pub enum Route {
         subject: Digest,
         /// Only those of this type.
         artifact_type: Option<String>,
+        /// Only those after this one.
+        last: Option<Digest>,
     },
     /// What the v1 registry owns.
     Legacy(LegacyRoute),
@@ -172,7 +174,8 @@ fn v2(method: &Method, path: &str, query: &Query) -> Result<Route, RouteError> {
         ("tags", "list") => read_only(method, Route::Tags(parse_name(name)?, page(query)?)),
         ("referrers", _) => {
             let (name, subject) = (parse_name(name)?, parse_digest(last)?);
-            read_only(method, Route::Referrers { name, subject, artifact_type: query.first("artifactType") })
+            let last = query.first("last").map(|last| parse_digest(&last)).transpose()?;
+            read_only(method, Route::Referrers { name, subject, artifact_type: query.first("artifactType"), last })
         }
         _ => Err(RouteError::Unknown),
     }

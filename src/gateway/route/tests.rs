@@ -44,7 +44,7 @@ fn every_endpoint_of_the_spec_has_a_route() {
         (
             "GET",
             format!("/v2/a/referrers/{DIGEST}?artifactType=x%2Fy"),
-            Route::Referrers { name: name("a"), subject: digest, artifact_type: Some("x/y".into()) },
+            Route::Referrers { name: name("a"), subject: digest, artifact_type: Some("x/y".into()), last: None },
         ),
         ("GET", "/token?scope=repository:a:pull&scope=b".to_owned(), Route::Token {
             scopes: vec!["repository:a:pull".into(), "b".into()],

@@ -43,7 +43,7 @@ pub enum Content {
 impl Hosted {
     /// Whether a blob is there, and its size in bytes: what HEAD asks.
     pub async fn blob_size(&self, permit: Permit, digest: &Digest) -> Result<u64, RegistryError> {
-        self.find(&permit, digest).await.map(|blob| blob.size())
+        self.find(&permit, digest).await.map(|blob| blob.size)
     }
 
     /// A blob to read.
@@ -53,7 +53,7 @@ impl Hosted {
             Some(bytes) => Source::Memory(bytes),
             None => self.open(&info).await?,
         };
-        Ok(Blob { digest: *digest, size: info.size(), source })
+        Ok(Blob { digest: *digest, size: info.size, source })
     }
 
     /// Takes a blob out of a repository; its bytes stay for other repositories.
@@ -88,11 +88,11 @@ impl Hosted {
     /// Small blobs are taken into memory as they are first read: what is pushed is mostly pulled soon.
     async fn open(&self, info: &BlobInfo) -> Result<Source, RegistryError> {
         let file = self.store.open_blob(info).await?;
-        if !self.memory.admits(info.size()) {
+        if !self.memory.admits(info.size) {
             return Ok(Source::File(file));
         }
         let bytes = file.read_all().await.map_err(|error| RegistryError::Internal(format!("reading a blob: {error}")))?;
-        self.memory.insert(*info.digest(), bytes.clone());
+        self.memory.insert(info.digest, bytes.clone());
         Ok(Source::Memory(bytes))
     }
 }

@@ -1,14 +1,11 @@
 //! Lists: tags, repositories, referrers.
 
 use crate::access::{CatalogPermit, Permit};
-use crate::oci::{self, Descriptor, Digest, RepositoryName, Tag};
+use crate::oci::{self, Descriptor, Digest, RepositoryName};
 use crate::store::StoredReferrer;
 
 use super::super::RegistryError;
 use super::Hosted;
-
-/// How many referrers one manifest can show; more are not listed.
-const REFERRERS_MAX: usize = 1_000;
 
 /// A part of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,15 +16,13 @@ pub struct Page<T> {
     pub more: bool,
 }
 
-/// A manifest that refers to another.
-pub type Referrer = Descriptor;
-
 impl Hosted {
     /// The tags of a repository after `last`, in the order of their bytes.
-    pub async fn tags(&self, permit: Permit, last: Option<&str>, limit: usize) -> Result<Page<Tag>, RegistryError> {
+    pub async fn tags(&self, permit: Permit, last: Option<&str>, limit: usize) -> Result<Page<String>, RegistryError> {
         let page = self.store.tags(permit.repository(), last, limit).await?;
         let unknown = || RegistryError::NameUnknown(permit.repository().clone());
-        page.map(|page| Page { entries: page.names, more: page.more }).ok_or_else(unknown)
+        let page = page.ok_or_else(unknown)?;
+        Ok(Page { entries: page.names, more: page.more })
     }
 
     /// The repositories after `last` that the permit shows, in the order of their bytes.
@@ -58,12 +53,14 @@ impl Hosted {
         permit: Permit,
         subject: &Digest,
         artifact_type: Option<&str>,
-    ) -> Result<Vec<Referrer>, RegistryError> {
-        let stored = self.store.referrers(permit.repository(), subject, artifact_type, REFERRERS_MAX).await?;
-        if stored.is_empty() && !self.store.has_repository(permit.repository()).await? {
+        last: Option<&Digest>,
+        limit: usize,
+    ) -> Result<Page<Descriptor>, RegistryError> {
+        let stored = self.store.referrers(permit.repository(), subject, artifact_type, last, limit).await?;
+        if stored.referrers.is_empty() && !self.store.has_repository(permit.repository()).await? {
             return Err(RegistryError::NameUnknown(permit.repository().clone()));
         }
-        Ok(stored.into_iter().map(descriptor).collect())
+        Ok(Page { entries: stored.referrers.into_iter().map(descriptor).collect(), more: stored.more })
     }
 }
 

@@ -69,6 +69,7 @@ impl Hosted {
             }
         };
         self.forget_manifest(&permit, &digest, tag);
+        let principal = permit.principal().to_string();
         let stored = self.store.put_manifest(PutManifest {
             repository: permit.repository(),
             bytes: put.bytes.clone(),
@@ -76,7 +77,7 @@ impl Hosted {
             manifest: &parsed,
             tag,
             overwrite: permit.may_overwrite(),
-            principal: &permit.principal().to_string(),
+            principal: &principal,
         });
         let stored = stored.await;
         self.forget_manifest(&permit, &digest, tag);
@@ -147,6 +148,7 @@ fn put_error(error: PutError, reference: &Reference) -> RegistryError {
     match error {
         PutError::MissingChildren(missing) => RegistryError::MissingChildren(missing),
         PutError::SizeMismatch { digest, stated, actual } => RegistryError::ChildSize { digest, stated, actual },
+        PutError::Mismatch(mismatch) => RegistryError::DigestMismatch(Box::new(mismatch)),
         PutError::TagExists => RegistryError::TagExists(reference.clone()),
         PutError::Store(error) => error.into(),
     }

@@ -6,7 +6,7 @@ mod manifests;
 mod uploads;
 
 pub use blobs::{Blob, Content, Tier};
-pub use lists::{Page, Referrer};
+pub use lists::Page;
 pub use manifests::{Manifest, ManifestPut, Pushed};
 pub use uploads::Mounted;
 

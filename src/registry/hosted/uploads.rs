@@ -20,7 +20,7 @@ impl Hosted {
     pub async fn begin_upload(&self, permit: Permit) -> Result<UploadId, RegistryError> {
         let principal = permit.principal().to_string();
         self.store.begin_upload(permit.repository(), &principal).await.map_err(|error| match error {
-            UploadError::TooMany => RegistryError::TooManyUploads,
+            UploadError::TooManyUploads => RegistryError::TooManyUploads,
             UploadError::Store(error) => error.into(),
             other => RegistryError::Internal(other.to_string()),
         })
@@ -43,7 +43,7 @@ impl Hosted {
         self.store.upload(permit.repository(), &principal, id).await.map_err(|error| match error {
             UploadError::Unknown => RegistryError::UploadUnknown(id),
             UploadError::Busy => RegistryError::UploadBusy(id),
-            UploadError::TooMany => RegistryError::TooManyUploads,
+            UploadError::TooManyUploads => RegistryError::TooManyUploads,
             UploadError::Store(error) => error.into(),
         })
     }
