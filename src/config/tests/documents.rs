@@ -94,6 +94,13 @@ fn the_files_of_the_repository_load_as_the_defaults() {
 }
 
 #[test]
+fn without_a_path_the_file_in_the_working_directory_is_read() {
+    let loaded = Config::load(None, std::iter::empty()).unwrap();
+    let sources = ["gateway.toml", "upstreams", "upstreams/legacy-v1.toml"].map(Into::into).to_vec();
+    assert_eq!(loaded, Config { sources, ..Config::default() });
+}
+
+#[test]
 fn every_upstream_of_the_repository_loads_when_it_is_switched_on() {
     let mut count = 0;
     for entry in std::fs::read_dir(repository("upstreams")).unwrap() {

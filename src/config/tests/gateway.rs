@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::{Site, config, errors};
 use crate::access::Rules;
-use crate::config::{ClientAuth, Config, ConfigErrors, Format, Level, PlainPolicy, Protocol, TlsVersion};
+use crate::config::reader::Report;
+use crate::config::{ClientAuth, Config, ConfigErrors, Format, Level, PlainPolicy, Protocol, TlsVersion, read_tree};
 
 /// Each row: a file, and the texts of its errors.
 fn check(rows: &[(&str, &[&str])]) {
@@ -96,7 +97,8 @@ fn unknown_keys_name_the_nearest_or_all() {
         (
             "[[access]]\nwho=['anyone']\nrepositories=['a']\naction=['pull']",
             &[
-                "gateway.toml:1:1: access[0].actions: missing; it takes a list of one of \"pull\", \"push\", \"create\", \
+                "gateway.toml:1:1: access[0].actions: missing; it takes a list of one of \"pull\", \"push\", \
+                 \"create\", \
                  \"delete\", or \"*\"",
                 "gateway.toml:4:1: access[0].action: unknown key; did you mean \"actions\"?",
             ],
@@ -117,47 +119,41 @@ fn values_of_a_wrong_kind_say_what_is_allowed() {
         ),
         (
             "limits.headers = 99999999999999999999",
-            &[
-                "gateway.toml:1:18: limits.headers: found 99999999999999999999, but it takes a whole number from 16 to 1000",
-            ],
+            &["gateway.toml:1:18: limits.headers: found 99999999999999999999, but it takes a whole number from 16 \
+                 to 1000"],
         ),
         ("log.access = \"yes\"", &["gateway.toml:1:14: log.access: found \"yes\", but it takes true or false"]),
         (
             "[listen.main]\nprotocol = \"tsl\"",
-            &[
-                "gateway.toml:2:12: listen.main.protocol: found \"tsl\", but it takes \"auto\", \"tls\" or \"plain\"; did you \
-               mean \"tls\"?",
-            ],
+            &["gateway.toml:2:12: listen.main.protocol: found \"tsl\", but it takes \"auto\", \"tls\" or \
+                 \"plain\"; did you \
+               mean \"tls\"?"],
         ),
         ("tls.min_version = 1.2", &["gateway.toml:1:19: tls.min_version: found 1.2, but it takes \"1.2\" or \"1.3\""]),
         (
             "listen.main.address = \"localhost:5000\"",
-            &[
-                "gateway.toml:1:23: listen.main.address: found \"localhost:5000\", but it takes an IP address and a port, such \
-               as \"0.0.0.0:5000\" or \"[::1]:5000\"",
-            ],
+            &["gateway.toml:1:23: listen.main.address: found \"localhost:5000\", but it takes an IP address and a \
+                 port, such \
+               as \"0.0.0.0:5000\" or \"[::1]:5000\""],
         ),
         ("tls = true", &["gateway.toml:1:7: tls: found true, but it takes a table of keys"]),
         ("tls.key = []", &["gateway.toml:1:11: tls.key: found a list, but it takes a path"]),
         (
             "identity.realm = \"a\\\"\\u001b\"",
-            &[
-                "gateway.toml:1:18: identity.realm: found \"a\\\"\\u{1b}\", but it takes printable ASCII without \" and \\",
-            ],
+            &["gateway.toml:1:18: identity.realm: found \"a\\\"\\u{1b}\", but it takes printable ASCII without \" \
+                 and \\"],
         ),
         (
             "listen.main.trusted_proxies = [\"10.0.0.1\", 7]",
-            &[
-                "gateway.toml:1:44: listen.main.trusted_proxies[1]: found 7, but it takes an IP address or a network, such as \
-               \"10.0.0.7\" or \"10.0.0.0/8\"",
-            ],
+            &["gateway.toml:1:44: listen.main.trusted_proxies[1]: found 7, but it takes an IP address or a \
+                 network, such as \
+               \"10.0.0.7\" or \"10.0.0.0/8\""],
         ),
         (
             "listen.My_Port.address = \"127.0.0.1:1\"",
-            &[
-                "gateway.toml:1:8: listen: found \"My_Port\", but it takes names made of lower-case letters, digits and -, at \
-               most 64 of them",
-            ],
+            &["gateway.toml:1:8: listen: found \"My_Port\", but it takes names made of lower-case letters, digits \
+                 and -, at \
+               most 64 of them"],
         ),
         ("log.fields = { a = 1 }", &["gateway.toml:1:20: log.fields.a: found 1, but it takes a string"]),
     ]);
@@ -168,31 +164,27 @@ fn durations_and_sizes_are_strings_in_a_range() {
     check(&[
         (
             "limits.drain_timeout = \"10 sec\"",
-            &[
-                "gateway.toml:1:24: limits.drain_timeout: found \"10 sec\", but it takes a duration such as \"300ms\", \"10s\", \
-               \"5m\", \"24h\" or \"7d\", from 0s to 1d",
-            ],
+            &["gateway.toml:1:24: limits.drain_timeout: found \"10 sec\", but it takes a duration such as \
+                 \"300ms\", \"10s\", \
+               \"5m\", \"24h\" or \"7d\", from 0s to 1d"],
         ),
         (
             "identity.token.lifetime = \"1h\"",
-            &[
-                "gateway.toml:1:27: identity.token.lifetime: found \"1h\", but it takes a duration such as \"300ms\", \"10s\", \
-               \"5m\", \"24h\" or \"7d\", from 1m to 5m",
-            ],
+            &["gateway.toml:1:27: identity.token.lifetime: found \"1h\", but it takes a duration such as \
+                 \"300ms\", \"10s\", \
+               \"5m\", \"24h\" or \"7d\", from 1m to 5m"],
         ),
         (
             "cache.memory = 1024",
-            &[
-                "gateway.toml:1:16: cache.memory: found 1024, but it takes a size such as \"4096\", \"32KiB\", \"512MiB\" or \
-               \"50GB\", from 0 to 1024TiB",
-            ],
+            &["gateway.toml:1:16: cache.memory: found 1024, but it takes a size such as \"4096\", \"32KiB\", \
+                 \"512MiB\" or \
+               \"50GB\", from 0 to 1024TiB"],
         ),
         (
             "limits.header_bytes = \"1KiB\"",
-            &[
-                "gateway.toml:1:23: limits.header_bytes: found \"1KiB\", but it takes a size such as \"4096\", \"32KiB\", \
-               \"512MiB\" or \"50GB\", from 8KiB to 1MiB",
-            ],
+            &["gateway.toml:1:23: limits.header_bytes: found \"1KiB\", but it takes a size such as \"4096\", \
+                 \"32KiB\", \
+               \"512MiB\" or \"50GB\", from 8KiB to 1MiB"],
         ),
     ]);
 }
@@ -205,9 +197,11 @@ fn rules_are_checked_word_by_word() {
             &[
                 "gateway.toml:2:8: access[0].who[0]: found \"everyone\", but it takes one of anyone, authenticated, \
                  user:NAME, group:NAME, cert:NAME",
-                "gateway.toml:3:17: access[0].repositories[0]: found \"A\", but it takes a repository name in which * stands \
+                "gateway.toml:3:17: access[0].repositories[0]: found \"A\", but it takes a repository name in which \
+                 * stands \
                  for any characters of one path part and ** for whole parts, such as \"public/**\" or \"team-*/app\"",
-                "gateway.toml:4:12: access[0].actions[0]: found \"read\", but it takes one of \"pull\", \"push\", \"create\", \
+                "gateway.toml:4:12: access[0].actions[0]: found \"read\", but it takes one of \"pull\", \"push\", \
+                 \"create\", \
                  \"delete\", or \"*\"",
             ],
         ),
@@ -216,12 +210,14 @@ fn rules_are_checked_word_by_word() {
             &[
                 "gateway.toml:1:19: access[0].who: found an empty list, but it takes one of anyone, authenticated, \
                  user:NAME, group:NAME, cert:NAME",
-                "gateway.toml:1:56: access[0].actions: found \"pull\", but it takes a list of one of \"pull\", \"push\", \
+                "gateway.toml:1:56: access[0].actions: found \"pull\", but it takes a list of one of \"pull\", \
+                 \"push\", \
                  \"create\", \"delete\", or \"*\"",
             ],
         ),
         (
-            "identity.groups = { ci = [\"a\"], dev = [\"b\"] }\n[[access]]\nwho = [\"group:c1\"]\nrepositories = [\"a\"]\n\
+            "identity.groups = { ci = [\"a\"], dev = [\"b\"] }\n[[access]]\nwho = [\"group:c1\"]\nrepositories = \
+             [\"a\"]\n\
              actions = [\"*\"]",
             &["gateway.toml:3:7: access[0].who: there is no group \"c1\"; identity.groups has ci, dev"],
         ),
@@ -249,57 +245,49 @@ fn values_that_do_not_go_together_are_both_named() {
         ),
         (
             "tls.client_auth = \"required\"",
-            &[
-                "gateway.toml:1:19: tls.client_auth: \"required\" needs tls.client_ca: who signs the clients' certificates",
-            ],
+            &["gateway.toml:1:19: tls.client_auth: \"required\" needs tls.client_ca: who signs the clients' \
+                 certificates"],
         ),
         (
             "listen.a.address = \"0.0.0.0:1\"\nlisten.b.address = \"127.0.0.1:1\"",
-            &[
-                "gateway.toml:2:20: listen.b.address: 127.0.0.1:1 is taken by listen.a.address (gateway.toml:1:20); give one of \
-               them another port",
-            ],
+            &["gateway.toml:2:20: listen.b.address: 127.0.0.1:1 is taken by listen.a.address (gateway.toml:1:20); \
+                 give one of \
+               them another port"],
         ),
         (
             "admin.address = \"127.0.0.1:5000\"",
-            &[
-                "gateway.toml:1:17: admin.address: 127.0.0.1:5000 is taken by listen.main.address (the default); give one of \
-               them another port",
-            ],
+            &["gateway.toml:1:17: admin.address: 127.0.0.1:5000 is taken by listen.main.address (the default); \
+                 give one of \
+               them another port"],
         ),
         (
             "listen.main.address = \"127.0.0.1:5001\"",
-            &[
-                "gateway.toml:1:23: admin.address: 127.0.0.1:5001 is taken by listen.main.address (gateway.toml:1:23); give one \
-               of them another port",
-            ],
+            &["gateway.toml:1:23: admin.address: 127.0.0.1:5001 is taken by listen.main.address \
+                 (gateway.toml:1:23); give one \
+               of them another port"],
         ),
         (
             "cache.memory = \"8MiB\"",
-            &[
-                "gateway.toml:1:16: cache.memory_object_max: 16MiB is more than cache.memory (gateway.toml:1:16), 8MiB; lower it",
-            ],
+            &["gateway.toml:1:16: cache.memory_object_max: 16MiB is more than cache.memory (gateway.toml:1:16), \
+                 8MiB; lower it"],
         ),
         (
             "listen.main.proxy_protocol = true",
-            &[
-                "gateway.toml:1:30: listen.main.proxy_protocol: true needs listen.main.trusted_proxies: the proxies that speak \
-               it",
-            ],
+            &["gateway.toml:1:30: listen.main.proxy_protocol: true needs listen.main.trusted_proxies: the proxies \
+                 that speak \
+               it"],
         ),
         (
             "registry.default = \"docker-hub\"",
-            &[
-                "gateway.toml:1:20: registry.default: found \"docker-hub\", but it takes \"hosted\", the only one that works in \
-               this version",
-            ],
+            &["gateway.toml:1:20: registry.default: found \"docker-hub\", but it takes \"hosted\", the only one \
+                 that works in \
+               this version"],
         ),
         (
             "listen.x.protocol = \"tls\"",
-            &[
-                "gateway.toml:1:8: listen.x.address: missing; it takes an IP address and a port, such as \"0.0.0.0:5000\" or \
-               \"[::1]:5000\"",
-            ],
+            &["gateway.toml:1:8: listen.x.address: missing; it takes an IP address and a port, such as \
+                 \"0.0.0.0:5000\" or \
+               \"[::1]:5000\""],
         ),
     ]);
 }
@@ -343,6 +331,14 @@ fn a_file_that_was_named_must_be_there() {
     );
 }
 
+#[test]
+fn a_file_that_was_not_named_need_not_be_there() {
+    let report = Report::new(Path::new("gateway.toml"), Path::new("."));
+    let missing = Site::new("").path().join("other.toml");
+    assert!(read_tree(&missing, false, &report).is_some_and(|tree| tree.is_empty()));
+    assert!(report.into_parts().0.is_empty());
+}
+
 fn load_bytes(bytes: &[u8]) -> Result<Config, ConfigErrors> {
     Site::new("").with("gateway.toml", bytes).load(&[])
 }
@@ -376,7 +372,8 @@ proptest! {
     #[test]
     fn any_value_of_any_key_is_survived(
         key in prop::sample::select(crate::config::keys()),
-        value in prop::sample::select(vec!["1", "-1", "\"\"", "\"x\"", "[]", "[[]]", "{}", "{ a = 1 }", "[1]", "1.5", "true", "2020-01-01"]),
+        value in prop::sample::select(vec!["1", "-1", "\"\"", "\"x\"", "[]", "[[]]", "{}", "{ a = 1 \
+         }", "[1]", "1.5", "true", "2020-01-01"]),
     ) {
         let path = key.path.replace("access[0].", "");
         let header = if key.path.starts_with("access") { "[[access]]\n" } else { "" };

@@ -5,103 +5,113 @@ use proptest::prelude::*;
 use super::Site;
 use crate::config::environment::variable;
 
-/// Each row: a file, variables, and the texts of the errors.
+/// A file, variables, and the text of the error.
+type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
+fn check(rows: &[Row<'_>]) {
+    for (gateway, environment, expected) in rows {
+        assert_eq!(Site::new(gateway).errors(environment), [*expected], "{environment:?}");
+    }
+}
+
 #[test]
 fn mistakes_name_the_variable() {
-    let rows: [(&str, &[(&str, &str)], &[&str]); 13] = [
+    check(&[
         (
             "",
             &[("DOCKGATE__LISTEN__MAIN__ADRESS", "x")],
-            &["environment variable DOCKGATE__LISTEN__MAIN__ADRESS: listen.main.adress: unknown key; did you mean \
-               DOCKGATE__LISTEN__MAIN__ADDRESS?"],
+            "environment variable DOCKGATE__LISTEN__MAIN__ADRESS: listen.main.adress: unknown key; did you mean \
+               DOCKGATE__LISTEN__MAIN__ADDRESS?",
         ),
         (
             "",
             &[("DOCKGATE__LISTN__MAIN__ADDRESS", "x")],
-            &["environment variable DOCKGATE__LISTN__MAIN__ADDRESS: listn: unknown key; did you mean \
-               DOCKGATE__LISTEN__MAIN__ADDRESS?"],
+            "environment variable DOCKGATE__LISTN__MAIN__ADDRESS: listn: unknown key; did you mean \
+               DOCKGATE__LISTEN__MAIN__ADDRESS?",
         ),
         (
             "",
             &[("DOCKGATE__LIMITS__CONNECTIONS", "many")],
-            &[
-                "environment variable DOCKGATE__LIMITS__CONNECTIONS: limits.connections: found \"many\", but it takes a whole \
+            "environment variable DOCKGATE__LIMITS__CONNECTIONS: limits.connections: found \"many\", but it takes a \
+             whole \
                number from 1 to 1000000",
-            ],
-        ),
-        (
-            "",
-            &[("DOCKGATE__LISTEN__MAIN__TRUSTED_PROXIES", "10.0.0.1")],
-            &[
-                "environment variable DOCKGATE__LISTEN__MAIN__TRUSTED_PROXIES: listen.main.trusted_proxies: lists cannot be \
-               given by the environment; write it in the file",
-            ],
-        ),
-        (
-            "[[access]]\nwho=['anyone']\nrepositories=['**']\nactions=['pull']",
-            &[("DOCKGATE__ACCESS__0__WHO", "anyone")],
-            &[
-                "environment variable DOCKGATE__ACCESS__0__WHO: access: lists cannot be given by the environment; write it in \
-               the file",
-            ],
-        ),
-        (
-            "",
-            &[("DOCKGATE__IDENTITY__GROUPS__CI", "a")],
-            &["environment variable DOCKGATE__IDENTITY__GROUPS__CI: identity.groups.ci: lists cannot be given by the \
-               environment; write it in the file"],
         ),
         (
             "registry.data = \"x\"",
             &[("DOCKGATE__REGISTRY__DATA__PATH", "x")],
-            &["environment variable DOCKGATE__REGISTRY__DATA__PATH: registry.data: found a table, but it takes a path"],
+            "environment variable DOCKGATE__REGISTRY__DATA__PATH: registry.data: found a table, but it takes a path",
         ),
         (
             "[tls]",
             &[("DOCKGATE__TLS", "on")],
-            &["environment variable DOCKGATE__TLS: tls: found \"on\", but it takes a table of keys"],
-        ),
-        (
-            "",
-            &[("DOCKGATE____LOG", "x")],
-            &[
-                "environment variable DOCKGATE____LOG: this names no key; a name is DOCKGATE__TABLE__KEY, with two underscores \
-               between",
-            ],
-        ),
-        (
-            "",
-            &[("DOCKGATE__LOG__LEVEL", "warn"), ("DOCKGATE__log__level", "info")],
-            &[
-                "environment variable DOCKGATE__log__level: log.level: environment variable DOCKGATE__LOG__LEVEL is about the \
-               same key; remove one of the two",
-            ],
-        ),
-        (
-            "log.fields = { a-b = \"1\", a_b = \"2\" }",
-            &[("DOCKGATE__LOG__FIELDS__A_B", "3")],
-            &[
-                "environment variable DOCKGATE__LOG__FIELDS__A_B: log.fields.a_b: this could be \"a-b\" or \"a_b\"; rename one \
-               of them in the file",
-            ],
+            "environment variable DOCKGATE__TLS: tls: found \"on\", but it takes a table of keys",
         ),
         (
             "",
             &[("DOCKGATE__ADMIN__ADDRESS", "0.0.0.0:5000")],
-            &[
-                "environment variable DOCKGATE__ADMIN__ADDRESS: admin.address: 0.0.0.0:5000 is taken by listen.main.address \
+            "environment variable DOCKGATE__ADMIN__ADDRESS: admin.address: 0.0.0.0:5000 is taken by \
+             listen.main.address \
                (the default); give one of them another port",
-            ],
         ),
         (
             "",
             &[("DOCKGATE__TLS__ACME__EMAIL", "a")],
-            &["environment variable DOCKGATE__TLS__ACME__EMAIL: tls.acme: not in this version yet; remove it"],
+            "environment variable DOCKGATE__TLS__ACME__EMAIL: tls.acme: not in this version yet; remove it",
         ),
-    ];
-    for (gateway, environment, expected) in rows {
-        assert_eq!(Site::new(gateway).errors(environment), expected, "{environment:?}");
-    }
+    ]);
+}
+
+#[test]
+fn lists_are_for_the_file() {
+    check(&[
+        (
+            "",
+            &[("DOCKGATE__LISTEN__MAIN__TRUSTED_PROXIES", "10.0.0.1")],
+            "environment variable DOCKGATE__LISTEN__MAIN__TRUSTED_PROXIES: listen.main.trusted_proxies: lists cannot \
+             be \
+               given by the environment; write it in the file",
+        ),
+        (
+            "[[access]]\nwho=['anyone']\nrepositories=['**']\nactions=['pull']",
+            &[("DOCKGATE__ACCESS__0__WHO", "anyone")],
+            "environment variable DOCKGATE__ACCESS__0__WHO: access: lists cannot be given by the environment; write \
+             it in \
+               the file",
+        ),
+        (
+            "",
+            &[("DOCKGATE__IDENTITY__GROUPS__CI", "a")],
+            "environment variable DOCKGATE__IDENTITY__GROUPS__CI: identity.groups.ci: lists cannot be given by the \
+               environment; write it in the file",
+        ),
+    ]);
+}
+
+#[test]
+fn names_that_say_nothing_or_two_things_are_refused() {
+    check(&[
+        (
+            "",
+            &[("DOCKGATE____LOG", "x")],
+            "environment variable DOCKGATE____LOG: this names no key; a name is DOCKGATE__TABLE__KEY, with two \
+             underscores \
+               between",
+        ),
+        (
+            "",
+            &[("DOCKGATE__LOG__LEVEL", "warn"), ("DOCKGATE__log__level", "info")],
+            "environment variable DOCKGATE__log__level: log.level: environment variable DOCKGATE__LOG__LEVEL is \
+             about the \
+               same key; remove one of the two",
+        ),
+        (
+            "log.fields = { a-b = \"1\", a_b = \"2\" }",
+            &[("DOCKGATE__LOG__FIELDS__A_B", "3")],
+            "environment variable DOCKGATE__LOG__FIELDS__A_B: log.fields.a_b: this could be \"a-b\" or \"a_b\"; \
+             rename one \
+               of them in the file",
+        ),
+    ]);
 }
 
 #[test]

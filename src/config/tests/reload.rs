@@ -29,7 +29,7 @@ fn an_upstream_that_appears_needs_a_restart() {
 }
 
 #[test]
-fn a_file_that_is_not_there_yet_is_watched() {
+fn what_was_read_is_watched() {
     let site = Site::new("");
     let watched = site.load(&[]).unwrap().watched_files();
     assert_eq!(watched, [site.path().join("gateway.toml"), site.path().join("upstreams")]);

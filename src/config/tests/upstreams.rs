@@ -34,10 +34,9 @@ fn one_that_is_switched_off_is_read_but_not_there() {
     assert!(site.load(&[]).unwrap().upstreams.is_empty());
     assert_eq!(
         errors("kind = \"legacy\"\nenabled = false\npeers = [\"x\"]\n"),
-        [
-            "upstreams/old.toml:3:10: peers[0]: found \"x\", but it takes URLs such as \"http://127.0.0.1:5002\", without a \
-          user, a path or a query"
-        ]
+        ["upstreams/old.toml:3:10: peers[0]: found \"x\", but it takes URLs such as \"http://127.0.0.1:5002\", \
+             without a \
+          user, a path or a query"]
     );
 }
 
@@ -64,7 +63,8 @@ fn mistakes_name_the_file_of_the_upstream() {
         ("prefix = \"x\"", "3:1: prefix: unknown key; known here: kind, enabled, peers, health"),
         (
             "url = 1",
-            "3:1: url: unknown key; known here: kind, enabled, peers, health, clients, forward_basic, username, password, password_file, ca, connect_timeout, first_byte_timeout, idle_timeout, concurrency",
+            "3:1: url: unknown key; known here: kind, enabled, peers, health, clients, forward_basic, username, \
+             password, password_file, ca, connect_timeout, first_byte_timeout, idle_timeout, concurrency",
         ),
         ("health = { pth = 1 }", "3:12: health.pth: unknown key; did you mean \"path\"?"),
         (
@@ -95,7 +95,8 @@ fn mistakes_name_the_file_of_the_upstream() {
         ),
         (
             "username = \"a\"\npassword = \"p\"\nforward_basic = true",
-            "5:17: forward_basic: true does not go with username (upstreams/old.toml:3:12): only one of them can be sent",
+            "5:17: forward_basic: true does not go with username (upstreams/old.toml:3:12): only one of them can be \
+             sent",
         ),
     ] {
         let texts = errors(&format!("{good}{rest}"));
@@ -110,20 +111,24 @@ fn a_file_must_say_what_it_is() {
     for (file, expected) in [
         (
             "kind = \"legcy\"",
-            "upstreams/old.toml:1:8: kind: found \"legcy\", but it takes \"legacy\", \"mirror\" or \"fronted\"; did you mean \"legacy\"?",
+            "upstreams/old.toml:1:8: kind: found \"legcy\", but it takes \"legacy\", \"mirror\" or \"fronted\"; did \
+             you mean \"legacy\"?",
         ),
         ("peers = []", "upstreams/old.toml: kind: missing; it takes \"legacy\", \"mirror\" or \"fronted\""),
         (
             "kind = \"legacy\"",
-            "upstreams/old.toml: peers: missing; it takes a list of URLs such as \"http://127.0.0.1:5002\", without a user, a path or a query",
+            "upstreams/old.toml: peers: missing; it takes a list of URLs such as \"http://127.0.0.1:5002\", without \
+             a user, a path or a query",
         ),
         (
             "kind = \"mirror\"\nurl = \"x\"",
-            "upstreams/old.toml:1:8: kind: \"mirror\" is not in this version yet; only \"legacy\" is; remove the file, or rename it so that it does not end in .toml",
+            "upstreams/old.toml:1:8: kind: \"mirror\" is not in this version yet; only \"legacy\" is; remove the \
+             file, or rename it so that it does not end in .toml",
         ),
         (
             "kind = \"fronted\"",
-            "upstreams/old.toml:1:8: kind: \"fronted\" is not in this version yet; only \"legacy\" is; remove the file, or rename it so that it does not end in .toml",
+            "upstreams/old.toml:1:8: kind: \"fronted\" is not in this version yet; only \"legacy\" is; remove the \
+             file, or rename it so that it does not end in .toml",
         ),
         (
             "kind = legacy",
@@ -153,10 +158,9 @@ fn there_is_one_legacy_upstream() {
     let site = Site::new("").with("upstreams/a.toml", GOOD).with("upstreams/b.toml", GOOD);
     assert_eq!(
         site.errors(&[]),
-        [
-            "upstreams/b.toml:1:8: kind: \"legacy\" is the kind of a.toml too, and there may be one of it in this version; write \
-          enabled = false in b.toml or in a.toml"
-        ]
+        ["upstreams/b.toml:1:8: kind: \"legacy\" is the kind of a.toml too, and there may be one of it in this \
+             version; write \
+          enabled = false in b.toml or in a.toml"]
     );
     let site = site.with("upstreams/b.toml", &[GOOD, b"enabled = false"].concat());
     assert_eq!(site.load(&[]).unwrap().upstreams.len(), 1);
@@ -172,10 +176,9 @@ fn the_name_of_the_file_is_the_name_of_the_upstream() {
     let site = Site::new("").with("upstreams/a_b.toml", GOOD);
     assert_eq!(
         site.errors(&[]),
-        [
-            "upstreams/a_b.toml: the file's name is the upstream's: lower-case letters, digits and -, and not \"hosted\"; rename \
-          it"
-        ]
+        ["upstreams/a_b.toml: the file's name is the upstream's: lower-case letters, digits and -, and not \
+             \"hosted\"; rename \
+          it"]
     );
     let site = Site::new("").with("upstreams/.a.toml", b"x").with("upstreams/a.toml.bak", b"x");
     assert_eq!(site.errors(&[]), [""; 0], "hidden files and others are not looked at");
