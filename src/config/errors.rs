@@ -23,7 +23,7 @@ pub struct ConfigError {
 }
 
 /// Where a key or a value was written.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// In no particular line of a file.
     File(Arc<Path>),
@@ -82,7 +82,7 @@ pub enum Problem {
 impl ConfigErrors {
     /// From what was found, if anything was.
     pub(super) fn new(mut errors: Vec<ConfigError>) -> Option<Self> {
-        errors.sort_by(|a, b| a.place.cmp(&b.place));
+        errors.sort_by(|a, b| a.place.order().cmp(&b.place.order()));
         errors.dedup();
         (!errors.is_empty()).then_some(Self(errors))
     }
@@ -116,6 +116,17 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+impl Place {
+    /// File by file, a file as a whole before its lines, and variables last.
+    fn order(&self) -> (bool, &str, &Path, usize, usize) {
+        match self {
+            Self::File(path) => (false, "", path, 0, 0),
+            Self::Line(path, line, column) => (false, "", path, *line, *column),
+            Self::Variable(name) => (true, name, Path::new(""), 0, 0),
+        }
+    }
+}
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

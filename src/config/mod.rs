@@ -1,7 +1,7 @@
 //! Floor 2: `gateway.toml`, `upstreams/*.toml` and the environment become a [`Config`].
 //!
-//! What has been parsed has been validated. [`Config::load`] finds all mistakes at once; each says where it stands, what
-//! was found and what is allowed. What the files named here hold (certificates, users) is checked by who reads them.
+//! What has been parsed has been validated. [`Config::load`] finds all mistakes at once; each says where it stands,
+//! what was found and what is allowed. What the files named here hold (certificates, users) is checked by who reads them.
 
 mod defaults;
 mod duration;
@@ -174,8 +174,8 @@ fn read_config(root: &mut Section<'_>, directory: &Path) -> Config {
     }
 }
 
-/// The keys that `gateway.toml` may have, sorted by path: those of a listener under `listen.main`, those of a rule under
-/// `access[0]`.
+/// The keys that `gateway.toml` may have, sorted by path: those of a listener under `listen.main`, those of a rule
+/// under `access[0]`.
 pub fn keys() -> Vec<Key> {
     let example = "[listen.main]\n[[access]]\n";
     let report = Report::new(Path::new(FILE_NAME), Path::new("."));

@@ -27,7 +27,7 @@ impl Peer {
     fn parse(url: &str) -> Option<Self> {
         let uri: Uri = url.parse().ok()?;
         let (https, port) = match uri.scheme_str()? {
-            "http" => (false, 80),
+            "http" => (false, 80_u16),
             "https" => (true, 443),
             _ => return None,
         };

@@ -99,7 +99,10 @@ impl Section<'_> {
         choices: &[(&'static str, T)],
     ) -> Option<T> {
         let words: Vec<_> = choices.iter().map(|(word, _)| format!("\"{word}\"")).collect();
-        let allowed = words.join(" or ");
+        let allowed = match words.split_last() {
+            Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+            _ => words.concat(),
+        };
         let Some(node) = self.take(key, "word", fallback) else {
             if matches!(fallback, Fallback::Required) {
                 self.missing(key, &allowed);

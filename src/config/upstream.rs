@@ -152,7 +152,8 @@ fn read_file(file: &Path, file_name: &str, base: &Path, upstreams: &mut Upstream
 fn check_only_legacy(legacy: &Legacy, upstreams: &Upstreams, report: &Report) {
     if let Some(other) = upstreams.by_name.keys().next() {
         let text = format!(
-            "\"legacy\" is the kind of {other}.toml too, and there may be one of it in this version; write enabled = false \
+            "\"legacy\" is the kind of {other}.toml too, and there may be one of it in this version; write enabled = \
+             false \
              in {}.toml or in {other}.toml",
             legacy.name
         );
