@@ -198,7 +198,7 @@ impl From<StoreError> for UploadError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitError {
     /// The bytes are not what the digest says. The session is still there.
-    Mismatch(Mismatch),
+    Mismatch(Box<Mismatch>),
     /// The store failed.
     Store(StoreError),
 }
@@ -224,7 +224,7 @@ impl From<StoreError> for CommitError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PutError {
     /// The bytes are not what the digest says.
-    Mismatch(Mismatch),
+    Mismatch(Box<Mismatch>),
     /// What it needs is not in its repository: each digest once, in the manifest's order.
     MissingChildren(Vec<Digest>),
     /// It states a wrong size for something that is here.

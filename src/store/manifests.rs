@@ -80,7 +80,7 @@ impl Store {
         let (inner, bytes, digest) = (self.inner.clone(), put.bytes.clone(), put.digest);
         let check = move || {
             inner.reserve.check_path(&inner.directory.uploads())?;
-            Verified::check(&bytes, &digest).map_err(PutError::Mismatch)
+            Verified::check(&bytes, &digest).map_err(|mismatch| PutError::Mismatch(mismatch.into()))
         };
         self.inner.on_a_thread(check).await??;
         let row = Row {

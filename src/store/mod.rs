@@ -13,6 +13,7 @@ mod manifests;
 mod recovery;
 mod sessions;
 mod space;
+mod stage;
 mod upload;
 
 #[cfg(test)]

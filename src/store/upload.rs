@@ -1,8 +1,7 @@
 //! Uploads: bytes come in, are hashed as they are written, and become a blob when their name is known.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +12,7 @@ use crate::oci::{Algorithm, Digest, RepositoryName, UploadId, Verified, Verifier
 use super::blobs::{self, BlobInfo, Held, NewBlob};
 use super::database::now;
 use super::directory::blob_key;
+use super::stage::{Lease, Stage};
 use super::{CommitError, Inner, Store, StoreError, UploadError};
 
 /// How much is collected before it is written; as much again may be on its way to the disk.
@@ -41,7 +41,7 @@ impl Store {
                 return Err(UploadError::Unknown);
             }
         };
-        let offset = stage.length;
+        let offset = stage.length();
         let work = Work::Idle(stage);
         Ok(Upload {
             inner: self.inner.clone(),
@@ -140,6 +140,11 @@ struct Written {
     result: Result<(), StoreError>,
 }
 
+fn write(mut stage: Stage, buffer: Vec<u8>) -> Written {
+    let result = stage.append(&buffer);
+    Written { stage, buffer, result }
+}
+
 impl std::fmt::Debug for Upload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Upload").field("offset", &self.offset).finish_non_exhaustive()
@@ -207,7 +212,7 @@ impl Upload {
         let spare = std::mem::take(&mut self.spare);
         let stage = self.take_stage().await?;
         let buffer = std::mem::replace(&mut self.buffer, spare);
-        self.work = Work::Writing(self.inner.runtime.spawn_blocking(move || stage.write(buffer)));
+        self.work = Work::Writing(self.inner.runtime.spawn_blocking(move || write(stage, buffer)));
         Ok(())
     }
 
@@ -314,131 +319,18 @@ impl Drop for Upload {
         let dropped = Work::Failed(StoreError::Unhealthy);
         match std::mem::replace(&mut self.work, dropped) {
             Work::Idle(stage) if !rest.is_empty() => {
-                self.inner.runtime.spawn_blocking(move || stage.write(rest));
+                self.inner.runtime.spawn_blocking(move || write(stage, rest));
             }
             Work::Writing(task) if !rest.is_empty() => {
                 let runtime = self.inner.runtime.clone();
                 self.inner.runtime.spawn(async move {
                     if let Ok(Written { stage, result: Ok(()), .. }) = task.await {
-                        runtime.spawn_blocking(move || stage.write(rest));
+                        runtime.spawn_blocking(move || write(stage, rest));
                     }
                 });
             }
             // A task that nobody waits for still ends, and gives the session back.
             Work::Idle(_) | Work::Writing(_) | Work::Failed(_) => {}
-        }
-    }
-}
-
-/// The right to use a session; gives it back when dropped.
-struct Lease {
-    inner: Arc<Inner>,
-    id: UploadId,
-    /// The hash of what the file holds, if that is known.
-    verifier: Option<Box<Verifier>>,
-}
-
-impl Lease {
-    /// Ends the session: there is nothing to give back.
-    fn end(&self) {
-        self.inner.sessions.end(self.id);
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.inner.sessions.release(self.id, self.verifier.take());
-    }
-}
-
-/// The file of an upload. Its functions block.
-struct Stage {
-    lease: Lease,
-    file: File,
-    length: u64,
-}
-
-impl Stage {
-    /// `None` if the file is gone; the session has ended then.
-    fn open(mut lease: Lease) -> Result<Option<Self>, StoreError> {
-        let path = lease.inner.directory.upload(lease.id);
-        let file = match OpenOptions::new().read(true).write(true).open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                lease.end();
-                return Ok(None);
-            }
-            Err(error) => return Err(StoreError::io("open an upload", &error)),
-        };
-        let length = file.metadata().map_err(|error| StoreError::io("measure an upload", &error))?.len();
-        // The file's length rules: after a crash or a failed write it is not what was counted.
-        lease.verifier.take_if(|verifier| verifier.size() != length);
-        Ok(Some(Self { lease, file, length }))
-    }
-
-    fn write(mut self, buffer: Vec<u8>) -> Written {
-        let result = self.append(&buffer);
-        Written { stage: self, buffer, result }
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        self.lease.inner.health.check()?;
-        self.lease.inner.reserve.check_file(&self.file)?;
-        let written = self.file.write_all_at(bytes, self.length);
-        written.map_err(|error| StoreError::io("write an upload", &error))?;
-        self.length += bytes.len() as u64;
-        if let Some(verifier) = &mut self.lease.verifier {
-            verifier.update(bytes);
-        }
-        Ok(())
-    }
-
-    /// The proof that the file holds `digest`; reads it again if its hash is not known or was another one.
-    fn verify(&mut self, digest: &Digest) -> Result<Verified, CommitError> {
-        let known = self.lease.verifier.take();
-        let current =
-            |verifier: &Box<Verifier>| verifier.algorithm() == digest.algorithm() && verifier.size() == self.length;
-        let verifier = match known.filter(current) {
-            Some(verifier) => verifier,
-            None => Box::new(self.hash(digest.algorithm())?),
-        };
-        let checked = (*verifier).clone().verify(digest);
-        self.lease.verifier = Some(verifier);
-        checked.map_err(CommitError::Mismatch)
-    }
-
-    fn hash(&self, algorithm: Algorithm) -> Result<Verifier, StoreError> {
-        let mut verifier = Verifier::new(algorithm);
-        let mut buffer = vec![0; BUFFER_BYTES];
-        loop {
-            match self.file.read_at(&mut buffer, verifier.size()) {
-                Ok(0) => return Ok(verifier),
-                Ok(count) => verifier.update(&buffer[..count]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(StoreError::io("read an upload", &error)),
-            }
-        }
-    }
-
-    /// The session goes on until the blob is recorded; on an error it has ended.
-    fn place(self, key: &str) -> Result<Lease, StoreError> {
-        let placed = self.lease.inner.directory.place(self.lease.id, &self.file, key);
-        if placed.is_err() {
-            self.lease.end();
-        }
-        placed.map(|()| self.lease)
-    }
-
-    fn discard(self) -> Result<(), StoreError> {
-        let Self { lease, .. } = self;
-        let removed = fs::remove_file(lease.inner.directory.upload(lease.id));
-        lease.end();
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove an upload", &error)),
-            _ => Ok(()),
         }
     }
 }
