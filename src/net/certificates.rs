@@ -397,3 +397,6 @@ fn write(directory: &Path, path: &Path, content: &str, mode: u32) -> Result<(), 
 fn refused(error: impl fmt::Display) -> CertificateError {
     CertificateError::Refused { reason: error.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

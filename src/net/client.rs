@@ -80,6 +80,10 @@ impl Client {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        if !matches!(request.uri().scheme_str(), Some("http" | "https")) {
+            let reason = format!("{:?} is no http or https URL", request.uri().to_string());
+            return Err(ClientError::Request { reason });
+        }
         let progress = Arc::new(Progress::start(self.connect_timeout + self.first_byte_timeout));
         let watch = Arc::clone(&progress);
         let request = request.map(|body| Watched::new(body.map_err(Into::into), watch).boxed_unsync());
@@ -109,3 +113,6 @@ fn tls_config(settings: &Settings) -> Result<ClientConfig, TlsError> {
         .map_err(|error| TlsError::Refused { reason: error.to_string() })?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
+
+#[cfg(test)]
+mod tests;

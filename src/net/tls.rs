@@ -250,3 +250,6 @@ fn versions(min: MinVersion) -> &'static [&'static SupportedProtocolVersion] {
 fn refused(error: impl fmt::Display) -> TlsError {
     TlsError::Refused { reason: error.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

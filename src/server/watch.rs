@@ -70,8 +70,13 @@ impl<C: GracefulConnection, S: Future> Future for Watched<C, S> {
         }
         loop {
             if let Poll::Ready(outcome) = self.as_mut().project().connection.poll(context) {
-                let event = self.winding_up.map_or(ConnectionEvent::Closed, |winding_up| winding_up.reason);
-                return Poll::Ready(outcome.map(|()| event));
+                return Poll::Ready(match (outcome, self.winding_up) {
+                    (Ok(()), None) => Ok(ConnectionEvent::Closed),
+                    (Ok(()), Some(WindingUp { reason, .. })) => Ok(reason),
+                    // Told that we are leaving, the client left first.
+                    (Err(_), Some(WindingUp { reason, .. })) if self.activity.quiet_since().is_some() => Ok(reason),
+                    (Err(error), _) => Err(error),
+                });
             }
             let due = self.due();
             let mut sleep = self.as_mut().project().sleep;
