@@ -16,6 +16,8 @@ pub struct Legacy {
     pub clients: String,
     /// Whether the caller's Basic credentials go on to the upstream.
     pub forward_basic: bool,
+    /// The credentials that are sent as Basic; never together with `forward_basic`.
+    pub credentials: Option<BasicCredentials>,
     /// More certificate authorities that are trusted, as PEM.
     pub ca: Option<PathBuf>,
     /// How long a connection may take to be made.
@@ -26,6 +28,37 @@ pub struct Legacy {
     pub idle_timeout: Duration,
     /// How many requests may be under way at once.
     pub concurrency: usize,
+}
+
+/// What Basic authentication (RFC 7617) sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BasicCredentials {
+    /// The user; without `:`.
+    pub username: String,
+    /// The password.
+    pub password: Secret,
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(std::sync::Arc<str>);
+
+impl Secret {
+    /// From the text itself.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one who has to send it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
 }
 
 /// One server of an upstream.

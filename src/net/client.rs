@@ -1,129 +1,108 @@
-//! An HTTP/1.1 client; stands in for the real one until that is merged.
+//! The HTTP client that asks other servers.
+//!
+//! It follows no redirect, adds no credentials, decodes nothing, and takes no proxy from the environment.
 
-use std::error::Error;
-use std::fmt;
+mod connect;
+mod error;
+mod progress;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::combinators::BoxBody;
+use http_body::Body;
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{Client as Pool, Error as PoolError};
+use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, RootCertStore};
 
-/// What goes wrong inside a body.
-pub type BoxError = Box<dyn Error + Send + Sync>;
+pub use error::{ClientError, Fault, Retry};
 
-/// A body of a request or an answer.
-pub type Body = BoxBody<Bytes, BoxError>;
+use super::tls::{self, TlsError};
+use connect::Connector;
+use progress::{Progress, Watched};
 
-/// How a client behaves.
-#[derive(Debug, Clone)]
-pub struct ClientSettings {
-    /// More certificate authorities that are trusted, as PEM.
+/// Anything that can go wrong in a body that is sent.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How to reach a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// PEM: the only authorities to trust. Without it, those that Mozilla trusts.
     pub ca: Option<PathBuf>,
-    /// How long a connection may take to be made.
+    /// For the name, the connection and the TLS handshake together.
     pub connect_timeout: Duration,
-    /// How long an answer may take to begin, from when it was asked for.
+    /// How long the server may take nothing of the request, and how long it may think once it has all of it.
     pub first_byte_timeout: Duration,
-    /// How many connections per peer are kept open for the next request.
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+    /// How many unused connections are kept to each server.
     pub idle_connections: usize,
 }
 
-/// A request was not answered.
-#[derive(Debug)]
-pub enum ClientError {
-    /// The certificates cannot be used.
-    Certificates(String),
-    /// No connection came about: nothing was sent.
-    Connect(String),
-    /// No answer began within this time.
-    Silent(Duration),
-    /// The exchange broke off before the answer began.
-    Broken(String),
-}
-
-/// A client with a pool of connections. Cheap to clone.
+/// An HTTP client with its pool of connections. Clones share the pool.
+///
+/// `https` URLs speak HTTP/2 where the server offers it, `http` ones always HTTP/1.1.
 #[derive(Debug, Clone)]
 pub struct Client {
-    pool: Pool<hyper_rustls::HttpsConnector<HttpConnector>, Body>,
+    inner: legacy::Client<Connector, UnsyncBoxBody<Bytes, BoxError>>,
+    connect_timeout: Duration,
     first_byte_timeout: Duration,
 }
 
 impl Client {
-    /// Makes one; fails when the certificates cannot be read.
-    pub fn new(settings: ClientSettings) -> Result<Self, ClientError> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        if let Some(path) = &settings.ca {
-            let broken = |error| ClientError::Certificates(format!("{}: {error}", path.display()));
-            for certificate in CertificateDer::pem_file_iter(path).map_err(broken)? {
-                let certificate = certificate.map_err(broken)?;
-                roots.add(certificate).map_err(|error| ClientError::Certificates(error.to_string()))?;
-            }
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| ClientError::Certificates(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(settings.connect_timeout));
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
-        let pool = Pool::builder(TokioExecutor::new())
+    /// A client without connections yet. Fails only if `settings.ca` cannot be used.
+    pub fn new(settings: &Settings) -> Result<Self, TlsError> {
+        let connector = Connector::new(tls_config(settings)?, settings.connect_timeout);
+        let inner = legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(settings.idle_timeout)
             .pool_max_idle_per_host(settings.idle_connections)
             .build(connector);
-        Ok(Self { pool, first_byte_timeout: settings.first_byte_timeout })
+        Ok(Self { inner, connect_timeout: settings.connect_timeout, first_byte_timeout: settings.first_byte_timeout })
     }
 
-    /// Sends one request; its URI names the peer.
-    pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, ClientError> {
-        match tokio::time::timeout(self.first_byte_timeout, self.pool.request(request)).await {
-            Err(_) => Err(ClientError::Silent(self.first_byte_timeout)),
-            Ok(answer) => answer.map_err(|error| ClientError::from(&error)),
+    /// Send `request`, whose URI is absolute, and wait for the head of the answer.
+    ///
+    /// A request body that waits for its own source is not held against the server; whoever made the body limits that.
+    /// How long the answer's body may pause is for its reader to limit.
+    pub async fn send<B>(&self, request: Request<B>) -> Result<Response<Incoming>, ClientError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let progress = Arc::new(Progress::start(self.connect_timeout + self.first_byte_timeout));
+        let watch = Arc::clone(&progress);
+        let request = request.map(|body| Watched::new(body.map_err(Into::into), watch).boxed_unsync());
+        let mut response = std::pin::pin!(self.inner.request(request));
+        loop {
+            let due = progress.due(self.first_byte_timeout);
+            tokio::select! {
+                biased;
+                answer = &mut response => return answer.map_err(|error| error::classify(&error, progress.body_failed())),
+                () = tokio::time::sleep_until(due) => {
+                    if progress.is_overdue(self.first_byte_timeout) {
+                        return Err(ClientError::FirstByteTimeout);
+                    }
+                }
+            }
         }
     }
 }
 
-impl ClientError {
-    /// Whether there was no connection: nothing of the request was sent.
-    pub const fn is_connect(&self) -> bool {
-        matches!(self, Self::Connect(_))
-    }
+fn tls_config(settings: &Settings) -> Result<ClientConfig, TlsError> {
+    let roots = match &settings.ca {
+        Some(file) => tls::roots(file)?,
+        None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::Refused { reason: error.to_string() })?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
-
-impl From<&PoolError> for ClientError {
-    fn from(error: &PoolError) -> Self {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(error) = source {
-            text = format!("{text}: {error}");
-            source = error.source();
-        }
-        if error.is_connect() { Self::Connect(text) } else { Self::Broken(text) }
-    }
-}
-
-impl fmt::Display for ClientError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Certificates(text) | Self::Connect(text) | Self::Broken(text) => f.write_str(text),
-            Self::Silent(waited) => write!(f, "no answer within {} s", waited.as_secs()),
-        }
-    }
-}
-
-impl Error for ClientError {}

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::config;
-use crate::net::client::{Client, ClientSettings};
+use crate::net::client::{Client, Settings};
 
 use super::error::OpenError;
 use super::health::Check;
@@ -26,8 +26,8 @@ pub(super) const PEERS_MAX: usize = 1_000;
 const IDLE_CONNECTIONS: usize = 32;
 /// How often the turns are asked for another peer, per peer: others ask at the same time and take some of the answers.
 const TURNS_PER_PEER: usize = 8;
-/// The client's own clock runs from the beginning of a request, which may be a long upload: ours is the stricter one.
-const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How long an unused connection is kept.
+const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One server of an upstream.
 #[derive(Debug)]
@@ -110,13 +110,15 @@ impl Peers {
         }
         let peers = config.peers.iter().map(|peer| Peer::open(&config.name, peer)).collect::<Result<Box<[_]>, _>>()?;
         let client = |idle_connections| {
-            let settings = ClientSettings {
+            let settings = Settings {
                 ca: config.ca.clone(),
                 connect_timeout: config.connect_timeout,
-                first_byte_timeout: EXCHANGE_TIMEOUT,
+                first_byte_timeout: config.first_byte_timeout,
+                idle_timeout: IDLE_CONNECTION_TIMEOUT,
                 idle_connections,
             };
-            Client::new(settings).map_err(|error| OpenError::Client { upstream: upstream(), reason: error.to_string() })
+            Client::new(&settings)
+                .map_err(|error| OpenError::Client { upstream: upstream(), reason: error.to_string() })
         };
         let pooled = client(IDLE_CONNECTIONS)?;
         let settled = Arc::new(AtomicBool::new(false));
