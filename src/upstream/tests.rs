@@ -179,6 +179,7 @@ async fn a_silent_upstream_is_given_up() {
     let fake = Fake::raw("", true).await;
     let mut config = config(&[fake.address]);
     config.first_byte_timeout = SHORT;
+    config.connect_timeout = SHORT;
     let peers = Peers::open(&config).await.unwrap();
     let silent = SendError::Silent { upstream: "old".to_owned(), peer: url(fake.address), waited: SHORT };
     assert_eq!(peers.send(get("/")).await.unwrap_err(), silent);

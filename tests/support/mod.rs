@@ -1,0 +1,4 @@
+//! What several tests need.
+
+pub(crate) mod v1_client;
+pub(crate) mod v1_registry;
