@@ -10,9 +10,8 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 
 use crate::config;
-use crate::net::client::Body;
 use crate::upstream::headers::{set_forwarded, strip_hop_by_hop};
-use crate::upstream::{Exactly, Fault, Forwarded, OpenError, Peers, SendError};
+use crate::upstream::{Body, Exactly, Fault, Forwarded, OpenError, Peers, SendError};
 
 /// Where a v1 server says that its clients should go on.
 const ENDPOINTS: &str = "x-docker-endpoints";
@@ -39,18 +38,8 @@ impl Legacy {
     /// Makes the clients for its peers; asks nobody yet. Its peers are for their owner to check and to run.
     pub async fn open(config: &config::Legacy) -> Result<Self, OpenError> {
         let peers = Arc::new(Peers::open(config).await?);
-        Ok(Self { peers, forward_basic: config.forward_basic, authorization: None })
-    }
-
-    /// Says `username` and `password` to the registry with every request (Basic, RFC 7617), in place of what the caller said.
-    #[must_use]
-    pub fn with_credentials(mut self, username: &str, password: &str) -> Self {
-        let basic = format!("Basic {}", STANDARD.encode(format!("{username}:{password}")));
-        self.authorization = HeaderValue::from_maybe_shared(bytes::Bytes::from(basic)).ok().map(|mut value| {
-            value.set_sensitive(true);
-            value
-        });
-        self
+        let authorization = config.credentials.as_ref().and_then(basic);
+        Ok(Self { peers, forward_basic: config.forward_basic, authorization })
     }
 
     /// The servers that answer.
@@ -103,7 +92,7 @@ impl Legacy {
             parts.headers.remove(header::CONTENT_LENGTH);
         } else if let Some(length) = overstated_range(parts.status, &parts.headers) {
             parts.headers.insert(header::CONTENT_LENGTH, length.into());
-            body = Exactly::new(body, length).boxed();
+            body = Exactly::new(body, length).boxed_unsync();
         }
         Response::from_parts(parts, body)
     }
@@ -124,6 +113,14 @@ impl Legacy {
         let location = format!("{}://{}{path}", forwarded.scheme(), forwarded.host);
         ours.then(|| HeaderValue::try_from(location).ok()).flatten()
     }
+}
+
+/// Basic credentials (RFC 7617) as a header that no log shows.
+fn basic(credentials: &config::BasicCredentials) -> Option<HeaderValue> {
+    let text = STANDARD.encode(format!("{}:{}", credentials.username, credentials.password.expose()));
+    let mut value = HeaderValue::try_from(format!("Basic {text}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// `host:port` in lower case, with the scheme's port where none is written.
@@ -184,7 +181,7 @@ mod tests {
 
     use super::*;
     use crate::upstream::BodyError;
-    use crate::upstream::fake::{Fake, config, empty, full, text};
+    use crate::upstream::fake::{self, Fake, empty, full, text};
 
     const BASIC: &str = "Basic dTpw";
 
@@ -203,7 +200,7 @@ mod tests {
     }
 
     async fn legacy(address: SocketAddr) -> Legacy {
-        Legacy::open(&config(&[address])).await.unwrap()
+        Legacy::open(&fake::config(&[address])).await.unwrap()
     }
 
     fn forwarded() -> Forwarded {
@@ -266,10 +263,13 @@ mod tests {
         const TWICE: &str = "Token Token signature=A,repository=\"a/b\",access=write";
         let fake = mirror().await;
         let plain = legacy(fake.address).await;
-        let mut trusting = config(&[fake.address]);
+        let mut trusting = fake::config(&[fake.address]);
         trusting.forward_basic = true;
         let trusting = Legacy::open(&trusting).await.unwrap();
-        let known = legacy(fake.address).await.with_credentials("gate", "s3cret");
+        let mut known = fake::config(&[fake.address]);
+        known.credentials =
+            Some(config::BasicCredentials { username: "gate".to_owned(), password: config::Secret::new("s3cret") });
+        let known = Legacy::open(&known).await.unwrap();
         let ours = Some("Basic Z2F0ZTpzM2NyZXQ=");
         for (sent, plainly, trustingly) in [
             (&[][..], None, None),
@@ -296,7 +296,7 @@ mod tests {
         let fake = mirror().await;
         let legacy = legacy(fake.address).await;
         let frames = futures_util::stream::iter([Ok(http_body::Frame::data(bytes::Bytes::from_static(b"layer")))]);
-        let chunked = http_body_util::BodyExt::boxed(http_body_util::StreamBody::new(frames));
+        let chunked = http_body_util::BodyExt::boxed_unsync(http_body_util::StreamBody::new(frames));
         for (request, framing) in [
             (request("GET", &[], empty()), None),
             (request("DELETE", &[], empty()), None),
@@ -342,7 +342,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_location_that_would_lead_around_us_leads_to_us() {
-        let mut config = config(&["127.0.0.1:5002".parse().unwrap()]);
+        let mut config = fake::config(&["127.0.0.1:5002".parse().unwrap()]);
         config.peers[0].authority = "V1.example:80".to_owned();
         let legacy = Legacy::open(&config).await.unwrap();
         for (location, expected) in [
@@ -407,7 +407,7 @@ mod tests {
 
     #[tokio::test]
     async fn whose_fault_it_was_is_told() {
-        let gone = legacy(crate::upstream::fake::nobody().await).await;
+        let gone = legacy(fake::nobody().await).await;
         let error = gone.forward(request("GET", &[], empty()), forwarded()).await.unwrap_err();
         assert_eq!((error.fault(), error.retry()), (Fault::Upstream, true));
         let broken = Forwarded { host: "a\nb".to_owned(), ..forwarded() };

@@ -14,8 +14,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use super::Body;
 use crate::config::{Health, Legacy, Peer};
-use crate::net::client::Body;
 
 /// An upstream that is there until this is dropped.
 pub(crate) struct Fake {
@@ -107,6 +107,7 @@ pub(crate) fn config(peers: &[SocketAddr]) -> Legacy {
         health: Health { path: "/v1/_ping".to_owned(), interval: Duration::from_secs(30), failures: 2, successes: 2 },
         clients: "docker < 1.6".to_owned(),
         forward_basic: false,
+        credentials: None,
         ca: None,
         connect_timeout: Duration::from_secs(30),
         first_byte_timeout: Duration::from_secs(30),
@@ -116,11 +117,11 @@ pub(crate) fn config(peers: &[SocketAddr]) -> Legacy {
 }
 
 pub(crate) fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed()
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 pub(crate) async fn text(body: Body) -> String {

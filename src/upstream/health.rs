@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::Empty;
 use pingora_error::{Error, ErrorType};
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::health_check::HealthCheck;
@@ -30,8 +31,8 @@ pub(super) struct Check {
 
 impl Check {
     async fn ask(&self, peer: &Peer) -> Result<(), String> {
-        let body = Empty::new().map_err(|never| match never {}).boxed();
-        let request = Request::get(peer.uri(&self.path)).body(body).map_err(|error| error.to_string())?;
+        let request =
+            Request::get(peer.uri(&self.path)).body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
         match tokio::time::timeout(self.timeout, self.client.send(request)).await {
             Err(_) => Err(format!("no answer within {} s", self.timeout.as_secs_f32())),
             Ok(Err(error)) => Err(error.to_string()),

@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::net::client::BoxError;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use tokio::time::Instant;
 
-use crate::net::client::{Body, BoxError};
-
+use super::Body;
 use super::error::BodyError;
 use super::silence::Silence;
 
@@ -23,37 +22,19 @@ pub(super) struct Outgoing {
 
 #[derive(Debug)]
 struct Shared {
+    /// The body, until a peer begins to read it.
     body: Option<Body>,
-    phase: Phase,
-    since: Instant,
-}
-
-/// Who is to do the next thing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Nobody has read of it.
-    Untouched,
-    /// The caller: we wait for its next bytes.
-    Caller,
-    /// The peer: it has not taken what we have.
-    Peer,
-    /// The peer: it has everything.
-    Sent,
-    /// Nobody: the caller's part failed for this reason.
-    Failed(String),
+    /// Why the caller's part failed.
+    failure: Option<BodyError>,
 }
 
 impl Outgoing {
     pub(super) fn new(body: Body, idle_timeout: Duration) -> Self {
-        let phase = if body.is_end_stream() { Phase::Sent } else { Phase::Untouched };
-        let shared = Shared { body: Some(body), phase, since: Instant::now() };
-        Self { shared: Arc::new(Mutex::new(shared)), idle_timeout }
+        Self { shared: Arc::new(Mutex::new(Shared { body: Some(body), failure: None })), idle_timeout }
     }
 
     /// What one attempt sends. At most one of them is ever read.
     pub(super) fn attempt(&self) -> Attempt {
-        let mut shared = lock(&self.shared);
-        shared.since = Instant::now();
         Attempt { shared: Arc::clone(&self.shared), taken: None, silence: Silence::new(self.idle_timeout) }
     }
 
@@ -67,10 +48,9 @@ impl Outgoing {
         lock(&self.shared).body.as_ref().is_some_and(|body| body.is_end_stream())
     }
 
-    /// Where it stands, and since when.
-    pub(super) fn phase(&self) -> (Phase, Instant) {
-        let shared = lock(&self.shared);
-        (shared.phase.clone(), shared.since)
+    /// Why the caller's part failed, if it did.
+    pub(super) fn failure(&self) -> Option<BodyError> {
+        lock(&self.shared).failure.clone()
     }
 }
 
@@ -83,17 +63,8 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Begins a phase. Bytes that move begin it anew; waiting on is one phase, however often it is looked at.
-    fn enter(&self, phase: Phase) {
-        let mut shared = lock(&self.shared);
-        if phase == Phase::Peer || shared.phase != phase {
-            shared.since = Instant::now();
-            shared.phase = phase;
-        }
-    }
-
     fn fail(&self, error: BodyError) -> BoxError {
-        self.enter(Phase::Failed(error.to_string()));
+        lock(&self.shared).failure = Some(error.clone());
         error.into()
     }
 
@@ -127,17 +98,10 @@ impl http_body::Body for Attempt {
             self.silence.end();
         }
         match polled {
-            Poll::Ready(Some(Ok(data))) => {
-                self.enter(if self.is_end_stream() { Phase::Sent } else { Phase::Peer });
-                Poll::Ready(Some(Ok(Frame::data(data))))
-            }
+            Poll::Ready(Some(Ok(data))) => Poll::Ready(Some(Ok(Frame::data(data)))),
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.fail(BodyError::Broken(error.to_string()))))),
-            Poll::Ready(None) => {
-                self.enter(Phase::Sent);
-                Poll::Ready(None)
-            }
+            Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
-                self.enter(Phase::Caller);
                 let limit = self.silence.limit();
                 self.silence.poll(context).map(|()| Some(Err(self.fail(BodyError::CallerSilent(limit)))))
             }

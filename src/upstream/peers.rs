@@ -26,8 +26,8 @@ pub(super) const PEERS_MAX: usize = 1_000;
 const IDLE_CONNECTIONS: usize = 32;
 /// How often the turns are asked for another peer, per peer: others ask at the same time and take some of the answers.
 const TURNS_PER_PEER: usize = 8;
-/// The client's own clock runs from the beginning of a request, which may be a long upload: ours is the stricter one.
-const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How long an unused connection is kept.
+const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One server of an upstream.
 #[derive(Debug)]
@@ -113,11 +113,12 @@ impl Peers {
             let settings = Settings {
                 ca: config.ca.clone(),
                 connect_timeout: config.connect_timeout,
-                first_byte_timeout: EXCHANGE_TIMEOUT,
-                idle_timeout: config.idle_timeout,
+                first_byte_timeout: config.first_byte_timeout,
+                idle_timeout: IDLE_CONNECTION_TIMEOUT,
                 idle_connections,
             };
-            Client::new(&settings).map_err(|error| OpenError::Client { upstream: upstream(), reason: error.to_string() })
+            Client::new(&settings)
+                .map_err(|error| OpenError::Client { upstream: upstream(), reason: error.to_string() })
         };
         let pooled = client(IDLE_CONNECTIONS)?;
         let settled = Arc::new(AtomicBool::new(false));

@@ -1,8 +1,6 @@
 //! One exchange with one of the peers.
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -10,13 +8,14 @@ use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 
-use crate::net::client::{Body, ClientError, Retry};
+use crate::net::client::ClientError;
 
+use super::Body;
 use super::answer::Answer;
-use super::error::{BodyError, SendError};
-use super::outgoing::{Outgoing, Phase};
+use super::error::SendError;
+use super::outgoing::Outgoing;
 use super::peers::{Peer, Peers};
 
 impl Peers {
@@ -57,53 +56,27 @@ impl Peers {
         })
     }
 
-    /// One attempt at one peer, with a clock that follows who has to do the next thing.
+    /// One attempt at one peer.
     async fn exchange(&self, peer: &Peer, parts: &Parts, outgoing: &Outgoing) -> Result<Response<Incoming>, SendError> {
-        let mut request = Request::new(outgoing.attempt().boxed());
+        let mut request = Request::new(outgoing.attempt());
         *request.method_mut() = parts.method.clone();
         *request.uri_mut() = peer.uri_of(path_of(parts));
         *request.headers_mut() = parts.headers.clone();
         // What cannot be sent twice takes no connection that the peer may be about to close.
         let client = if is_read(parts, outgoing) { &self.pooled } else { &self.fresh };
-        let mut answer = pin!(client.send(request));
-        loop {
-            let (phase, since) = outgoing.phase();
-            let limit = self.limit(&phase);
-            if since + limit <= Instant::now() {
-                return Err(self.silent(peer, &phase, limit));
-            }
-            // A phase that begins later ends no earlier than this.
-            let next = Instant::now() + self.idle_timeout.min(self.first_byte_timeout);
-            tokio::select! {
-                answer = &mut answer => return answer.map_err(|error| self.broken(peer, outgoing, &error)),
-                () = sleep_until(next.min(since + limit)) => {}
-            }
-        }
-    }
-
-    fn silent(&self, peer: &Peer, phase: &Phase, waited: Duration) -> SendError {
-        match phase {
-            Phase::Caller => SendError::Caller { reason: BodyError::CallerSilent(waited).to_string() },
-            Phase::Failed(reason) => SendError::Caller { reason: reason.clone() },
-            Phase::Untouched | Phase::Peer | Phase::Sent => {
-                SendError::Silent { upstream: self.name.clone(), peer: peer.url().to_owned(), waited }
-            }
-        }
-    }
-
-    /// How long a phase may last. The first byte of the answer has its time from when the whole request was sent.
-    const fn limit(&self, phase: &Phase) -> Duration {
-        match phase {
-            Phase::Untouched | Phase::Sent => self.first_byte_timeout,
-            Phase::Caller | Phase::Peer | Phase::Failed(_) => self.idle_timeout,
-        }
+        client.send(request).await.map_err(|error| self.broken(peer, outgoing, &error))
     }
 
     fn broken(&self, peer: &Peer, outgoing: &Outgoing, error: &ClientError) -> SendError {
+        if let Some(failure) = outgoing.failure() {
+            return SendError::Caller { reason: failure.to_string() };
+        }
         let (upstream, peer, reason) = (self.name.clone(), peer.url().to_owned(), error.to_string());
-        match outgoing.phase().0 {
-            Phase::Failed(reason) => SendError::Caller { reason },
-            _ if error.retry() == Retry::Safe => SendError::Unreachable { upstream, peer, reason },
+        match error {
+            ClientError::FirstByteTimeout => SendError::Silent { upstream, peer, waited: self.first_byte_timeout },
+            ClientError::Connect { .. } | ClientError::ConnectTimeout | ClientError::Tls { .. } => {
+                SendError::Unreachable { upstream, peer, reason }
+            }
             _ => SendError::Broken { upstream, peer, reason },
         }
     }
@@ -115,7 +88,7 @@ impl Peers {
 
     fn receive(&self, answer: Response<Incoming>, peer: Arc<Peer>, slot: OwnedSemaphorePermit) -> Response<Body> {
         let (parts, incoming) = answer.into_parts();
-        let mut response = Response::new(Answer::new(incoming, self.idle_timeout, slot).boxed());
+        let mut response = Response::new(Answer::new(incoming, self.idle_timeout, slot).boxed_unsync());
         *response.status_mut() = parts.status;
         *response.headers_mut() = parts.headers;
         response.extensions_mut().insert(peer);
