@@ -2,8 +2,9 @@
 # Runs the real clients against the real binary: tests/e2e/run.sh [BINARY [CLIENT…]]
 #
 # Everything happens in network, mount and process namespaces of our own: the
-# gateway listens on its default ports whatever else the machine runs, the
-# clients' directories under /etc are copies, and no process outlives the run.
+# gateway listens on its default ports whatever else the machine runs, what the
+# clients keep under /etc, /run and /var/lib is for the run alone, and no process
+# outlives it.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -69,6 +70,8 @@ make_workplace() {
   export results=$work/results
   : >"$results"
   local directory
+  mkdir -p /var/lib/containers
+  for directory in /run /var/lib/containers; do mount -t tmpfs dockgate-e2e "$directory"; done
   for directory in /etc/docker /etc/containers; do
     mkdir -p "$directory" "$work$directory"
     cp -a "$directory/." "$work$directory"
