@@ -37,6 +37,8 @@ require_programs() {
     command -v "$program" >/dev/null || missing+=("$program")
   done
   [[ ${#missing[@]} -eq 0 ]] || refuse "not installed: ${missing[*]}; run tests/install.sh"
+  [[ $EUID -eq 0 ]] || command -v sudo >/dev/null ||
+    refuse "dockerd and the namespaces need root, and there is no sudo: run this as root"
 }
 
 # Debian packages neither crane nor regctl; their versions are pinned in clients/go.sum.
@@ -50,10 +52,7 @@ build_go_clients() {
 
 enter_namespaces() {
   local become_root=()
-  if [[ $EUID -ne 0 ]]; then
-    command -v sudo >/dev/null || refuse "dockerd and the namespaces need root, and there is no sudo: run this as root"
-    become_root=(sudo --)
-  fi
+  [[ $EUID -eq 0 ]] || become_root=(sudo --)
   exec "${become_root[@]}" unshare --net --mount --pid --fork --kill-child --mount-proc \
     env DOCKGATE_E2E_INSIDE=1 DOCKGATE_E2E_KEEP="${DOCKGATE_E2E_KEEP:-}" PATH="$PATH" bash "$here/run.sh" "$@"
 }
@@ -86,6 +85,8 @@ remove_workplace() {
     printf 'kept: %s\n' "$work"
     return
   fi
+  # dockerd may leave its data directory mounted on itself.
+  findmnt --raw --noheadings --output TARGET | grep -F "$work/" | sort --reverse | xargs -r -d '\n' umount --lazy || true
   umount /etc/docker /etc/containers || true
   rm -rf --one-file-system "$work" || printf 'could not remove all of %s\n' "$work" >&2
 }
