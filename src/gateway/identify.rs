@@ -9,7 +9,7 @@ use crate::registry::RegistryError;
 
 use super::arrival::Arrival;
 use super::respond::{Challenge, Failure};
-use super::route::{LegacyRoute, Route};
+use super::route::{self, LegacyRoute, Route, UploadStart};
 use super::screen::Screened;
 use super::walk::{Caller, Walk};
 
@@ -65,12 +65,20 @@ impl Walk<'_> {
     }
 
     pub(super) fn refuse(&self, caller: &Caller, denied: Denied, action: Action, repository: &RepositoryName) -> Failure {
-        let scope = Some(format!("repository:{repository}:{}", scope_actions(action)));
+        let scope = Some(format!("repository:{repository}:{}{}", scope_actions(action), self.mount_scope()));
         match denied {
             Denied::Unauthenticated => self.unauthorized(&caller.screened, scope, None),
             Denied::InsufficientScope => self.unauthorized(&caller.screened, scope, Some("insufficient_scope")),
             Denied::Hidden => RegistryError::NameUnknown(repository.clone()).into(),
             Denied::Forbidden => forbidden(&format!("{action} {repository}")),
+        }
+    }
+
+    /// A client asks for a token once, so the challenge to a mount names where the blob is to come from too.
+    fn mount_scope(&self) -> String {
+        match route::parse(&self.parts.method, &self.parts.uri) {
+            Ok(Route::UploadStart(_, UploadStart::Mount { from: Some(from), .. })) => format!(" repository:{from}:pull"),
+            _ => String::new(),
         }
     }
 
