@@ -2,7 +2,10 @@
 
 #![expect(clippy::expect_used, reason = "a test whose surroundings are not there has to say so and stop")]
 
-mod support;
+#[path = "support/v1_client.rs"]
+mod v1_client;
+#[path = "support/v1_registry.rs"]
+mod v1_registry;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,18 +13,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dockgate::config;
+use dockgate::net::client::Body;
 use dockgate::registry::Legacy;
-use dockgate::upstream::{Body, Forwarded};
+use dockgate::upstream::Forwarded;
 use http::header::HeaderValue;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use support::v1_client::{AGENT, Image, PING_AGENT, V1Client, nothing};
-use support::v1_registry::V1Registry;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+use v1_client::{AGENT, Image, PING_AGENT, V1Client, nothing};
+use v1_registry::V1Registry;
 
 fn images(seed: &str) -> Vec<Image> {
     let noise = |length: usize| -> Bytes { (0..length).map(|i| ((i * i) >> 7) as u8).collect::<Vec<_>>().into() };
@@ -115,11 +119,11 @@ fn tls(directory: &Path) -> (TlsAcceptor, PathBuf) {
 }
 
 fn text(text: &str) -> Body {
-    Full::new(Bytes::from(text.to_owned())).map_err(|never| match never {}).boxed_unsync()
+    Full::new(Bytes::from(text.to_owned())).map_err(|never| match never {}).boxed()
 }
 
 fn incoming(body: Incoming) -> Body {
-    body.map_err(Into::into).boxed_unsync()
+    body.map_err(Into::into).boxed()
 }
 
 fn refused(error: dockgate::registry::LegacyError) -> Result<Response<Body>, http::Error> {

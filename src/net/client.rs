@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::Body;
+use http_body::Body as HttpBody;
 use http_body_util::BodyExt as _;
-use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -29,6 +29,9 @@ use progress::{Progress, Watched};
 
 /// Anything that can go wrong in a body that is sent.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body of any kind, of a request or of an answer.
+pub type Body = BoxBody<Bytes, BoxError>;
 
 /// How to reach a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,9 +77,13 @@ impl Client {
     /// How long the answer's body may pause is for its reader to limit.
     pub async fn send<B>(&self, request: Request<B>) -> Result<Response<Incoming>, ClientError>
     where
-        B: Body<Data = Bytes> + Send + 'static,
+        B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        if !matches!(request.uri().scheme_str(), Some("http" | "https")) {
+            let reason = format!("{:?} is no http or https URL", request.uri().to_string());
+            return Err(ClientError::Request { reason });
+        }
         let progress = Arc::new(Progress::start(self.connect_timeout + self.first_byte_timeout));
         let watch = Arc::clone(&progress);
         let request = request.map(|body| Watched::new(body.map_err(Into::into), watch).boxed_unsync());
@@ -106,3 +113,6 @@ fn tls_config(settings: &Settings) -> Result<ClientConfig, TlsError> {
         .map_err(|error| TlsError::Refused { reason: error.to_string() })?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,8 @@
-//! Floor 3: stands in for the room of the same name until that is merged: its client, and of `tls` what that needs.
+//! Floor 3: TLS material and the HTTP client, whoever is at the other end.
 
+pub mod certificates;
 pub mod client;
+mod description;
 pub mod tls;
+
+pub use description::{Description, describe};

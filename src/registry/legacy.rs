@@ -6,12 +6,13 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Request, Response, StatusCode};
-use http_body_util::BodyExt as _;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Empty};
 
 use crate::config;
+use crate::net::client::Body;
 use crate::upstream::headers::{set_forwarded, strip_hop_by_hop};
-use crate::upstream::{Body, Exactly, Fault, Forwarded, OpenError, Peers, SendError};
+use crate::upstream::{Exactly, Fault, Forwarded, OpenError, Peers, SendError};
 
 /// Where a v1 server says that its clients should go on.
 const ENDPOINTS: &str = "x-docker-endpoints";
@@ -49,7 +50,12 @@ impl Legacy {
 
     /// Hands one v1 request on, and its answer back. Both bodies stream; one that breaks off ends in an error.
     pub async fn forward(&self, request: Request<Body>, forwarded: Forwarded) -> Result<Response<Body>, LegacyError> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, mut body) = request.into_parts();
+        // Theirs would mean nothing, and without one a request can be repeated.
+        if matches!(parts.method, Method::GET | Method::HEAD | Method::DELETE) {
+            parts.headers.remove(header::CONTENT_LENGTH);
+            body = Empty::new().map_err(|never| match never {}).boxed();
+        }
         let mut request = Request::new(body);
         *request.method_mut() = parts.method;
         *request.uri_mut() = parts.uri;
@@ -92,7 +98,7 @@ impl Legacy {
             parts.headers.remove(header::CONTENT_LENGTH);
         } else if let Some(length) = overstated_range(parts.status, &parts.headers) {
             parts.headers.insert(header::CONTENT_LENGTH, length.into());
-            body = Exactly::new(body, length).boxed_unsync();
+            body = Exactly::new(body, length).boxed();
         }
         Response::from_parts(parts, body)
     }
@@ -296,10 +302,11 @@ mod tests {
         let fake = mirror().await;
         let legacy = legacy(fake.address).await;
         let frames = futures_util::stream::iter([Ok(http_body::Frame::data(bytes::Bytes::from_static(b"layer")))]);
-        let chunked = http_body_util::BodyExt::boxed_unsync(http_body_util::StreamBody::new(frames));
+        let chunked = http_body_util::BodyExt::boxed(http_body_util::StreamBody::new(frames));
         for (request, framing) in [
             (request("GET", &[], empty()), None),
             (request("DELETE", &[], empty()), None),
+            (request("GET", &[("content-length", "5")], full("layer")), None),
             (request("PUT", &[("content-length", "5")], full("layer")), Some("content-length: 5")),
             (request("PUT", &[("content-length", "0")], empty()), Some("content-length: 0")),
             (request("PUT", &[("transfer-encoding", "chunked")], chunked), Some("transfer-encoding: chunked")),

@@ -9,9 +9,8 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::net::client::BoxError;
+use crate::net::client::{Body, BoxError};
 
-use super::Body;
 use super::error::BodyError;
 use super::silence::Silence;
 

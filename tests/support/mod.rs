@@ -1,4 +1,8 @@
-//! What several tests need.
+//! What the tests share: a gateway that runs, a client that is strict, and things to push.
 
-pub(crate) mod v1_client;
-pub(crate) mod v1_registry;
+pub mod client;
+pub mod content;
+pub mod gate;
+
+pub use client::{Answer, Client};
+pub use gate::Gate;
