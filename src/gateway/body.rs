@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::registry::BlobReader;
 
@@ -25,7 +25,7 @@ pub(super) enum Body {
         left: u64,
     },
     /// What an upstream sends.
-    Upstream(BoxBody<Bytes, io::Error>),
+    Upstream(UnsyncBoxBody<Bytes, io::Error>),
 }
 
 impl Body {

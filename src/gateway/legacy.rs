@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 
@@ -39,7 +39,7 @@ impl Walk<'_> {
         let forwarded = Forwarded { client: screened.client, host: screened.host, https: screened.https };
         let answer = legacy.forward(request, forwarded).await?;
         record.tier = "upstream";
-        Ok(answer.map(|body| Body::Upstream(BodyExt::boxed(body.map_err(io::Error::other)))))
+        Ok(answer.map(|body| Body::Upstream(BodyExt::boxed_unsync(body.map_err(io::Error::other)))))
     }
 
     /// v1 clients know Basic alone, so that is what they are asked for.
@@ -85,7 +85,7 @@ impl Walk<'_> {
 }
 
 /// The rest of a request's body, with its deadlines; what breaks it breaks the upstream's too.
-fn stream(intake: Intake<Incoming>) -> BoxBody<Bytes, BoxError> {
+fn stream(intake: Intake<Incoming>) -> UnsyncBoxBody<Bytes, BoxError> {
     let frames = futures_util::stream::unfold(Some(intake), |intake| async {
         let mut intake = intake?;
         match intake.next().await {
@@ -94,7 +94,7 @@ fn stream(intake: Intake<Incoming>) -> BoxBody<Bytes, BoxError> {
             Err(error) => Some((Err(broken(error)), None)),
         }
     });
-    BodyExt::boxed(StreamBody::new(frames))
+    BodyExt::boxed_unsync(StreamBody::new(frames))
 }
 
 fn broken(error: IntakeError) -> BoxError {

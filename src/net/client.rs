@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt as _;
-use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -30,8 +30,6 @@ use progress::{Progress, Watched};
 /// Anything that can go wrong in a body that is sent.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A body of any kind, of a request or of an answer.
-pub type Body = BoxBody<Bytes, BoxError>;
 
 /// How to reach a server.
 #[derive(Debug, Clone, PartialEq, Eq)]

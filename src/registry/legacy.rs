@@ -10,9 +10,8 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 
 use crate::config;
-use crate::net::client::Body;
 use crate::upstream::headers::{set_forwarded, strip_hop_by_hop};
-use crate::upstream::{Exactly, Fault, Forwarded, OpenError, Peers, SendError};
+use crate::upstream::{Body, Exactly, Fault, Forwarded, OpenError, Peers, SendError};
 
 /// Where a v1 server says that its clients should go on.
 const ENDPOINTS: &str = "x-docker-endpoints";
@@ -51,10 +50,10 @@ impl Legacy {
     /// Hands one v1 request on, and its answer back. Both bodies stream; one that breaks off ends in an error.
     pub async fn forward(&self, request: Request<Body>, forwarded: Forwarded) -> Result<Response<Body>, LegacyError> {
         let (mut parts, mut body) = request.into_parts();
-        // Theirs would mean nothing, and without one a request can be repeated.
+        // It would mean nothing to the registry, and without one a request can be repeated.
         if matches!(parts.method, Method::GET | Method::HEAD | Method::DELETE) {
             parts.headers.remove(header::CONTENT_LENGTH);
-            body = Empty::new().map_err(|never| match never {}).boxed();
+            body = Empty::new().map_err(|never| match never {}).boxed_unsync();
         }
         let mut request = Request::new(body);
         *request.method_mut() = parts.method;
@@ -98,7 +97,7 @@ impl Legacy {
             parts.headers.remove(header::CONTENT_LENGTH);
         } else if let Some(length) = overstated_range(parts.status, &parts.headers) {
             parts.headers.insert(header::CONTENT_LENGTH, length.into());
-            body = Exactly::new(body, length).boxed();
+            body = Exactly::new(body, length).boxed_unsync();
         }
         Response::from_parts(parts, body)
     }
@@ -302,7 +301,7 @@ mod tests {
         let fake = mirror().await;
         let legacy = legacy(fake.address).await;
         let frames = futures_util::stream::iter([Ok(http_body::Frame::data(bytes::Bytes::from_static(b"layer")))]);
-        let chunked = http_body_util::BodyExt::boxed(http_body_util::StreamBody::new(frames));
+        let chunked = http_body_util::BodyExt::boxed_unsync(http_body_util::StreamBody::new(frames));
         for (request, framing) in [
             (request("GET", &[], empty()), None),
             (request("DELETE", &[], empty()), None),

@@ -9,8 +9,9 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::net::client::{Body, BoxError};
+use crate::net::client::BoxError;
 
+use super::Body;
 use super::error::BodyError;
 use super::silence::Silence;
 

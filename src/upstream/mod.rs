@@ -14,7 +14,15 @@ mod silence;
 #[cfg(test)]
 mod tests;
 
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+
+use crate::net::client::BoxError;
+
 pub use answer::Exactly;
 pub use error::{BodyError, Fault, OpenError, SendError};
 pub use headers::Forwarded;
 pub use peers::{Peer, Peers, State};
+
+/// A body of a request or an answer, as it streams through.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;

@@ -9,9 +9,9 @@ use crate::net::client::BoxError;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 
+use super::Body;
 use super::error::BodyError;
 use super::silence::Silence;
-use crate::net::client::Body;
 
 /// A request's body, which stays with us until a peer begins to read it: up to then another peer can have it.
 #[derive(Debug, Clone)]

@@ -10,8 +10,9 @@ use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::net::client::{Body, ClientError};
+use crate::net::client::ClientError;
 
+use super::Body;
 use super::answer::Answer;
 use super::error::SendError;
 use super::outgoing::Outgoing;
@@ -87,7 +88,7 @@ impl Peers {
 
     fn receive(&self, answer: Response<Incoming>, peer: Arc<Peer>, slot: OwnedSemaphorePermit) -> Response<Body> {
         let (parts, incoming) = answer.into_parts();
-        let mut response = Response::new(Answer::new(incoming, self.idle_timeout, slot).boxed());
+        let mut response = Response::new(Answer::new(incoming, self.idle_timeout, slot).boxed_unsync());
         *response.status_mut() = parts.status;
         *response.headers_mut() = parts.headers;
         response.extensions_mut().insert(peer);

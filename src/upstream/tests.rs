@@ -15,7 +15,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::fake::{Fake, config, empty, full, nobody, read_head, text};
 use super::*;
-use crate::net::client::{Body, BoxError};
 
 const SHORT: Duration = Duration::from_millis(60);
 const MEBIBYTE: usize = 1 << 20;
@@ -42,7 +41,7 @@ fn put(body: Body) -> Request<Body> {
 }
 
 fn streamed(frames: impl futures_util::Stream<Item = Bytes> + Send + Sync + 'static) -> Body {
-    BodyExt::boxed(StreamBody::new(frames.map(|bytes| Ok::<_, BoxError>(Frame::data(bytes)))))
+    BodyExt::boxed_unsync(StreamBody::new(frames.map(|bytes| Ok::<_, BoxError>(Frame::data(bytes)))))
 }
 
 fn url(address: SocketAddr) -> String {
@@ -227,7 +226,7 @@ async fn a_caller_that_falls_silent_or_breaks_off_is_at_fault() {
     assert_eq!(error, SendError::Caller { reason: BodyError::CallerSilent(SHORT).to_string() });
 
     let frames = [Ok(Frame::data(Bytes::from_static(b"half"))), Err(BoxError::from("reset"))];
-    let error = peers.send(put(BodyExt::boxed(StreamBody::new(stream::iter(frames))))).await.unwrap_err();
+    let error = peers.send(put(BodyExt::boxed_unsync(StreamBody::new(stream::iter(frames))))).await.unwrap_err();
     assert_eq!(error, SendError::Caller { reason: BodyError::Broken("reset".to_owned()).to_string() });
     assert_eq!((error.fault(), error.retry()), (Fault::Caller, false));
 }
@@ -314,7 +313,7 @@ async fn bodies_stream_both_ways() {
         move |request| {
             let (up, down) = (Arc::clone(&up), Arc::clone(&down));
             async move {
-                let body = request.into_body().map_err(BoxError::from).boxed();
+                let body = request.into_body().map_err(BoxError::from).boxed_unsync();
                 assert_eq!(read(body, up).await, CHUNKS * MEBIBYTE as u64);
                 Response::new(chunks(down))
             }

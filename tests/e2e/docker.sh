@@ -15,7 +15,7 @@ logged_out() { docker logout "$1"; }
 engine_start() {
   daemon_start dockerd 60 engine_answers \
     dockerd --data-root "$place/data" --exec-root "$place/exec" --pidfile "$place/docker.pid" --host "$DOCKER_HOST" \
-    --bridge=none --iptables=false --ip6tables=false
+    --bridge=none --iptables=false --ip6tables=false --exec-opt native.cgroupdriver=cgroupfs
   command docker load --quiet --input "$images/single.tar" >/dev/null
 }
 

@@ -81,9 +81,17 @@ administration() {
 secrets_are_files() {
   same 600 "$(stat -c %a "$gateway/data/initial-password")"
   ! grep -qF "$password" "$gateway/log" || fail "the initial password is in the log"
-  local key
-  while read -r key; do same 600 "$(stat -c %a "$key")"; done < <(grep -lr 'PRIVATE KEY' "$gateway/certs")
+  local key keys=0
+  while read -r key; do
+    same 600 "$(stat -c %a "$key")"
+    keys=$((keys + 1))
+  done < <(grep -lr 'PRIVATE KEY' "$gateway/certs")
+  [[ $keys -gt 0 ]] || fail "no private key in certs/: look where it is now"
 }
+
+# A v1 registry that is down: what else there is goes on.
+mkdir -p "$gateway/upstreams"
+printf 'kind = "legacy"\npeers = ["http://127.0.0.1:5002"]\nclients = "docker < 1.6"\n' >"$gateway/upstreams/legacy-v1.toml"
 
 gateway_start
 check 'without credentials there is one challenge, and it names /token' one_challenge

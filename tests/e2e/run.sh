@@ -2,8 +2,9 @@
 # Runs the real clients against the real binary: tests/e2e/run.sh [BINARY [CLIENT…]]
 #
 # Everything happens in network, mount and process namespaces of our own: the
-# gateway listens on its default ports whatever else the machine runs, the
-# clients' directories under /etc are copies, and no process outlives the run.
+# gateway listens on its default ports whatever else the machine runs, what the
+# clients keep under /etc, /run and /var/lib is for the run alone, and no process
+# outlives it.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -36,6 +37,8 @@ require_programs() {
     command -v "$program" >/dev/null || missing+=("$program")
   done
   [[ ${#missing[@]} -eq 0 ]] || refuse "not installed: ${missing[*]}; run tests/install.sh"
+  [[ $EUID -eq 0 ]] || command -v sudo >/dev/null ||
+    refuse "dockerd and the namespaces need root, and there is no sudo: run this as root"
 }
 
 # Debian packages neither crane nor regctl; their versions are pinned in clients/go.sum.
@@ -49,10 +52,7 @@ build_go_clients() {
 
 enter_namespaces() {
   local become_root=()
-  if [[ $EUID -ne 0 ]]; then
-    command -v sudo >/dev/null || refuse "dockerd and the namespaces need root, and there is no sudo: run this as root"
-    become_root=(sudo --)
-  fi
+  [[ $EUID -eq 0 ]] || become_root=(sudo --)
   exec "${become_root[@]}" unshare --net --mount --pid --fork --kill-child --mount-proc \
     env DOCKGATE_E2E_INSIDE=1 DOCKGATE_E2E_KEEP="${DOCKGATE_E2E_KEEP:-}" PATH="$PATH" bash "$here/run.sh" "$@"
 }
@@ -69,6 +69,8 @@ make_workplace() {
   export results=$work/results
   : >"$results"
   local directory
+  mkdir -p /var/lib/containers
+  for directory in /run /var/lib/containers; do mount -t tmpfs dockgate-e2e "$directory"; done
   for directory in /etc/docker /etc/containers; do
     mkdir -p "$directory" "$work$directory"
     cp -a "$directory/." "$work$directory"
@@ -83,6 +85,8 @@ remove_workplace() {
     printf 'kept: %s\n' "$work"
     return
   fi
+  # dockerd may leave its data directory mounted on itself.
+  findmnt --raw --noheadings --output TARGET | grep -F "$work/" | sort --reverse | xargs -r -d '\n' umount --lazy || true
   umount /etc/docker /etc/containers || true
   rm -rf --one-file-system "$work" || printf 'could not remove all of %s\n' "$work" >&2
 }

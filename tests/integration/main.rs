@@ -4,10 +4,11 @@
 mod support;
 
 mod access_matrix;
-mod bad_input;
+
 mod first_start;
 mod protocol;
-mod registry;
+
 mod reload;
 mod screen;
 mod tokens;
+mod v1_upstream;

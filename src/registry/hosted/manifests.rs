@@ -148,7 +148,7 @@ fn put_error(error: PutError, reference: &Reference) -> RegistryError {
     match error {
         PutError::MissingChildren(missing) => RegistryError::MissingChildren(missing),
         PutError::SizeMismatch { digest, stated, actual } => RegistryError::ChildSize { digest, stated, actual },
-        PutError::Mismatch(mismatch) => RegistryError::DigestMismatch(Box::new(mismatch)),
+        PutError::Mismatch(mismatch) => RegistryError::DigestMismatch(mismatch),
         PutError::TagExists => RegistryError::TagExists(reference.clone()),
         PutError::Store(error) => error.into(),
     }

@@ -52,7 +52,7 @@ impl Hosted {
     pub async fn commit(&self, upload: Upload, digest: &Digest) -> Result<(), RegistryError> {
         match upload.commit(digest).await {
             Ok(_) => Ok(()),
-            Err(CommitError::Mismatch(mismatch)) => Err(RegistryError::DigestMismatch(Box::new(mismatch))),
+            Err(CommitError::Mismatch(mismatch)) => Err(RegistryError::DigestMismatch(mismatch)),
             Err(CommitError::Store(error)) => Err(error.into()),
         }
     }

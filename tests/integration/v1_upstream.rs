@@ -1,11 +1,6 @@
 //! The v1 client of the tests and the real docker-registry 0.9.1: straight, and with our v1 side between them.
 
-#![expect(clippy::expect_used, reason = "a test whose surroundings are not there has to say so and stop")]
 
-#[path = "support/v1_client.rs"]
-mod v1_client;
-#[path = "support/v1_registry.rs"]
-mod v1_registry;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,19 +8,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dockgate::config;
-use dockgate::net::client::Body;
 use dockgate::registry::Legacy;
-use dockgate::upstream::Forwarded;
+use dockgate::upstream::{Body, Forwarded};
 use http::header::HeaderValue;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use super::support::v1_client::{AGENT, Image, PING_AGENT, V1Client, nothing};
+use super::support::v1_registry::V1Registry;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use v1_client::{AGENT, Image, PING_AGENT, V1Client, nothing};
-use v1_registry::V1Registry;
 
 fn images(seed: &str) -> Vec<Image> {
     let noise = |length: usize| -> Bytes { (0..length).map(|i| ((i * i) >> 7) as u8).collect::<Vec<_>>().into() };
@@ -119,11 +113,11 @@ fn tls(directory: &Path) -> (TlsAcceptor, PathBuf) {
 }
 
 fn text(text: &str) -> Body {
-    Full::new(Bytes::from(text.to_owned())).map_err(|never| match never {}).boxed()
+    Full::new(Bytes::from(text.to_owned())).map_err(|never| match never {}).boxed_unsync()
 }
 
 fn incoming(body: Incoming) -> Body {
-    body.map_err(Into::into).boxed()
+    body.map_err(Into::into).boxed_unsync()
 }
 
 fn refused(error: dockgate::registry::LegacyError) -> Result<Response<Body>, http::Error> {
