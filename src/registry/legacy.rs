@@ -6,8 +6,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Request, Response, StatusCode};
-use http_body_util::BodyExt as _;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Empty};
 
 use crate::config;
 use crate::upstream::headers::{set_forwarded, strip_hop_by_hop};
@@ -49,7 +49,12 @@ impl Legacy {
 
     /// Hands one v1 request on, and its answer back. Both bodies stream; one that breaks off ends in an error.
     pub async fn forward(&self, request: Request<Body>, forwarded: Forwarded) -> Result<Response<Body>, LegacyError> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, mut body) = request.into_parts();
+        // It would mean nothing to the registry, and without one a request can be repeated.
+        if matches!(parts.method, Method::GET | Method::HEAD | Method::DELETE) {
+            parts.headers.remove(header::CONTENT_LENGTH);
+            body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        }
         let mut request = Request::new(body);
         *request.method_mut() = parts.method;
         *request.uri_mut() = parts.uri;
@@ -300,6 +305,7 @@ mod tests {
         for (request, framing) in [
             (request("GET", &[], empty()), None),
             (request("DELETE", &[], empty()), None),
+            (request("GET", &[("content-length", "5")], full("layer")), None),
             (request("PUT", &[("content-length", "5")], full("layer")), Some("content-length: 5")),
             (request("PUT", &[("content-length", "0")], empty()), Some("content-length: 0")),
             (request("PUT", &[("transfer-encoding", "chunked")], chunked), Some("transfer-encoding: chunked")),

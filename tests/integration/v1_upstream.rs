@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 fn images(seed: &str) -> Vec<Image> {
-    let noise = |length: usize| -> Bytes { (0..length).map(|i| (i * i >> 7) as u8).collect::<Vec<_>>().into() };
+    let noise = |length: usize| -> Bytes { (0..length).map(|i| ((i * i) >> 7) as u8).collect::<Vec<_>>().into() };
     let base = Image::new(&format!("{seed} base"), None, noise(300_000));
     let top = Image::new(&format!("{seed} top"), Some(&base), noise(1_000));
     vec![base, top]
@@ -79,12 +79,8 @@ async fn answer(
     let said = request.headers().get(header::AUTHORIZATION).map_or("", |value| value.to_str().expect("a text"));
     let index = path.ends_with("/images") || (path.starts_with("/v1/repositories/") && path.ends_with('/'));
     let passes = match guard {
-        Guard::Nobody => said.is_empty() || said.starts_with("Token "),
+        Guard::Nobody => true,
         Guard::Basic => said == BASIC,
-        // Docker 1.5 sends the token, and no password, when it tells the index that it is done.
-        Guard::Token if index && request.method() == Method::PUT && path.ends_with("/images") => {
-            said.contains("Token ")
-        }
         Guard::Token if index => said == BASIC,
         Guard::Token => said.starts_with("Token Token signature="),
     };

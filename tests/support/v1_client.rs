@@ -25,6 +25,8 @@ pub(crate) const PING_AGENT: &str = "Go 1.1 package http";
 /// What docker 1.5.0 calls itself otherwise.
 pub(crate) const AGENT: &str = "docker/1.5.0 go/go1.4.1 git-commit/a8a31ef kernel/3.16.0 os/linux arch/amd64";
 
+/// An empty user with an empty password.
+const LOGGED_OUT: &str = "Basic Og==";
 /// Longer than anything here may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The pieces in which a layer is sent.
@@ -170,10 +172,7 @@ impl V1Client {
 
     async fn push_image(&mut self, image: &Image) {
         let path = format!("/v1/images/{}", image.id);
-        let json = [
-            (header::CONTENT_TYPE, "application/json".to_owned()),
-            (HeaderName::from_static("x-docker-checksum-payload"), image.payload_checksum()),
-        ];
+        let json = [(header::CONTENT_TYPE, "application/json".to_owned())];
         let put = self.session(Method::PUT, &format!("{path}/json"), &json, full(image.json.clone())).await;
         if put.status == StatusCode::CONFLICT || &put.body[..] == b"{\"error\": \"Image already exists\"}" {
             return;
@@ -186,7 +185,7 @@ impl V1Client {
 
     async fn images_done(&mut self, repository: &str) -> Seen {
         let path = format!("/v1/repositories/{repository}/images");
-        let mut headers = self.credentials();
+        let mut headers = self.index_credentials();
         headers.push((HeaderName::from_static("x-docker-endpoints"), self.host.clone()));
         headers.push((header::CONTENT_TYPE, "application/json".to_owned()));
         self.call(Method::PUT, &path, AGENT, &headers, full("[]")).await
@@ -252,7 +251,7 @@ impl V1Client {
         let headers = match (&self.basic, &self.ca) {
             (Some(basic), _) => vec![(header::AUTHORIZATION, basic.clone())],
             // Logged out, over https: an empty user with an empty password.
-            (None, Some(_)) => vec![(header::AUTHORIZATION, "Basic Og==".to_owned())],
+            (None, Some(_)) => vec![(header::AUTHORIZATION, LOGGED_OUT.to_owned())],
             (None, None) => Vec::new(),
         };
         self.call(Method::GET, &format!("/v1/search?q={term}"), AGENT, &headers, nothing()).await.ok().json()
@@ -260,9 +259,9 @@ impl V1Client {
 
     /// A call to the index: with the password, and asking for a token.
     async fn repository(&mut self, method: Method, path: &str, body: &str) -> Seen {
-        let mut headers: Vec<_> = self.basic.iter().map(|basic| (header::AUTHORIZATION, basic.clone())).collect();
-        headers.push((HeaderName::from_static("x-docker-token"), "true".to_owned()));
+        let mut headers = self.index_credentials();
         let body = if method == Method::GET {
+            headers.retain(|(_, value)| value != LOGGED_OUT);
             nothing()
         } else {
             headers.push((header::CONTENT_TYPE, "application/json".to_owned()));
@@ -280,6 +279,12 @@ impl V1Client {
     async fn session(&mut self, method: Method, path: &str, headers: &[(HeaderName, String)], body: Body) -> Seen {
         let headers = [self.credentials().as_slice(), headers].concat();
         self.call(method, path, AGENT, &headers, body).await
+    }
+
+    /// The password, and the wish for a token. Docker 1.5 says an empty user's empty password where it has none.
+    fn index_credentials(&self) -> Vec<(HeaderName, String)> {
+        let basic = self.basic.clone().unwrap_or_else(|| LOGGED_OUT.to_owned());
+        vec![(header::AUTHORIZATION, basic), (HeaderName::from_static("x-docker-token"), "true".to_owned())]
     }
 
     /// The password on every call over https with a registry that is its own index; else the token.
