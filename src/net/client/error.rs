@@ -1,0 +1,152 @@
+//! What can go wrong with a request, whose fault it is, and whether to try again.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+use hyper_util::client::legacy;
+
+use super::connect::TimedOut;
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientError {
+    /// The server cannot be reached: no such name, refused, no route.
+    Connect {
+        /// What the system said.
+        reason: String,
+    },
+    /// No connection within `connect_timeout`.
+    ConnectTimeout,
+    /// The server was reached, but TLS with it failed; most often its certificate is not trusted.
+    Tls {
+        /// What the TLS library said.
+        reason: String,
+    },
+    /// The server took nothing, or answered nothing, for `first_byte_timeout`.
+    FirstByteTimeout,
+    /// The connection broke after the request was begun and before the head of an answer came.
+    Broken {
+        /// What was seen.
+        reason: String,
+    },
+    /// What the server answered is not HTTP.
+    Malformed {
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// The body that we were sending failed at its source.
+    RequestBody,
+    /// The request itself cannot be sent: no absolute URI, or a scheme other than http and https.
+    Request {
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Whose fault an error is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The server that was asked, or the way to it.
+    Server,
+    /// Whoever provided the request's body.
+    Caller,
+    /// This program.
+    Ours,
+}
+
+/// Whether to try again, there or elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Yes: the server has seen nothing of the request.
+    Safe,
+    /// Only a request that may be done twice, and whose body can be sent again.
+    Idempotent,
+    /// No: it would fail in the same way.
+    Never,
+}
+
+impl ClientError {
+    /// Whose fault it is.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::RequestBody => Fault::Caller,
+            Self::Request { .. } => Fault::Ours,
+            _ => Fault::Server,
+        }
+    }
+
+    /// Whether to try again.
+    pub const fn retry(&self) -> Retry {
+        match self {
+            Self::Connect { .. } | Self::ConnectTimeout => Retry::Safe,
+            Self::FirstByteTimeout | Self::Broken { .. } => Retry::Idempotent,
+            Self::Tls { .. } | Self::Malformed { .. } | Self::RequestBody | Self::Request { .. } => Retry::Never,
+        }
+    }
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect { reason } => write!(f, "cannot connect: {reason}; check the url and that it is running"),
+            Self::ConnectTimeout => f.write_str("no connection within connect_timeout; check the url and firewalls"),
+            Self::Tls { reason } => {
+                write!(f, "TLS failed: {reason}; if a private authority issued its certificate, name it in ca")
+            }
+            Self::FirstByteTimeout => f.write_str("no answer within first_byte_timeout"),
+            Self::Broken { reason } => write!(f, "the connection broke before an answer came: {reason}"),
+            Self::Malformed { reason } => write!(f, "what it answered is not HTTP: {reason}; check the url"),
+            Self::RequestBody => f.write_str("the request's body could not be read to its end"),
+            Self::Request { reason } => write!(f, "the request cannot be sent: {reason}"),
+        }
+    }
+}
+
+impl Error for ClientError {}
+
+/// What `error` means. `body_failed`: the request's body ended in an error, which is then the reason.
+pub(super) fn classify(error: &legacy::Error, body_failed: bool) -> ClientError {
+    if body_failed {
+        return ClientError::RequestBody;
+    }
+    let reason = || innermost(error).to_string();
+    if find::<TimedOut>(error).is_some() {
+        return ClientError::ConnectTimeout;
+    }
+    if let Some(tls) = find::<rustls::Error>(error) {
+        return ClientError::Tls { reason: tls.to_string() };
+    }
+    if error.is_connect() {
+        return match find::<io::Error>(error).map(io::Error::kind) {
+            Some(io::ErrorKind::TimedOut) => ClientError::ConnectTimeout,
+            _ => ClientError::Connect { reason: reason() },
+        };
+    }
+    match find::<hyper::Error>(error) {
+        Some(hyper) if hyper.is_parse() => ClientError::Malformed { reason: hyper.to_string() },
+        Some(hyper) if hyper.is_user() => ClientError::Request { reason: hyper.to_string() },
+        Some(_) => ClientError::Broken { reason: reason() },
+        None => ClientError::Request { reason: error.to_string() },
+    }
+}
+
+fn find<T: Error + 'static>(error: &legacy::Error) -> Option<&T> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+fn innermost(error: &legacy::Error) -> &(dyn Error + 'static) {
+    causes(error).last().unwrap_or(error)
+}
+
+fn causes(error: &legacy::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(Some(error as &(dyn Error + 'static)), |cause| next_cause(*cause))
+}
+
+/// An I/O error that wraps another error hides it from `source`, which skips to what lies under it.
+fn next_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
+}

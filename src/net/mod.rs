@@ -1,0 +1,8 @@
+//! Floor 3: TLS material and the HTTP client, whoever is at the other end.
+
+pub mod certificates;
+pub mod client;
+mod description;
+pub mod tls;
+
+pub use description::{Description, describe};

@@ -1,0 +1,238 @@
+//! What a connection is doing, seen from both ends: the bytes below HTTP and the requests above it.
+//!
+//! HTTP's own timer cannot be used for this: hyper starts its header timeout when the previous answer ends, so it
+//! would close idle connections as well, and HTTP/2 has none.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::Version;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+/// The time of something that has not happened.
+const NEVER: u64 = u64::MAX;
+
+/// What a connection is doing. Times are milliseconds since it was opened.
+#[derive(Debug)]
+pub(super) struct Activity {
+    opened: Instant,
+    /// Requests whose answer has not been handed over whole.
+    running: AtomicUsize,
+    /// Since when there is no request and nothing to write.
+    quiet_since: AtomicU64,
+    /// When the first byte of a request's head came, if its last has not.
+    head_since: AtomicU64,
+    /// Since when the client takes nothing of what is being written.
+    stalled_since: AtomicU64,
+    /// 1 once requests come by HTTP/2, where bytes between requests (pings, windows) are no heads.
+    multiplexed: AtomicUsize,
+}
+
+/// How long a connection may stay in each state.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    pub(super) header_read: Duration,
+    pub(super) keep_alive: Duration,
+    pub(super) stall: Duration,
+}
+
+/// What a connection is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// For the rest of a request's head.
+    Head,
+    /// For a request.
+    Request,
+    /// For the client to take what is written.
+    Client,
+}
+
+impl Activity {
+    /// Of a connection on which the first head is due from now on.
+    pub(super) fn start() -> Self {
+        Self {
+            opened: Instant::now(),
+            running: AtomicUsize::new(0),
+            quiet_since: AtomicU64::new(0),
+            head_since: AtomicU64::new(0),
+            stalled_since: AtomicU64::new(NEVER),
+            multiplexed: AtomicUsize::new(0),
+        }
+    }
+
+    /// A request begins; it ends when the guard is dropped.
+    pub(super) fn begin(self: &Arc<Self>, version: Version) -> Running {
+        self.running.fetch_add(1, Ordering::AcqRel);
+        self.head_since.store(NEVER, Ordering::Release);
+        self.multiplexed.store(usize::from(version == Version::HTTP_2), Ordering::Release);
+        Running(Arc::clone(self))
+    }
+
+    /// Since when there is no request, if there is none.
+    pub(super) fn quiet_since(&self) -> Option<Instant> {
+        self.is_quiet().then(|| self.opened + Duration::from_millis(self.quiet_since.load(Ordering::Acquire)))
+    }
+
+    /// What the connection waits for, and until when it may; `None`: for nothing that the server limits.
+    pub(super) fn waiting(&self, patience: Patience) -> Option<(Waiting, Instant)> {
+        let since = |time: &AtomicU64| {
+            let since = time.load(Ordering::Acquire);
+            (since != NEVER).then(|| self.opened + Duration::from_millis(since))
+        };
+        if let Some(since) = since(&self.stalled_since) {
+            return Some((Waiting::Client, since + patience.stall));
+        }
+        if !self.is_quiet() {
+            return None;
+        }
+        if let Some(since) = since(&self.head_since) {
+            return Some((Waiting::Head, since + patience.header_read));
+        }
+        self.quiet_since().map(|since| (Waiting::Request, since + patience.keep_alive))
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.running.load(Ordering::Acquire) == 0
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(NEVER)
+    }
+
+    fn bytes_came(&self) {
+        let between = self.is_quiet() && self.multiplexed.load(Ordering::Acquire) == 0;
+        if between && self.head_since.load(Ordering::Acquire) == NEVER {
+            self.head_since.store(self.now(), Ordering::Release);
+        }
+    }
+
+    /// Note whether writing goes on.
+    fn wrote<T>(&self, outcome: &Poll<io::Result<T>>) {
+        let stalled = self.stalled_since.load(Ordering::Acquire) != NEVER;
+        match outcome {
+            Poll::Pending if !stalled => self.stalled_since.store(self.now(), Ordering::Release),
+            Poll::Ready(_) if stalled => {
+                self.stalled_since.store(NEVER, Ordering::Release);
+                self.quiet_since.store(self.now(), Ordering::Release);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A request that is running, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Running(Arc<Activity>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.quiet_since.store(self.0.now(), Ordering::Release);
+        self.0.running.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+pin_project! {
+    /// An answer's body, which keeps its request running until it is dropped.
+    #[derive(Debug)]
+    pub(super) struct Answer<B> {
+        #[pin]
+        body: B,
+        running: Running,
+    }
+}
+
+impl<B> Answer<B> {
+    pub(super) fn new(body: B, running: Running) -> Self {
+        Self { body, running }
+    }
+}
+
+impl<B: Body> Body for Answer<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.project().body.poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+pin_project! {
+    /// The bytes of a connection, with an eye on when they flow.
+    #[derive(Debug)]
+    pub(super) struct Monitored<I> {
+        #[pin]
+        io: I,
+        activity: Arc<Activity>,
+    }
+}
+
+impl<I> Monitored<I> {
+    pub(super) fn new(io: I, activity: Arc<Activity>) -> Self {
+        Self { io, activity }
+    }
+}
+
+impl<I: AsyncRead> AsyncRead for Monitored<I> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        let before = buffer.filled().len();
+        let outcome = ready!(this.io.poll_read(context, buffer));
+        if buffer.filled().len() > before {
+            this.activity.bytes_came();
+        }
+        Poll::Ready(outcome)
+    }
+}
+
+impl<I: AsyncWrite> AsyncWrite for Monitored<I> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        let outcome = this.io.poll_write(context, bytes);
+        this.activity.wrote(&outcome);
+        outcome
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        let outcome = this.io.poll_write_vectored(context, slices);
+        this.activity.wrote(&outcome);
+        outcome
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        let outcome = this.io.poll_flush(context);
+        this.activity.wrote(&outcome);
+        outcome
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        let outcome = this.io.poll_shutdown(context);
+        this.activity.wrote(&outcome);
+        outcome
+    }
+}

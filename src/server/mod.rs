@@ -1,0 +1,74 @@
+//! Floor 7: sockets, from the bind to the last byte of the last connection.
+//!
+//! accept → budget → PROXY header → first byte → TLS handshake → HTTP, each connection in a task of its own. What a
+//! request means is the [`Handler`]'s business.
+
+mod accept;
+mod activity;
+mod bind;
+mod budget;
+mod connection;
+mod opening;
+mod proxy;
+mod settings;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use crate::gateway::Arrival;
+
+pub use bind::{BindError, Drained, Listeners};
+pub use settings::{Limits, Listener, Protocol};
+
+/// Who answers requests. A clone is made for each.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// What answers carry.
+    type Body: Body<Data = Bytes, Error = io::Error> + Send + 'static;
+
+    /// Answer `request`. Dropped when the client leaves.
+    fn handle(&self, arrival: Arrival, request: Request<Incoming>)
+    -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// Count what happens to connections.
+    fn observe(&self, _event: ConnectionEvent) {}
+}
+
+/// Something that happened to a connection. Each connection that was accepted ends in exactly one of those after
+/// `Opened`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConnectionEvent {
+    /// It was accepted.
+    Opened,
+    /// It ended as connections do.
+    Closed,
+    /// It broke, or what came was not HTTP.
+    Broken,
+    /// It was closed at once: `limits.connections` are open.
+    OverConnections,
+    /// It was closed: `limits.connections_per_client` are open from there.
+    OverConnectionsPerClient,
+    /// A trusted proxy sent no good PROXY header.
+    BadProxyHeader,
+    /// Neither TLS nor HTTP, or what this listener does not speak.
+    WrongProtocol,
+    /// The TLS handshake failed; a client that does not trust our certificate ends here.
+    HandshakeFailed,
+    /// The handshake, or the first byte, did not come within `limits.tls_handshake_timeout`.
+    HandshakeTimedOut,
+    /// A request's head did not come within `limits.header_read_timeout`.
+    HeaderTimedOut,
+    /// There was no request for `limits.keep_alive_timeout`.
+    Idle,
+    /// The client took nothing for `limits.body_idle_timeout`.
+    Stalled,
+    /// It was cut off at the end of `limits.drain_timeout`.
+    Forced,
+}

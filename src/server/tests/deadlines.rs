@@ -1,0 +1,151 @@
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::DuplexStream;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::*;
+use crate::gateway::Transport;
+use crate::server::connection::{self, Phase};
+use crate::server::opening::HttpVersion;
+
+/// The defaults, with a pipe of `pipe_bytes` in place of a socket. The clock runs only while all are waiting for it.
+struct Piped {
+    client: DuplexStream,
+    told: Told,
+    served: JoinHandle<ConnectionEvent>,
+    phase: watch::Sender<Phase>,
+    begin: Instant,
+}
+
+fn piped(version: HttpVersion, pipe_bytes: usize) -> Piped {
+    let (client, server) = tokio::io::duplex(pipe_bytes);
+    let (mirror, told) = mirror();
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let arrival = Arrival {
+        peer: "192.0.2.1:4711".parse().unwrap(),
+        local: "192.0.2.2:5000".parse().unwrap(),
+        listener: "main".into(),
+        transport: Transport::Plain,
+        certificate: None,
+    };
+    let served =
+        tokio::spawn(
+            async move { connection::serve(server, version, arrival, &mirror, &Limits::default(), &phases).await },
+        );
+    Piped { client, told, served, phase, begin: Instant::now() }
+}
+
+impl Piped {
+    /// How the connection ended, and after how many seconds.
+    async fn end(self) -> (ConnectionEvent, u64) {
+        let event = self.served.await.unwrap();
+        (event, self.begin.elapsed().as_secs())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_lives_as_long_as_keep_alive_not_as_long_as_a_head() {
+    let mut piped = piped(HttpVersion::One, 4096);
+    for _ in 0..3 {
+        get(&mut piped.client, "/").await;
+        tokio::time::advance(Duration::from_secs(50)).await;
+    }
+    get(&mut piped.client, "/").await;
+    assert_eq!(rest(&mut piped.client).await, "");
+    assert_eq!(piped.end().await, (ConnectionEvent::Idle, 150 + 60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_a_request_is_closed_when_the_first_head_is_due() {
+    for version in [HttpVersion::One, HttpVersion::Two] {
+        let piped = piped(version, 4096);
+        assert_eq!(piped.end().await, (ConnectionEvent::HeaderTimedOut, 10), "{version:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_trickles_is_cut_off() {
+    let mut piped = piped(HttpVersion::One, 4096);
+    get(&mut piped.client, "/").await;
+    tokio::time::advance(Duration::from_secs(30)).await;
+    piped.client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    while piped.client.write_all(b"X: y\r\n").await.is_ok() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(piped.end().await.0, ConnectionEvent::HeaderTimedOut);
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_head_is_waited_for_from_its_first_byte() {
+    let mut piped = piped(HttpVersion::One, 4096);
+    get(&mut piped.client, "/").await;
+    tokio::time::advance(Duration::from_secs(30)).await;
+    piped.client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    assert_eq!(piped.end().await, (ConnectionEvent::HeaderTimedOut, 40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_may_run_for_as_long_as_it_takes() {
+    let mut piped = piped(HttpVersion::One, 4096);
+    piped.client.write_all(b"GET /hold HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    piped.told.begun.recv().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(7200)).await;
+    piped.told.gate.add_permits(1);
+    assert_eq!(answer(&mut piped.client).await, "HTTP/1.1 main 192.0.2.1 Plain None");
+    assert_eq!(piped.end().await, (ConnectionEvent::Idle, 7260));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_is_cut_off() {
+    let mut piped = piped(HttpVersion::One, 1024);
+    piped.client.write_all(b"GET /bytes/100000 HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    piped.client.read_exact(&mut [0; 512]).await.unwrap();
+    assert_eq!(piped.end().await, (ConnectionEvent::Stalled, 110));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_little_by_little_gets_all() {
+    let mut piped = piped(HttpVersion::One, 1024);
+    piped.client.write_all(b"GET /bytes/20000 HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut taken = 0;
+    while taken < 20_000 {
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        taken += piped.client.read(&mut [0; 1024]).await.unwrap();
+    }
+    assert_eq!(get(&mut piped.client, "/").await, "HTTP/1.1 main 192.0.2.1 Plain None");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_http_2_connection_is_closed_however_lively_its_client() {
+    let Piped { client, served, begin, told: _told, phase: _phase } = piped(HttpVersion::Two, 4096);
+    let (mut requests, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(hyper_util::rt::TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_while_idle(true)
+        .handshake(TokioIo::new(client))
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        let request = Request::get("https://localhost/").body(Empty::<Bytes>::new()).unwrap();
+        requests.ready().await.unwrap();
+        let response = requests.send_request(request).await.unwrap();
+        response.into_body().collect().await.unwrap();
+    }
+    assert_eq!(served.await.unwrap(), ConnectionEvent::Idle);
+    assert_eq!(begin.elapsed().as_secs(), 18 + 60);
+    connection.await.unwrap().unwrap();
+    assert!(requests.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_ignores_the_end_is_not_waited_for() {
+    let mut piped = piped(HttpVersion::One, 4096);
+    piped.client.write_all(b"GET /").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    piped.phase.send_replace(Phase::Draining);
+    assert_eq!(piped.end().await, (ConnectionEvent::Closed, 11));
+}
