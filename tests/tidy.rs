@@ -179,7 +179,8 @@ fn functions_and_files_are_short() {
 
 #[test]
 fn nothing_is_left_open() {
-    let words = ["todo!(", "unimplemented!(", concat!("TO", "DO"), concat!("FIX", "ME"), concat!("#[ign", "ore"), "#[allow("];
+    let words =
+        ["todo!(", "unimplemented!(", concat!("TO", "DO"), concat!("FIX", "ME"), concat!("#[ign", "ore"), "#[allow("];
     let mut open = Vec::new();
     for source in sources("src").iter().chain(&sources("tests")).filter(|source| source.room != "tidy") {
         for word in words.iter().filter(|word| source.text.contains(**word)) {

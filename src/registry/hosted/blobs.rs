@@ -91,7 +91,8 @@ impl Hosted {
         if !self.memory.admits(info.size) {
             return Ok(Source::File(file));
         }
-        let bytes = file.read_all().await.map_err(|error| RegistryError::Internal(format!("reading a blob: {error}")))?;
+        let bytes =
+            file.read_all().await.map_err(|error| RegistryError::Internal(format!("reading a blob: {error}")))?;
         self.memory.insert(info.digest, bytes.clone());
         Ok(Source::Memory(bytes))
     }
