@@ -1,4 +1,12 @@
-//! The dockgate program.
-#![forbid(unsafe_code)]
+//! The dockgate program: arguments → a call → an exit code.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    cli::run()
+}

@@ -88,8 +88,7 @@ impl Rules {
     pub fn authorize_everywhere(&self, principal: &Principal, action: Action) -> Result<EverywherePermit, Denied> {
         let rules = self.0.iter().filter(|rule| rule.repositories.iter().any(RepositoryPattern::is_everything));
         let allowed = sum(rules, principal);
-        let needed = if action == Action::Push { Action::Create } else { action };
-        match allowed.allow(needed) {
+        match allowed.allow(action) {
             true if principal.has_token() => Err(Denied::InsufficientScope),
             true => Ok(EverywherePermit { action }),
             false => Err(refusal(principal, allowed)),

@@ -1,5 +1,22 @@
-//! Floor 6: one request, from its first byte to its last.
+//! Floor 6: one request from first byte to last: `screen → route → client → pick → identify → permit → answer → respond →
+//! observe`. The only room that knows HTTP status codes and the OCI error JSON.
 
+pub mod admin;
 mod arrival;
+mod body;
+mod forwarded;
+mod hosted;
+mod identify;
+mod intake;
+mod legacy;
+mod observe;
+mod query;
+mod respond;
+pub mod route;
+mod screen;
+mod token;
+mod walk;
 
 pub use arrival::{Arrival, Transport};
+pub use observe::Observed;
+pub use walk::{Gateway, Rooms, Settings};

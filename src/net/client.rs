@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::Body;
+use http_body::Body as HttpBody;
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
@@ -29,6 +29,7 @@ use progress::{Progress, Watched};
 
 /// Anything that can go wrong in a body that is sent.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 
 /// How to reach a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +75,7 @@ impl Client {
     /// How long the answer's body may pause is for its reader to limit.
     pub async fn send<B>(&self, request: Request<B>) -> Result<Response<Incoming>, ClientError>
     where
-        B: Body<Data = Bytes> + Send + 'static,
+        B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         if !matches!(request.uri().scheme_str(), Some("http" | "https")) {

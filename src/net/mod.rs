@@ -2,4 +2,7 @@
 
 pub mod certificates;
 pub mod client;
+mod description;
 pub mod tls;
+
+pub use description::{Description, describe};

@@ -1,0 +1,68 @@
+# `make` alone prints what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+# rustup puts cargo there, and a shell opened before that does not know it yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+binary := $(or $(CARGO_TARGET_DIR),target)/release/dockgate
+# How long `make fuzz` spends on each target.
+seconds ?= 60
+
+.PHONY: serve
+serve: build ## Build it and run it, with gateway.toml if there is one (args="--config FILE" for another)
+	exec $(binary) serve $(args)
+
+.PHONY: test
+test: ## Install what the tests need and run all of them, as CI does
+	tests/run.sh
+
+.PHONY: build
+build: needs ## Build the program: target/release/dockgate
+	cargo build --release --locked
+
+.PHONY: check
+check: needs ## What is quick: format, lints, unit tests
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked --lib
+
+.PHONY: e2e
+e2e: build ## Only the tests with real clients (clients="docker podman" for some of them)
+	tests/install.sh
+	tests/e2e/run.sh $(binary) $(clients)
+
+.PHONY: conformance
+conformance: build ## Only the OCI conformance suite
+	tests/install.sh
+	tests/conformance/run.sh $(binary)
+
+.PHONY: bench
+bench: needs ## Measure
+	cargo bench --locked
+
+.PHONY: fuzz
+fuzz: needs ## Fuzz each target for a while (seconds=60)
+	command -v c++ >/dev/null || { echo 'libFuzzer needs a C++ compiler: apt-get install g++' >&2; exit 1; }
+	cargo fuzz --version >/dev/null 2>&1 || cargo install --quiet --locked --debug cargo-fuzz@0.13.2
+	targets=$$(cargo fuzz list); test -n "$$targets"
+	for target in $$targets; do \
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none "$$target" -- -max_total_time=$(seconds) -timeout=10 -rss_limit_mb=2048; \
+	done
+
+.PHONY: audit
+audit: needs ## Check the dependencies against the list of known vulnerabilities, from the network
+	cargo deny --version >/dev/null 2>&1 || cargo install --quiet --locked --debug cargo-deny@0.20.2
+	cargo deny --locked check
+
+.PHONY: clean-test
+clean-test: ## Remove what the tests have left behind
+	rm -rf .test
+	find "$${TMPDIR:-/tmp}" -maxdepth 1 -user "$$(id -un)" \( -name 'dockgate-e2e.*' -o -name 'dockgate-conformance.*' \) -exec rm -rf --one-file-system {} +
+
+.PHONY: needs
+needs:
+	@deploy/install-build-needs.sh
+
+.PHONY: help
+help:
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile

@@ -1,0 +1,96 @@
+//! A cache of things that can change, such as tags, that never keeps an old value.
+//!
+//! A reader that found the old value just before it changed could put it into the cache just after; so a reader takes a
+//! [`Ticket`] before it looks, and whoever changes the value voids all tickets, before and after the commit.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hash};
+use std::sync::{Mutex, PoisonError};
+
+use moka::sync::Cache;
+
+/// How many epochs there are; keys that share one only cost each other a miss.
+const SHARDS: usize = 256;
+
+/// A cache from keys to values that can change.
+pub struct Volatile<K, V> {
+    entries: Cache<K, V>,
+    epochs: Vec<Mutex<u64>>,
+    hasher: RandomState,
+}
+
+/// Leave to remember a value that is being looked up now.
+#[derive(Debug, Clone, Copy)]
+pub struct Ticket {
+    shard: usize,
+    epoch: u64,
+}
+
+impl<K, V> Volatile<K, V>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Holds at most `entries` entries.
+    pub fn new(entries: u64) -> Self {
+        let epochs = std::iter::repeat_with(|| Mutex::new(0)).take(SHARDS).collect();
+        Self { entries: Cache::new(entries), epochs, hasher: RandomState::new() }
+    }
+
+    /// The value, if it is held.
+    pub fn get(&self, key: &K) -> Option<V> {
+        self.entries.get(key)
+    }
+
+    /// To be taken before the value is looked up.
+    pub fn ticket(&self, key: &K) -> Ticket {
+        let shard = self.shard(key);
+        Ticket { shard, epoch: self.with_epoch(shard, |epoch| *epoch) }
+    }
+
+    /// Remembers what was looked up, unless it may have changed since the ticket was taken.
+    pub fn insert(&self, ticket: Ticket, key: K, value: V) {
+        self.with_epoch(ticket.shard, |epoch| {
+            if *epoch == ticket.epoch {
+                self.entries.insert(key, value);
+            }
+        });
+    }
+
+    /// To be called before a value changes and again after.
+    pub fn forget(&self, key: &K) {
+        self.with_epoch(self.shard(key), |epoch| {
+            *epoch += 1;
+            self.entries.invalidate(key);
+        });
+    }
+
+    fn shard(&self, key: &K) -> usize {
+        usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0)
+    }
+
+    /// The lock is held over the insert too: that is what makes check and insert one step.
+    fn with_epoch<R>(&self, shard: usize, act: impl FnOnce(&mut u64) -> R) -> R {
+        act(&mut self.epochs[shard].lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_changed_meanwhile_is_not_remembered() {
+        let cache = Volatile::new(10);
+        let early = cache.ticket(&"tag");
+        cache.forget(&"tag");
+        cache.insert(early, "tag", 1);
+        assert_eq!(cache.get(&"tag"), None);
+
+        let ticket = cache.ticket(&"tag");
+        cache.insert(ticket, "tag", 2);
+        assert_eq!(cache.get(&"tag"), Some(2));
+        cache.forget(&"tag");
+        assert_eq!(cache.get(&"tag"), None);
+    }
+}

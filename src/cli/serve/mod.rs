@@ -1,0 +1,91 @@
+//! `dockgate serve`: wires the rooms together, and keeps them until the end.
+
+mod first_start;
+mod handlers;
+mod reload;
+mod rooms;
+mod signals;
+
+pub(super) use first_start::trust_text;
+pub(super) use rooms::{certificates, tls_settings};
+
+use std::io::Write;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use dockgate::config::Config;
+use dockgate::server::{Listener, Listeners};
+use dockgate::telemetry::{Metrics, log};
+
+use super::Common;
+use super::exit::{Code, Exit};
+use handlers::{AdminHandler, GatewayHandler};
+use reload::Reload;
+use rooms::House;
+use signals::Signals;
+
+pub(super) fn run(common: &Common) -> Result<(), Exit> {
+    let config = common.load()?;
+    log::init(&config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Exit::new(Code::Software, format_args!("no threads can be started: {error}")))?;
+    runtime.block_on(serve(config, common))
+}
+
+async fn serve(config: Config, common: &Common) -> Result<(), Exit> {
+    let mut signals = Signals::install()?;
+    let metrics = Metrics::new();
+    let listeners = bind(&rooms::listeners(&config))?;
+    let admin_listeners = bind(&rooms::admin_listener(&config))?;
+    let house = House::open(&config, &metrics).await?;
+    let tls = Arc::new(ArcSwap::new(rooms::tls(&config)?));
+    let limits = Arc::new(ArcSwap::from_pointee(rooms::server_limits(&config.limits)));
+    let ready = first_start::ready_text(&config, &listeners, &admin_listeners, house.first_user.as_deref());
+
+    let (stop, stopped) = watch::channel(false);
+    let (stop_admin, admin_stopped) = watch::channel(false);
+    let handler = GatewayHandler { gateway: house.gateway.clone(), metrics: metrics.clone() };
+    let public = tokio::spawn(listeners.serve(handler, Arc::clone(&limits), Arc::clone(&tls), until(stopped.clone())));
+    let handler = AdminHandler(house.admin.clone());
+    let admin = tokio::spawn(admin_listeners.serve(handler, Arc::clone(&limits), None, until(admin_stopped)));
+    let tasks = house.spawn_tasks(&metrics, stopped);
+    house.admin.set_ready(true);
+    print(&ready);
+
+    let (gateway, identity) = (house.gateway.clone(), Arc::clone(&house.identity));
+    let file = common.config.clone();
+    Reload { running: config, file, gateway, identity, tls, limits, metrics }.run(&mut signals).await;
+
+    // Readiness is false first, so that a balancer sends no more while the last requests are finished.
+    house.admin.set_ready(false);
+    tracing::info!("stopping: the requests that run are finished");
+    stop.send_replace(true);
+    let drained = public.await.map_err(|error| Exit::new(Code::Software, error))?;
+    if drained.forced > 0 {
+        tracing::warn!(connections = drained.forced, "cut off: still busy after limits.drain_timeout");
+    }
+    stop_admin.send_replace(true);
+    admin.await.map_err(|error| Exit::new(Code::Software, error))?;
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    house.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn bind(listeners: &[Listener]) -> Result<Listeners, Exit> {
+    Listeners::bind(listeners).map_err(|error| Exit::new(Code::Unavailable, error))
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is the end too.
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+/// A closed standard output is no reason to stop serving.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
+}

@@ -1,0 +1,143 @@
+//! `[identity]` and `[[access]]`: who somebody is, and what they may do.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::access::{Action, Actions, PatternError, RepositoryPattern, Rule, Rules, Who, WhoError};
+
+use super::defaults;
+use super::errors::{Place, Problem};
+use super::reader::{Fallback, Kind, Section};
+
+/// Who the users are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The name that clients show when they ask for a password.
+    pub realm: String,
+    /// The file of users and their bcrypt hashes.
+    pub htpasswd: PathBuf,
+    /// The users of each group.
+    pub groups: BTreeMap<String, Vec<String>>,
+    /// The tokens that `/token` gives.
+    pub token: Token,
+}
+
+/// The tokens that `/token` gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// How long one is good: from 60 s to 300 s, for a docker client may take it as 60 s whatever it is told.
+    pub lifetime: Duration,
+}
+
+const LIFETIME_MIN: Duration = Duration::from_secs(60);
+const LIFETIME_MAX: Duration = Duration::from_secs(300);
+
+const REALM: &str = "printable ASCII without \" and \\";
+const USER: &str = "names of users, without : and control characters";
+
+/// Reads `[identity]`.
+pub(super) fn read_identity(section: &mut Section<'_>) -> Identity {
+    let default = Identity::default();
+    Identity {
+        realm: section.text("realm", &default.realm, REALM, is_realm),
+        htpasswd: section.path_or("htpasswd", &default.htpasswd),
+        groups: read_groups(section),
+        token: section.table("token", |token| Token {
+            lifetime: token.duration("lifetime", default.token.lifetime, LIFETIME_MIN..=LIFETIME_MAX),
+        }),
+    }
+}
+
+fn read_groups(section: &mut Section<'_>) -> BTreeMap<String, Vec<String>> {
+    let mut groups = BTreeMap::new();
+    for (name, node) in section.entries("groups", "table of lists of strings") {
+        let path = format!("{}.{}", section.join("groups"), name);
+        if is_user(&name) {
+            groups.insert(name, section.strings_of(node, &path, USER, is_user));
+        } else {
+            section.refuse_name(&node.place, "groups", &name, "names of groups, without : and control characters");
+        }
+    }
+    groups
+}
+
+/// It stands in a quoted string of a header.
+fn is_realm(text: &str) -> bool {
+    let is_plain = |b: u8| (b' '..=b'~').contains(&b) && b != b'"' && b != b'\\';
+    !text.is_empty() && text.bytes().all(is_plain)
+}
+
+fn is_user(text: &str) -> bool {
+    !text.is_empty() && !text.chars().any(|c| c == ':' || c.is_control())
+}
+
+/// Reads `[[access]]`; the default rules, where there is none.
+pub(super) fn read_rules(root: &mut Section<'_>, groups: &BTreeMap<String, Vec<String>>) -> Rules {
+    root.rows("access", |row| read_rule(row, groups)).map_or_else(defaults::rules, Rules::new)
+}
+
+fn read_rule(section: &mut Section<'_>, groups: &BTreeMap<String, Vec<String>>) -> Option<Rule> {
+    let (who_allowed, pattern_allowed) = (WhoError.to_string(), PatternError.to_string());
+    let who_allowed = who_allowed.trim_start_matches("it is ");
+    let pattern_allowed = pattern_allowed.trim_start_matches("a pattern is ");
+    let who = read_nonempty(section, "who", &Kind { name: "list of strings", allowed: who_allowed }, |text| {
+        text.parse::<Who>().ok()
+    });
+    if let Some(who) = &who {
+        check_groups(section, who, groups);
+    }
+    let kind = Kind { name: "list of patterns", allowed: pattern_allowed };
+    let repositories = read_nonempty(section, "repositories", &kind, |text| text.parse::<RepositoryPattern>().ok());
+    let kind = Kind { name: "list of words", allowed: "one of \"pull\", \"push\", \"create\", \"delete\", or \"*\"" };
+    let actions = read_nonempty(section, "actions", &kind, |text| match text {
+        "*" => Some(Actions::ALL),
+        text => text.parse::<Action>().ok().map(Actions::from),
+    });
+    let actions = actions?.into_iter().fold(Actions::NONE, |set, actions| set | actions);
+    Some(Rule { who: who?, repositories: repositories?, actions })
+}
+
+fn read_nonempty<T>(
+    section: &mut Section<'_>,
+    key: &'static str,
+    kind: &Kind<'_>,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Option<Vec<T>> {
+    let list = section.list(key, kind, &Fallback::Required, parse)?;
+    let path = section.join(key);
+    if list.is_empty() && section.report.is_sound(&[&path, &format!("{path}[0]")]) {
+        let place = section.report.place(&path).unwrap_or_else(|| section.report.file());
+        let problem = Problem::Value { found: "an empty list".into(), allowed: kind.allowed.to_owned(), nearest: None };
+        section.report.error(place, &path, problem);
+    }
+    Some(list)
+}
+
+fn check_groups(section: &Section<'_>, who: &[Who], groups: &BTreeMap<String, Vec<String>>) {
+    let unknown = who.iter().filter_map(|who| match who {
+        Who::Group(name) if !groups.contains_key(name) => Some(name),
+        _ => None,
+    });
+    for name in unknown {
+        let path = section.join("who");
+        let place = section.report.place(&path).unwrap_or_else(|| section.report.file());
+        let known: Vec<&str> = groups.keys().map(String::as_str).collect();
+        let known = if known.is_empty() {
+            "identity.groups has none".into()
+        } else {
+            format!("identity.groups has {}", known.join(", "))
+        };
+        let text = format!("there is no group {}; {known}", super::tree::quote(name));
+        section.report.error(place, &path, Problem::Conflict(text));
+    }
+}
+
+impl Section<'_> {
+    /// Reports a name that the user chose for something in the table `key`.
+    pub(super) fn refuse_name(&self, place: &Place, key: &str, name: &str, allowed: &str) {
+        let found = super::tree::quote(name);
+        let problem = Problem::Value { found, allowed: allowed.into(), nearest: None };
+        self.report.error(place.clone(), &self.join(key), problem);
+    }
+}

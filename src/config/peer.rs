@@ -1,0 +1,129 @@
+//! Where an upstream answers.
+
+use http::Uri;
+
+use super::errors::{Place, Problem};
+use super::reader::Section;
+use super::tree::{Node, Value};
+
+/// The most peers of one upstream.
+const PEERS_MAX: usize = 64;
+
+/// One server of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// As it was written: `http://127.0.0.1:5002`.
+    pub url: String,
+    /// Whether it speaks TLS.
+    pub https: bool,
+    /// Host and port: `127.0.0.1:5002`.
+    pub authority: String,
+}
+
+/// What a peer is, in words.
+pub(super) const ALLOWED: &str = "URLs such as \"http://127.0.0.1:5002\", without a user, a path or a query";
+
+impl Peer {
+    fn parse(url: &str) -> Option<Self> {
+        let uri: Uri = url.parse().ok()?;
+        let (https, port) = match uri.scheme_str()? {
+            "http" => (false, 80_u16),
+            "https" => (true, 443),
+            _ => return None,
+        };
+        let authority = uri.authority()?;
+        let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none() && !url.contains(['@', '#']);
+        let port = match authority.as_str().rsplit_once(':') {
+            Some((_, port)) if !port.ends_with(']') => port.parse().ok()?,
+            _ => port,
+        };
+        let host = authority.host();
+        (is_bare && !host.is_empty() && port != 0).then(|| Self {
+            url: url.into(),
+            https,
+            authority: format!("{host}:{port}"),
+        })
+    }
+}
+
+impl Section<'_> {
+    /// A list of peers. A URL that is refused is not repeated, for it may hold a password.
+    pub(super) fn peers(&self, node: Node, path: &str) -> Option<Vec<Peer>> {
+        let nodes = match node.value {
+            Value::Array(nodes) if nodes.len() <= PEERS_MAX => nodes,
+            Value::Array(nodes) => {
+                let found = format!("{} peers", nodes.len());
+                let problem = Problem::Value { found, allowed: format!("at most {PEERS_MAX}"), nearest: None };
+                self.report.error(node.place, path, problem);
+                return None;
+            }
+            value => {
+                let found = if value.as_text().is_some() { "a string".into() } else { value.to_string() };
+                self.refuse_peer(node.place, path, found, &format!("a list of {ALLOWED}"));
+                return None;
+            }
+        };
+        let mut peers = Vec::new();
+        for (index, node) in nodes.into_iter().enumerate() {
+            match node.value.as_text().and_then(Peer::parse) {
+                Some(peer) => peers.push(peer),
+                None => {
+                    let found = match node.value.as_text() {
+                        Some(text) if text.contains('@') => "a URL with a user in it".into(),
+                        _ => node.value.to_string(),
+                    };
+                    self.refuse_peer(node.place, &format!("{path}[{index}]"), found, ALLOWED);
+                }
+            }
+        }
+        Some(peers)
+    }
+
+    fn refuse_peer(&self, place: Place, path: &str, found: String, allowed: &str) {
+        self.report.error(place, path, Problem::Value { found, allowed: allowed.into(), nearest: None });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_peer_is_a_scheme_and_an_authority() {
+        for (url, https, authority) in [
+            ("http://127.0.0.1:5002", false, "127.0.0.1:5002"),
+            ("http://registry/", false, "registry:80"),
+            ("https://registry.example", true, "registry.example:443"),
+            ("https://[::1]", true, "[::1]:443"),
+            ("http://[::1]:5002", false, "[::1]:5002"),
+        ] {
+            assert_eq!(Peer::parse(url), Some(Peer { url: url.into(), https, authority: authority.into() }));
+        }
+        for bad in [
+            "",
+            "registry:5002",
+            "127.0.0.1",
+            "ftp://a",
+            "http://",
+            "http://a/v1",
+            "http://a?b",
+            "http://u:p@a",
+            "http://a:0",
+            "http://a:70000",
+            "http://a:",
+            "http://a#b",
+            "http:///x",
+            "/x",
+        ] {
+            assert_eq!(Peer::parse(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_survived(text in "(https?://)?.{0,30}") {
+            let _ = Peer::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Manifests: HEAD, GET, PUT, DELETE, by tag and by digest.
+
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
+
+use crate::access::{Action, Permit};
+use crate::oci::{ErrorCode, Reference, RepositoryName};
+use crate::registry::ManifestPut;
+
+use super::super::body::Body;
+use super::super::intake::{Intake, IntakeError};
+use super::super::respond::{self, Failure};
+use super::super::route::Verb;
+use super::Call;
+
+impl Call<'_> {
+    pub(super) async fn manifest(
+        self,
+        name: RepositoryName,
+        reference: Reference,
+        verb: Verb,
+        intake: &mut Intake<Incoming>,
+    ) -> Result<Response<Body>, Failure> {
+        let action = match verb {
+            Verb::Get | Verb::Head => Action::Pull,
+            Verb::Put => Action::Push,
+            Verb::Delete => Action::Delete,
+        };
+        let permit = self.walk.permit(&self.caller, action, &name)?;
+        match verb {
+            Verb::Get | Verb::Head => self.get_manifest(permit, &reference, verb == Verb::Head).await,
+            Verb::Put => self.put_manifest(permit, reference, intake).await,
+            Verb::Delete => {
+                self.hosted.delete_manifest(permit, &reference).await?;
+                Ok(respond::gone(StatusCode::ACCEPTED))
+            }
+        }
+    }
+
+    async fn get_manifest(self, permit: Permit, reference: &Reference, head: bool) -> Result<Response<Body>, Failure> {
+        let manifest = self.hosted.manifest(permit, reference).await?;
+        self.record.tier(manifest.tier);
+        if self.has_already(&manifest.digest) {
+            return Ok(respond::not_modified(&manifest.digest));
+        }
+        Ok(respond::manifest(manifest, head))
+    }
+
+    async fn put_manifest(
+        self,
+        permit: Permit,
+        reference: Reference,
+        intake: &mut Intake<Incoming>,
+    ) -> Result<Response<Body>, Failure> {
+        let name = permit.repository().clone();
+        let limit = self.walk.settings.limits.manifest_bytes;
+        let headers = &self.walk.parts.headers;
+        let stated = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if stated.is_some_and(|stated| stated > limit) {
+            return Err(IntakeError::TooLarge { limit }.into());
+        }
+        let content_type = headers.get(CONTENT_TYPE).map(|text| text.to_str().map(str::to_owned)).transpose();
+        let content_type = content_type.map_err(|_| {
+            Failure::new(StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid, "Content-Type is not plain text")
+        })?;
+        let bytes = intake.whole(limit).await?;
+        let pushed = self.hosted.put_manifest(permit, ManifestPut { reference, content_type, bytes }).await?;
+        Ok(respond::manifest_created(&name, pushed))
+    }
+}

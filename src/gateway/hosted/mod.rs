@@ -1,0 +1,61 @@
+//! Requests to the built-in registry: each takes its permit, calls one operation, and answers with its outcome.
+
+mod blobs;
+mod lists;
+mod manifests;
+mod uploads;
+
+use http::Response;
+use hyper::body::Incoming;
+
+use crate::registry::Hosted;
+
+use super::body::Body;
+use super::intake::Intake;
+use super::observe::Record;
+use super::respond::{self, Failure};
+use super::route::{Route, RouteError};
+use super::walk::{Caller, Walk};
+
+/// One request to the built-in registry.
+pub(super) struct Call<'a> {
+    walk: &'a Walk<'a>,
+    hosted: &'a Hosted,
+    caller: Caller,
+    record: &'a mut Record,
+}
+
+impl Walk<'_> {
+    pub(super) async fn hosted(
+        &self,
+        hosted: &Hosted,
+        route: Route,
+        caller: Caller,
+        mut intake: Intake<Incoming>,
+        record: &mut Record,
+    ) -> Result<Response<Body>, Failure> {
+        let call = Call { walk: self, hosted, caller, record };
+        let answer = match route {
+            Route::Ping => call.ping(),
+            Route::Catalog(page) => call.catalog(page).await,
+            Route::Tags(name, page) => call.tags(name, page).await,
+            Route::Referrers { name, subject, artifact_type, last } => {
+                call.referrers(name, subject, artifact_type, last).await
+            }
+            Route::Manifest(name, reference, verb) => call.manifest(name, reference, verb, &mut intake).await,
+            Route::Blob(name, digest, verb) => call.blob(name, digest, verb).await,
+            Route::UploadStart(name, start) => call.begin_upload(name, start, &mut intake).await,
+            Route::Upload(name, id, verb) => call.upload(name, id, verb, &mut intake).await,
+            Route::Token { .. } | Route::Legacy(_) => Err(RouteError::Unknown.into()),
+        };
+        record.received = intake.received();
+        answer
+    }
+}
+
+impl Call<'_> {
+    fn ping(self) -> Result<Response<Body>, Failure> {
+        self.walk.ask_who(&self.caller, None)?;
+        Ok(respond::pong())
+    }
+}

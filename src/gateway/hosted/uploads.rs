@@ -1,0 +1,141 @@
+//! Uploads: POST, PATCH, PUT, status, cancel, mount (distribution-spec 1.1, "Pushing blobs").
+
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
+
+use crate::access::{Action, Permit};
+use crate::oci::{ByteRange, Digest, ErrorCode, RepositoryName, UploadId};
+use crate::registry::{Mounted, RegistryError, Upload};
+
+use super::super::body::Body;
+use super::super::intake::Intake;
+use super::super::respond::{self, Failure};
+use super::super::route::{UploadStart, UploadVerb};
+use super::Call;
+
+impl Call<'_> {
+    pub(super) async fn begin_upload(
+        self,
+        name: RepositoryName,
+        start: UploadStart,
+        intake: &mut Intake<Incoming>,
+    ) -> Result<Response<Body>, Failure> {
+        let permit = self.permit(&name)?;
+        match start {
+            UploadStart::Session => {
+                let id = self.hosted.begin_upload(permit).await?;
+                Ok(respond::upload(StatusCode::ACCEPTED, &name, id, 0))
+            }
+            UploadStart::Monolithic(digest) => self.monolithic(permit, digest, intake).await,
+            UploadStart::Mount { digest, from } => {
+                // Who may not pull there is answered as if it were not there: with an upload.
+                let pull = from.and_then(|from| self.walk.permit(&self.caller, Action::Pull, &from).ok());
+                match self.hosted.mount(permit, pull, &digest).await? {
+                    Mounted::Yes => Ok(respond::blob_created(&name, &digest)),
+                    Mounted::Upload(id) => Ok(respond::upload(StatusCode::ACCEPTED, &name, id, 0)),
+                }
+            }
+        }
+    }
+
+    pub(super) async fn upload(
+        self,
+        name: RepositoryName,
+        id: UploadId,
+        verb: UploadVerb,
+        intake: &mut Intake<Incoming>,
+    ) -> Result<Response<Body>, Failure> {
+        let permit = self.permit(&name)?;
+        let mut upload = self.hosted.upload(permit, id).await?;
+        match verb {
+            UploadVerb::Status => Ok(respond::upload(StatusCode::NO_CONTENT, &name, id, upload.offset())),
+            UploadVerb::Cancel => {
+                upload.cancel().await.map_err(RegistryError::from)?;
+                Ok(respond::gone(StatusCode::NO_CONTENT))
+            }
+            UploadVerb::Patch => {
+                let appended = self.append(&mut upload, intake).await;
+                // What arrived before a break stays, to go on from.
+                let offset = upload.pause().await.map_err(RegistryError::from)?;
+                appended?;
+                Ok(respond::upload(StatusCode::ACCEPTED, &name, id, offset))
+            }
+            UploadVerb::Put(digest) => {
+                if let Err(failure) = self.append(&mut upload, intake).await {
+                    upload.pause().await.map_err(RegistryError::from)?;
+                    return Err(failure);
+                }
+                self.hosted.commit(upload, &digest).await?;
+                Ok(respond::blob_created(&name, &digest))
+            }
+        }
+    }
+
+    async fn monolithic(
+        self,
+        permit: Permit,
+        digest: Digest,
+        intake: &mut Intake<Incoming>,
+    ) -> Result<Response<Body>, Failure> {
+        let name = permit.repository().clone();
+        let id = self.hosted.begin_upload(permit).await?;
+        let permit = self.permit(&name)?;
+        let mut upload = self.hosted.upload(permit, id).await?;
+        let written = match self.append(&mut upload, intake).await {
+            Ok(()) => self.hosted.commit(upload, &digest).await.map_err(Failure::from),
+            Err(failure) => Err(failure),
+        };
+        match written {
+            Ok(()) => Ok(respond::blob_created(&name, &digest)),
+            Err(failure) => {
+                // The caller never learned the id, so nobody will take this upload up again.
+                if let Ok(upload) = self.hosted.upload(self.permit(&name)?, id).await {
+                    upload.cancel().await.map_err(RegistryError::from)?;
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Hands the request's body to the end of the upload.
+    async fn append(&self, upload: &mut Upload, intake: &mut Intake<Incoming>) -> Result<(), Failure> {
+        let stated = self.stated_range()?;
+        if let Some(range) = stated.filter(|range| range.start() != upload.offset()) {
+            let (expected, found) = (upload.offset(), range.start());
+            return Err(RegistryError::UploadOffset { expected, found }.into());
+        }
+        while let Some(bytes) = intake.next().await? {
+            upload.write(bytes).await.map_err(RegistryError::from)?;
+        }
+        match stated {
+            Some(range) if range.length() != intake.received() => {
+                Err(RegistryError::UploadLength { stated: range.length(), received: intake.received() }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where the body belongs: `Content-Range`, which must fit `Content-Length` where both are there.
+    fn stated_range(&self) -> Result<Option<ByteRange>, Failure> {
+        let headers = &self.walk.parts.headers;
+        let Some(text) = headers.get(CONTENT_RANGE) else { return Ok(None) };
+        let malformed = || {
+            let message = "Content-Range of an upload is written FIRST-LAST, such as 0-1023";
+            Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::BlobUploadInvalid, message)
+        };
+        let range = text.to_str().ok().and_then(ByteRange::parse_content_range).ok_or_else(malformed)?;
+        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        match length {
+            Some(received) if received != range.length() => {
+                Err(RegistryError::UploadLength { stated: range.length(), received }.into())
+            }
+            _ => Ok(Some(range)),
+        }
+    }
+
+    /// Who pushes may write here. It is asked again where a permit is used up.
+    fn permit(&self, name: &RepositoryName) -> Result<Permit, Failure> {
+        self.walk.permit(&self.caller, Action::Push, name)
+    }
+}

@@ -1,0 +1,130 @@
+//! Who is asking, and what somebody is told who may not.
+
+use http::{StatusCode, header};
+
+use crate::access::{Action, CatalogPermit, Denied, Permit, Principal};
+use crate::identity::Credentials;
+use crate::oci::{ErrorCode, RepositoryName};
+use crate::registry::RegistryError;
+
+use super::arrival::Arrival;
+use super::respond::{Challenge, Failure};
+use super::route::{self, LegacyRoute, Route, UploadStart};
+use super::screen::Screened;
+use super::walk::{Caller, Walk};
+
+impl Walk<'_> {
+    /// The principal, and whether any credentials were shown.
+    pub(super) async fn identify(
+        &self,
+        arrival: &Arrival,
+        screened: &Screened,
+        route: &Route,
+    ) -> Result<(Principal, bool), Failure> {
+        let header = self.parts.headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+        let credentials = Credentials::parse(header)?;
+        let shown = !matches!(credentials, Credentials::None);
+        let certificate = arrival.certificate.as_deref();
+        let principal = self.rooms.identity.identify(&credentials, certificate, screened.client).await;
+        let principal = principal.map_err(|error| {
+            self.rooms.metrics.login("refused");
+            let failure = Failure::from(error);
+            if failure.status != StatusCode::UNAUTHORIZED {
+                return failure;
+            }
+            let challenge = match route {
+                // The token endpoint and v1 take Basic alone.
+                Route::Token { .. } | Route::Legacy(_) => self.basic(),
+                _ => self.challenge(screened, scope(route), Some("invalid_token")),
+            };
+            Failure { challenge: Some(challenge), ..failure }
+        })?;
+        Ok((principal, shown))
+    }
+
+    /// Leave to do `action` to `repository`, or what the caller is told.
+    pub(super) fn permit(&self, caller: &Caller, action: Action, repository: &RepositoryName) -> Result<Permit, Failure> {
+        let permit = self.settings.rules.authorize(&caller.principal, action, repository);
+        permit.map_err(|denied| self.refuse(caller, denied, action, repository))
+    }
+
+    /// Leave to list repositories. Who has shown nothing is asked to, as by the ping: else docker would never say who it
+    /// is, and would see the public ones only.
+    pub(super) fn permit_catalog(&self, caller: &Caller) -> Result<CatalogPermit, Failure> {
+        self.ask_who(caller, Some("registry:catalog:*".into()))?;
+        Ok(self.settings.rules.authorize_catalog(&caller.principal))
+    }
+
+    /// 401 for whoever has shown nothing, as soon as any rule needs a user.
+    pub(super) fn ask_who(&self, caller: &Caller, scope: Option<String>) -> Result<(), Failure> {
+        let nothing_shown = caller.principal.is_anonymous() && !caller.showed_credentials;
+        if nothing_shown && self.settings.rules.need_user() {
+            return Err(self.unauthorized(&caller.screened, scope, None));
+        }
+        Ok(())
+    }
+
+    pub(super) fn refuse(&self, caller: &Caller, denied: Denied, action: Action, repository: &RepositoryName) -> Failure {
+        let scope = Some(format!("repository:{repository}:{}{}", scope_actions(action), self.mount_scope()));
+        match denied {
+            Denied::Unauthenticated => self.unauthorized(&caller.screened, scope, None),
+            Denied::InsufficientScope => self.unauthorized(&caller.screened, scope, Some("insufficient_scope")),
+            Denied::Hidden => RegistryError::NameUnknown(repository.clone()).into(),
+            Denied::Forbidden => forbidden(&format!("{action} {repository}")),
+        }
+    }
+
+    /// A client asks for a token once, so the challenge to a mount names where the blob is to come from too.
+    fn mount_scope(&self) -> String {
+        match route::parse(&self.parts.method, &self.parts.uri) {
+            Ok(Route::UploadStart(_, UploadStart::Mount { from: Some(from), .. })) => format!(" repository:{from}:pull"),
+            _ => String::new(),
+        }
+    }
+
+    pub(super) fn unauthorized(&self, screened: &Screened, scope: Option<String>, error: Option<&'static str>) -> Failure {
+        let message = "authentication required; log in, or ask for a user who may do this";
+        let failure = Failure::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message);
+        Failure { challenge: Some(self.challenge(screened, scope, error)), ..failure }
+    }
+
+    /// Exactly one challenge: Bearer where some things are for anyone and others are not, since under Basic docker without
+    /// a login would not even ask for the public ones; else Basic.
+    fn challenge(&self, screened: &Screened, scope: Option<String>, error: Option<&'static str>) -> Challenge {
+        let rules = &self.settings.rules;
+        if !(rules.grant_anyone() && rules.need_user()) {
+            return self.basic();
+        }
+        let scheme = if screened.https { "https" } else { "http" };
+        let realm = format!("{scheme}://{}/token", screened.host);
+        Challenge::Bearer { realm, service: self.settings.realm.clone(), scope, error }
+    }
+
+    pub(super) fn basic(&self) -> Challenge {
+        Challenge::Basic { realm: self.settings.realm.clone() }
+    }
+}
+
+/// 403: the caller may see it, but not do this.
+pub(super) fn forbidden(what: &str) -> Failure {
+    let message = format!("you may not {what}; ask the operator for a rule in [[access]]");
+    Failure::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
+}
+
+/// docker asks for pull with every push.
+const fn scope_actions(action: Action) -> &'static str {
+    match action {
+        Action::Pull => "pull",
+        Action::Push | Action::Create => "pull,push",
+        Action::Delete => "delete",
+    }
+}
+
+/// What a token would have to allow for this route, where that is known before anything is looked at.
+fn scope(route: &Route) -> Option<String> {
+    match route {
+        Route::Legacy(LegacyRoute::Repository(_)) => None,
+        Route::Catalog(_) => Some("registry:catalog:*".into()),
+        _ => route.repository().map(|name| format!("repository:{name}:pull")),
+    }
+}

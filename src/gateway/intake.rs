@@ -1,0 +1,155 @@
+//! Bodies of requests, read with deadlines: silence and trickles are cut off, long uploads are not.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body;
+use http_body_util::BodyExt;
+use tokio::time::Instant;
+
+use crate::config::Limits;
+
+/// A request's body, of any kind.
+pub(super) struct Intake<B> {
+    body: B,
+    pace: Pace,
+    received: u64,
+}
+
+/// How slow a body may be.
+struct Pace {
+    idle_timeout: Duration,
+    rate_bytes: u64,
+    window: Duration,
+    /// How long was waited for the client in this window; what our own disk takes is not its fault.
+    waited: Duration,
+    window_bytes: u64,
+}
+
+/// Why a body could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IntakeError {
+    /// Nothing came for as long as is waited.
+    Idle,
+    /// Less came than a living client sends.
+    TooSlow,
+    /// More came than is taken.
+    TooLarge {
+        /// How much is taken, in bytes.
+        limit: u64,
+    },
+    /// The client left, or its body is not well formed.
+    Broken,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
+    pub(super) fn new(body: B, limits: &Limits) -> Self {
+        let pace = Pace {
+            idle_timeout: limits.body_idle_timeout,
+            rate_bytes: limits.body_rate_bytes,
+            window: limits.body_rate_window,
+            waited: Duration::ZERO,
+            window_bytes: 0,
+        };
+        Self { body, pace, received: 0 }
+    }
+
+    /// How many bytes came so far.
+    pub(super) const fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The next bytes; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, IntakeError> {
+        loop {
+            let began = Instant::now();
+            let frame = tokio::time::timeout(self.pace.idle_timeout, self.body.frame());
+            let frame = frame.await.map_err(|_| IntakeError::Idle)?;
+            self.pace.waited += began.elapsed();
+            let Some(frame) = frame.transpose().map_err(|_| IntakeError::Broken)? else { return Ok(None) };
+            if let Ok(bytes) = frame.into_data() {
+                self.received += bytes.len() as u64;
+                self.pace.count(bytes.len() as u64)?;
+                return Ok(Some(bytes));
+            }
+        }
+    }
+
+    /// The whole body, if it has at most `limit` bytes.
+    pub(super) async fn whole(&mut self, limit: u64) -> Result<Bytes, IntakeError> {
+        let mut whole = BytesMut::new();
+        while let Some(bytes) = self.next().await? {
+            if self.received > limit {
+                return Err(IntakeError::TooLarge { limit });
+            }
+            if whole.is_empty() && self.body.is_end_stream() {
+                return Ok(bytes);
+            }
+            whole.extend_from_slice(&bytes);
+        }
+        Ok(whole.freeze())
+    }
+}
+
+impl Pace {
+    fn count(&mut self, bytes: u64) -> Result<(), IntakeError> {
+        self.window_bytes += bytes;
+        if self.waited < self.window {
+            return Ok(());
+        }
+        if self.window_bytes < self.rate_bytes.saturating_mul(self.waited.as_secs()) {
+            return Err(IntakeError::TooSlow);
+        }
+        (self.waited, self.window_bytes) = (Duration::ZERO, 0);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{Full, StreamBody};
+
+    fn limits() -> Limits {
+        let second = Duration::from_secs(1);
+        Limits { body_idle_timeout: second * 60, body_rate_bytes: 1024, body_rate_window: second * 30, ..Limits::default() }
+    }
+
+    #[tokio::test]
+    async fn a_body_within_the_limit_is_read_whole() {
+        let mut intake = Intake::new(Full::new(Bytes::from_static(b"12345")), &limits());
+        assert_eq!(intake.whole(5).await, Ok(Bytes::from_static(b"12345")));
+        let mut intake = Intake::new(Full::new(Bytes::from_static(b"123456")), &limits());
+        assert_eq!(intake.whole(5).await, Err(IntakeError::TooLarge { limit: 5 }));
+    }
+
+    /// A body that sends `bytes` every `pause`, for ever; the clock is tokio's, paused.
+    fn trickle(bytes: &'static [u8], pause: Duration) -> impl Body<Data = Bytes> + Unpin {
+        let frames = futures_util::stream::unfold((), move |()| async move {
+            tokio::time::sleep(pause).await;
+            let frame = http_body::Frame::data(Bytes::from_static(bytes));
+            Some((Ok::<_, std::convert::Infallible>(frame), ()))
+        });
+        StreamBody::new(Box::pin(frames))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_cut_off() {
+        let mut intake = Intake::new(trickle(b"x", Duration::from_secs(61)), &limits());
+        assert_eq!(intake.whole(1 << 20).await, Err(IntakeError::Idle));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trickle_is_cut_off_after_the_window() {
+        let began = Instant::now();
+        let mut intake = Intake::new(trickle(b"x", Duration::from_secs(1)), &limits());
+        assert_eq!(intake.whole(1 << 20).await, Err(IntakeError::TooSlow));
+        assert!(began.elapsed() <= Duration::from_secs(31));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_but_steady_client_is_not() {
+        let mut intake = Intake::new(trickle(&[0; 2048], Duration::from_secs(1)), &limits());
+        assert_eq!(intake.whole(1 << 20).await, Err(IntakeError::TooLarge { limit: 1 << 20 }));
+    }
+}

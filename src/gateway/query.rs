@@ -1,0 +1,58 @@
+//! Query strings (application/x-www-form-urlencoded, as clients write them).
+
+use std::fmt;
+
+use percent_encoding::percent_decode_str;
+
+/// How many parameters are read; clients send a handful.
+const PARAMETERS_MAX: usize = 64;
+
+/// The parameters of a query, decoded.
+pub(super) struct Query(Vec<(String, String)>);
+
+/// A query that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum QueryError {
+    /// More parameters than are read.
+    TooMany,
+    /// A part is not UTF-8 once decoded.
+    NotText,
+}
+
+impl fmt::Display for QueryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany => write!(f, "the query has more than {PARAMETERS_MAX} parameters"),
+            Self::NotText => f.write_str("the query is not UTF-8"),
+        }
+    }
+}
+
+impl Query {
+    pub(super) fn parse(text: &str) -> Result<Self, QueryError> {
+        let pairs = text.split('&').filter(|pair| !pair.is_empty());
+        if pairs.clone().count() > PARAMETERS_MAX {
+            return Err(QueryError::TooMany);
+        }
+        let decoded = pairs.map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decode(key)?, decode(value)?))
+        });
+        decoded.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The first value under `key`.
+    pub(super) fn first(&self, key: &str) -> Option<String> {
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone())
+    }
+
+    /// All values under `key`.
+    pub(super) fn all(&self, key: &str) -> Vec<String> {
+        self.0.iter().filter(|(name, _)| name == key).map(|(_, value)| value.clone()).collect()
+    }
+}
+
+fn decode(text: &str) -> Result<String, QueryError> {
+    let spaced = text.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8().map(Into::into).map_err(|_| QueryError::NotText)
+}

@@ -1,0 +1,246 @@
+//! The errors of every room, in HTTP.
+
+use http::StatusCode;
+use serde_json::json;
+
+use crate::identity::{IdentifyError, MalformedCredentials};
+use crate::oci::ErrorCode;
+use crate::registry::{LegacyError, RegistryError, SendError};
+
+use super::super::intake::IntakeError;
+use super::super::route::RouteError;
+use super::super::screen::Refusal;
+use super::{Failure, Form};
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let (status, message) = match refusal {
+            Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "this method is not served here"),
+            Refusal::Host => (StatusCode::BAD_REQUEST, "the request needs exactly one Host header, a name or address with an optional port"),
+            Refusal::HostMismatch => (StatusCode::BAD_REQUEST, "the request's target and its Host header name different hosts"),
+            Refusal::Length => (StatusCode::BAD_REQUEST, "the request has both Content-Length and Transfer-Encoding, or one of them twice"),
+            Refusal::TransferCoding => (StatusCode::BAD_REQUEST, "the only Transfer-Encoding that is served is chunked, once"),
+            Refusal::Path => {
+                (StatusCode::BAD_REQUEST, "the path must be written plainly: no escapes, no empty parts, no dots alone, no parameters")
+            }
+            Refusal::TargetTooLong => (StatusCode::URI_TOO_LONG, "the path and query are too long"),
+            Refusal::PlainText => (
+                StatusCode::BAD_REQUEST,
+                "this registry is served over HTTPS only; use https:// or, in docker, remove it from insecure-registries and \
+                 install the CA that `dockgate cert trust` names",
+            ),
+            Refusal::Version => (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "use HTTP/1.1 or HTTP/2"),
+        };
+        let failure = Self::new(status, ErrorCode::Unsupported, message).closing();
+        Self { allow: (refusal == Refusal::Method).then_some("GET, HEAD, PUT, POST, PATCH, DELETE"), ..failure }
+    }
+}
+
+impl From<RouteError> for Failure {
+    fn from(error: RouteError) -> Self {
+        match error {
+            RouteError::Unknown => Self::new(
+                StatusCode::NOT_FOUND,
+                ErrorCode::Unsupported,
+                "nothing is served under this path; registries answer under /v2/",
+            ),
+            RouteError::MethodNotAllowed { allow } => {
+                let message = format!("this path takes {allow} only");
+                let failure = Self::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported, message);
+                Self { allow: Some(allow), ..failure }
+            }
+            RouteError::Invalid { code, detail } => {
+                let unknown = matches!(code, ErrorCode::ManifestUnknown | ErrorCode::BlobUploadUnknown);
+                let status = if unknown { StatusCode::NOT_FOUND } else { StatusCode::BAD_REQUEST };
+                Self::new(status, code, detail)
+            }
+        }
+    }
+}
+
+impl From<IntakeError> for Failure {
+    fn from(error: IntakeError) -> Self {
+        let (status, code, message) = match error {
+            IntakeError::Idle => (
+                StatusCode::REQUEST_TIMEOUT,
+                ErrorCode::BlobUploadInvalid,
+                "no data came for too long; try again (limits.body_idle_timeout)".to_owned(),
+            ),
+            IntakeError::TooSlow => (
+                StatusCode::REQUEST_TIMEOUT,
+                ErrorCode::BlobUploadInvalid,
+                "the data came too slowly; try again (limits.body_rate_bytes)".to_owned(),
+            ),
+            IntakeError::TooLarge { limit } => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                ErrorCode::SizeInvalid,
+                format!("the body is larger than {limit} bytes (limits.manifest_bytes)"),
+            ),
+            IntakeError::Broken => (
+                StatusCode::BAD_REQUEST,
+                ErrorCode::BlobUploadInvalid,
+                "the body ended before it was complete; try again".to_owned(),
+            ),
+        };
+        Self::new(status, code, message).closing()
+    }
+}
+
+impl From<MalformedCredentials> for Failure {
+    fn from(_: MalformedCredentials) -> Self {
+        let message = "the Authorization header cannot be read; log in again";
+        Self::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message)
+    }
+}
+
+impl From<IdentifyError> for Failure {
+    fn from(error: IdentifyError) -> Self {
+        let wrong = |message: &str| Self::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message);
+        let later = |message: &str, after| {
+            let failure = Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message);
+            Self { retry_after: Some(after), ..failure }
+        };
+        match error {
+            IdentifyError::Wrong | IdentifyError::PasswordTooLong => wrong("wrong user name or password; log in again"),
+            IdentifyError::InvalidToken => wrong("the token is not valid here; log in again"),
+            IdentifyError::ExpiredToken => wrong("the token has expired; ask for a new one"),
+            IdentifyError::TooManyFailures { retry_after } => {
+                later("too many failed logins of this user from this address; try again in a minute", retry_after)
+            }
+            IdentifyError::Busy { retry_after } => {
+                later("too many logins at once; try again in a few seconds", retry_after)
+            }
+        }
+    }
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::NameUnknown(_)
+            | RegistryError::BlobUnknown(_)
+            | RegistryError::ManifestUnknown(_)
+            | RegistryError::UploadUnknown(_) => unknown(error),
+            RegistryError::UploadBusy(_)
+            | RegistryError::UploadOffset { .. }
+            | RegistryError::UploadLength { .. }
+            | RegistryError::DigestMismatch(_) => upload(error),
+            RegistryError::ManifestInvalid(_)
+            | RegistryError::ManifestDigest { .. }
+            | RegistryError::MissingChildren(_)
+            | RegistryError::ChildSize { .. }
+            | RegistryError::TagExists(_) => manifest(error),
+            RegistryError::DeleteDisabled
+            | RegistryError::TooManyUploads
+            | RegistryError::NoSpace
+            | RegistryError::ReadOnly
+            | RegistryError::Internal(_) => refused(error),
+        }
+    }
+}
+
+fn unknown(error: RegistryError) -> Failure {
+    let failure = |code, message: String| Failure::new(StatusCode::NOT_FOUND, code, message);
+    match error {
+        RegistryError::BlobUnknown(digest) => {
+            failure(ErrorCode::BlobUnknown, format!("this repository has no blob {digest}"))
+                .detail(json!({ "digest": digest.to_string() }))
+        }
+        RegistryError::ManifestUnknown(reference) => {
+            failure(ErrorCode::ManifestUnknown, format!("this repository has no manifest {reference}"))
+                .detail(json!({ "reference": reference.to_string() }))
+        }
+        RegistryError::UploadUnknown(_) => {
+            failure(ErrorCode::BlobUploadUnknown, "there is no such upload; begin a new one".into())
+        }
+        _ => failure(
+            ErrorCode::NameUnknown,
+            "this repository is not known; check its name, or log in as a user who may pull it".into(),
+        ),
+    }
+}
+
+fn upload(error: RegistryError) -> Failure {
+    let invalid = |status, message: String| Failure::new(status, ErrorCode::BlobUploadInvalid, message);
+    match error {
+        RegistryError::UploadOffset { expected, found } => invalid(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            format!("the upload has {expected} bytes, the next must begin there and not at {found}"),
+        )
+        .detail(json!({ "offset": expected })),
+        RegistryError::UploadLength { stated, received } => Failure::new(
+            StatusCode::BAD_REQUEST,
+            ErrorCode::SizeInvalid,
+            format!("Content-Range says {stated} bytes, but {received} came"),
+        ),
+        RegistryError::DigestMismatch(mismatch) => {
+            Failure::new(StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid, format!("{mismatch}; push the blob again"))
+                .detail(json!({ "expected": mismatch.expected.to_string(), "actual": mismatch.actual.to_string() }))
+        }
+        _ => invalid(StatusCode::CONFLICT, "another request is writing to this upload; wait for it or begin a new one".into()),
+    }
+}
+
+fn manifest(error: RegistryError) -> Failure {
+    let bad = |code, message: String| Failure::new(StatusCode::BAD_REQUEST, code, message);
+    match error {
+        RegistryError::ManifestDigest { stated, actual } => {
+            bad(ErrorCode::DigestInvalid, format!("the manifest's digest is {actual}, not {stated} as the path says"))
+        }
+        RegistryError::MissingChildren(missing) => {
+            let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
+            let message = format!("push these first, the manifest needs them: {}", missing.join(", "));
+            bad(ErrorCode::ManifestBlobUnknown, message).detail(json!({ "missing": missing }))
+        }
+        RegistryError::ChildSize { digest, stated, actual } => {
+            bad(ErrorCode::ManifestInvalid, format!("the manifest says that {digest} has {stated} bytes, but it has {actual}"))
+        }
+        RegistryError::TagExists(reference) => Failure::new(
+            StatusCode::FORBIDDEN,
+            ErrorCode::Denied,
+            format!("the tag {reference} exists, and you may make new tags only; push under another tag"),
+        ),
+        RegistryError::ManifestInvalid(error) => bad(ErrorCode::ManifestInvalid, error.to_string()),
+        other => refused(other),
+    }
+}
+
+fn refused(error: RegistryError) -> Failure {
+    match error {
+        RegistryError::DeleteDisabled => Failure::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            ErrorCode::Unsupported,
+            "deleting is switched off here (registry.delete in gateway.toml)",
+        ),
+        RegistryError::TooManyUploads => {
+            let message = "as many uploads are open as are allowed (limits.uploads); try again later";
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
+        }
+        RegistryError::NoSpace => {
+            let message = "the registry's disk is full; pulls go on, pushes need the operator to free space";
+            Failure::new(StatusCode::INSUFFICIENT_STORAGE, ErrorCode::Unavailable, message)
+        }
+        RegistryError::ReadOnly => {
+            let message = "the registry's disk is read-only; pulls go on, pushes need the operator";
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
+        }
+        other => {
+            let message = "the registry failed; its log says why under this request's id";
+            let failure = Failure::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown, message);
+            failure.private(format!("{other:?}"))
+        }
+    }
+}
+
+impl From<LegacyError> for Failure {
+    fn from(error: LegacyError) -> Self {
+        let status = match &error {
+            LegacyError::Host | LegacyError::Send(SendError::Caller { .. }) => StatusCode::BAD_REQUEST,
+            LegacyError::Send(SendError::Silent { .. }) => StatusCode::GATEWAY_TIMEOUT,
+            LegacyError::Send(SendError::Broken { .. }) => StatusCode::BAD_GATEWAY,
+            LegacyError::Send(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let failure = Self::new(status, ErrorCode::Unavailable, error.to_string()).in_form(Form::V1);
+        failure.private(format!("{error:?}"))
+    }
+}

@@ -1,0 +1,205 @@
+//! Answers that say yes.
+
+use http::header::{
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, LINK, LOCATION, RANGE,
+};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::identity::IssuedToken;
+use crate::oci::{ByteRange, Descriptor, Digest, MediaType, RepositoryName, UploadId};
+use crate::registry::{Blob, Content, Manifest, Page, Pushed};
+
+use super::super::body::Body;
+
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// Tells a client that this is a v2 registry.
+pub(in crate::gateway) fn name_version(headers: &mut HeaderMap) {
+    headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+}
+
+/// `GET /v2/`
+pub(in crate::gateway) fn pong() -> Response<Body> {
+    with_json(&json!({}))
+}
+
+/// `GET /token`
+pub(in crate::gateway) fn token(issued: &IssuedToken) -> Response<Body> {
+    with_json(&json!({
+        "token": issued.token,
+        "access_token": issued.token,
+        "expires_in": issued.expires_in,
+        "issued_at": issued.issued_at,
+    }))
+}
+
+/// A blob, whole or in part.
+pub(in crate::gateway) fn blob(blob: Blob, range: Option<ByteRange>) -> Response<Body> {
+    let (digest, size) = (blob.digest, blob.size);
+    let length = range.map_or(size, |range| range.length());
+    let body = match blob.read(range) {
+        Content::Memory(bytes) => Body::Memory(bytes),
+        Content::File(reader) => Body::File { reader, left: length },
+    };
+    let mut response = blob_head(&digest, length);
+    *response.body_mut() = body;
+    if let Some(range) = range {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        set(response.headers_mut(), CONTENT_RANGE, &format!("bytes {range}/{size}"));
+    }
+    response
+}
+
+/// What HEAD of a blob tells; `length` in bytes.
+pub(in crate::gateway) fn blob_head(digest: &Digest, length: u64) -> Response<Body> {
+    let mut response = immutable(digest);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LENGTH, length.into());
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    response
+}
+
+/// The range asked for lies outside the blob.
+pub(in crate::gateway) fn unsatisfiable(failure: Response<Body>, size: u64) -> Response<Body> {
+    let mut response = failure;
+    set(response.headers_mut(), CONTENT_RANGE, &format!("bytes */{size}"));
+    response
+}
+
+/// What the caller has is still good (RFC 9110, section 15.4.5).
+pub(in crate::gateway) fn not_modified(digest: &Digest) -> Response<Body> {
+    let mut response = immutable(digest);
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response
+}
+
+/// A manifest; HEAD gets the same headers without the bytes.
+pub(in crate::gateway) fn manifest(manifest: Manifest, head: bool) -> Response<Body> {
+    let mut response = immutable(&manifest.digest);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LENGTH, manifest.bytes.len().into());
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(manifest.media_type.as_str()));
+    if !head {
+        *response.body_mut() = Body::Memory(manifest.bytes);
+    }
+    response
+}
+
+/// A manifest was stored.
+pub(in crate::gateway) fn manifest_created(name: &RepositoryName, pushed: Pushed) -> Response<Body> {
+    let mut response = located(StatusCode::CREATED, &format!("/v2/{name}/manifests/{}", pushed.digest));
+    set(response.headers_mut(), CONTENT_DIGEST, &pushed.digest.to_string());
+    if let Some(subject) = pushed.subject {
+        set(response.headers_mut(), SUBJECT, &subject.to_string());
+    }
+    response
+}
+
+/// A blob was stored or mounted.
+pub(in crate::gateway) fn blob_created(name: &RepositoryName, digest: &Digest) -> Response<Body> {
+    let mut response = located(StatusCode::CREATED, &format!("/v2/{name}/blobs/{digest}"));
+    set(response.headers_mut(), CONTENT_DIGEST, &digest.to_string());
+    response
+}
+
+/// How far an upload is: `offset` bytes. A new one says `0-0` too, as docker's registry does.
+pub(in crate::gateway) fn upload(status: StatusCode, name: &RepositoryName, id: UploadId, offset: u64) -> Response<Body> {
+    let mut response = located(status, &format!("/v2/{name}/blobs/uploads/{id}"));
+    let headers = response.headers_mut();
+    set(headers, RANGE, &format!("0-{}", offset.saturating_sub(1)));
+    set(headers, UPLOAD_UUID, &id.to_string());
+    headers.insert(HeaderName::from_static("oci-chunk-min-length"), HeaderValue::from_static("1"));
+    response
+}
+
+/// Something is gone: 202 for what was stored, 204 for an upload.
+pub(in crate::gateway) fn gone(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    name_version(response.headers_mut());
+    response
+}
+
+/// The tags of a repository.
+pub(in crate::gateway) fn tags(name: &RepositoryName, page: &Page<String>, limit: usize) -> Response<Body> {
+    let tags: Vec<&str> = page.entries.iter().map(String::as_str).collect();
+    let mut response = with_json(&json!({ "name": name.as_str(), "tags": tags }));
+    link_next(&mut response, &format!("/v2/{name}/tags/list"), page.more.then(|| tags.last()).flatten(), limit);
+    response
+}
+
+/// The repositories.
+pub(in crate::gateway) fn catalog(page: &Page<RepositoryName>, limit: usize) -> Response<Body> {
+    let names: Vec<&str> = page.entries.iter().map(RepositoryName::as_str).collect();
+    let mut response = with_json(&json!({ "repositories": names }));
+    link_next(&mut response, "/v2/_catalog", page.more.then(|| names.last()).flatten(), limit);
+    response
+}
+
+/// The referrers of a manifest, as an index.
+pub(in crate::gateway) fn referrers(
+    name: &RepositoryName,
+    subject: &Digest,
+    artifact_type: Option<&str>,
+    page: &Page<Descriptor>,
+) -> Response<Body> {
+    let index = json!({ "schemaVersion": 2, "mediaType": MediaType::OciIndex.as_str(), "manifests": page.entries });
+    let mut response = with_json(&index);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(MediaType::OciIndex.as_str()));
+    if artifact_type.is_some() {
+        headers.insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
+    }
+    if let Some(last) = page.entries.last().filter(|_| page.more) {
+        let kind = artifact_type.map(|kind| format!("artifactType={}&", utf8_percent_encode(kind, NON_ALPHANUMERIC)));
+        let query = format!("{}last={}", kind.unwrap_or_default(), last.digest);
+        set(headers, LINK, &format!("</v2/{name}/referrers/{subject}?{query}>; rel=\"next\""));
+    }
+    response
+}
+
+/// The next page, as RFC 8288 writes links.
+fn link_next(response: &mut Response<Body>, path: &str, last: Option<&&str>, limit: usize) {
+    if let Some(last) = last {
+        let last = utf8_percent_encode(last, NON_ALPHANUMERIC);
+        set(response.headers_mut(), LINK, &format!("<{path}?last={last}&n={limit}>; rel=\"next\""));
+    }
+}
+
+fn immutable(digest: &Digest) -> Response<Body> {
+    let mut response = gone(StatusCode::OK);
+    let headers = response.headers_mut();
+    set(headers, CONTENT_DIGEST, &digest.to_string());
+    set(headers, ETAG, &format!("\"{digest}\""));
+    response
+}
+
+fn located(status: StatusCode, location: &str) -> Response<Body> {
+    let mut response = gone(status);
+    set(response.headers_mut(), LOCATION, location);
+    response.headers_mut().insert(CONTENT_LENGTH, 0.into());
+    response
+}
+
+fn with_json(value: &impl Serialize) -> Response<Body> {
+    let mut response = Response::new(Body::from(serde_json::to_vec(value).unwrap_or_default()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    name_version(headers);
+    response
+}
+
+/// All values are made of names, digests and numbers, which are always good header text.
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}

@@ -1,0 +1,355 @@
+//! `(method, path, query)` → [`Route`]: read here and nowhere else (distribution-spec 1.1, "Endpoints").
+
+use std::str::FromStr;
+
+use http::{Method, Uri};
+
+use crate::docker::ImageId;
+use crate::oci::{Digest, DigestError, ErrorCode, Reference, ReferenceError, RepositoryName, Tag, UploadId};
+
+use super::query::Query;
+
+/// Everything that can be asked of the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// `GET /v2/`
+    Ping,
+    /// `GET /token`, docker's token protocol.
+    Token {
+        /// The scopes asked for, as they were written.
+        scopes: Vec<String>,
+    },
+    /// `GET /v2/_catalog`
+    Catalog(Page),
+    /// `GET /v2/NAME/tags/list`
+    Tags(RepositoryName, Page),
+    /// `/v2/NAME/manifests/REFERENCE`
+    Manifest(RepositoryName, Reference, Verb),
+    /// `/v2/NAME/blobs/DIGEST`
+    Blob(RepositoryName, Digest, BlobVerb),
+    /// `POST /v2/NAME/blobs/uploads/`
+    UploadStart(RepositoryName, UploadStart),
+    /// `/v2/NAME/blobs/uploads/ID`
+    Upload(RepositoryName, UploadId, UploadVerb),
+    /// `GET /v2/NAME/referrers/DIGEST`
+    Referrers {
+        /// The repository.
+        name: RepositoryName,
+        /// Whom the referrers refer to.
+        subject: Digest,
+        /// Only those of this type.
+        artifact_type: Option<String>,
+        /// Only those after this one.
+        last: Option<Digest>,
+    },
+    /// What the v1 registry owns.
+    Legacy(LegacyRoute),
+}
+
+/// What is done to a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// GET
+    Get,
+    /// HEAD
+    Head,
+    /// PUT
+    Put,
+    /// DELETE
+    Delete,
+}
+
+/// What is done to a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BlobVerb {
+    /// GET
+    Get,
+    /// HEAD
+    Head,
+    /// DELETE
+    Delete,
+}
+
+/// How an upload begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UploadStart {
+    /// A session for later requests.
+    Session,
+    /// The whole blob is in this request.
+    Monolithic(Digest),
+    /// The blob is said to be in another repository, or in any.
+    Mount {
+        /// Which blob.
+        digest: Digest,
+        /// Where it is said to be.
+        from: Option<RepositoryName>,
+    },
+}
+
+/// What is done to an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadVerb {
+    /// GET: how far is it?
+    Status,
+    /// PATCH: more bytes.
+    Patch,
+    /// PUT: the last bytes, and what the whole must hash to.
+    Put(Digest),
+    /// DELETE
+    Cancel,
+}
+
+/// Which part of a list is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Page {
+    /// At most how many entries.
+    pub limit: Option<usize>,
+    /// Only those after this one.
+    pub last: Option<String>,
+}
+
+/// A request in the v1 protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LegacyRoute {
+    /// `/v1/_ping`, `/_ping`
+    Ping,
+    /// `/v1/images/ID/…`
+    Image(ImageId),
+    /// `/v1/repositories/[NS/]R/…`; without a namespace it is `library`.
+    Repository(RepositoryName),
+    /// `/v1/search`
+    Search,
+    /// `/v1/users/`: the login of old clients.
+    Users,
+}
+
+/// Why there is no route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteError {
+    /// Nothing is there.
+    Unknown,
+    /// Something is there, but not for this method.
+    MethodNotAllowed {
+        /// The methods it has, as for `Allow`.
+        allow: &'static str,
+    },
+    /// Something would be there if a part of the path or query were well formed.
+    Invalid {
+        /// Which part, in the words of the protocol.
+        code: ErrorCode,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+/// Finds the route of a request whose path the screen has let through.
+pub fn parse(method: &Method, uri: &Uri) -> Result<Route, RouteError> {
+    let path = uri.path();
+    let query = Query::parse(uri.query().unwrap_or_default()).map_err(invalid(ErrorCode::Unsupported))?;
+    match path {
+        "/v2" | "/v2/" => read_only(method, Route::Ping),
+        "/token" => read_only(method, Route::Token { scopes: query.all("scope") }),
+        "/_ping" => read_only(method, Route::Legacy(LegacyRoute::Ping)),
+        _ => match path.strip_prefix("/v2/") {
+            Some(rest) => v2(method, rest, &query),
+            None => legacy(method, path.strip_prefix("/v1/").ok_or(RouteError::Unknown)?),
+        },
+    }
+}
+
+fn v2(method: &Method, path: &str, query: &Query) -> Result<Route, RouteError> {
+    if path == "_catalog" {
+        return read_only(method, Route::Catalog(page(query)?));
+    }
+    // Names may hold any word, so the path is read from its end: that is where the fixed words are.
+    let (rest, last) = path.rsplit_once('/').ok_or(RouteError::Unknown)?;
+    if let Some(rest) = rest.strip_suffix("/blobs/uploads") {
+        return upload(method, rest, last, query);
+    }
+    let (name, word) = rest.rsplit_once('/').ok_or(RouteError::Unknown)?;
+    match (word, last) {
+        ("blobs", "uploads") => upload(method, name, "", query),
+        ("blobs", _) => blob(method, name, last),
+        ("manifests", _) => manifest(method, name, last),
+        ("tags", "list") => read_only(method, Route::Tags(parse_name(name)?, page(query)?)),
+        ("referrers", _) => {
+            let (name, subject) = (parse_name(name)?, parse_digest(last)?);
+            let last = query.first("last").map(|last| parse_digest(&last)).transpose()?;
+            read_only(method, Route::Referrers { name, subject, artifact_type: query.first("artifactType"), last })
+        }
+        _ => Err(RouteError::Unknown),
+    }
+}
+
+fn blob(method: &Method, name: &str, digest: &str) -> Result<Route, RouteError> {
+    let verb = match *method {
+        Method::GET => BlobVerb::Get,
+        Method::HEAD => BlobVerb::Head,
+        Method::DELETE => BlobVerb::Delete,
+        _ => return Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, DELETE" }),
+    };
+    Ok(Route::Blob(parse_name(name)?, parse_digest(digest)?, verb))
+}
+
+fn manifest(method: &Method, name: &str, reference: &str) -> Result<Route, RouteError> {
+    let verb = match *method {
+        Method::GET => Verb::Get,
+        Method::HEAD => Verb::Head,
+        Method::PUT => Verb::Put,
+        Method::DELETE => Verb::Delete,
+        _ => return Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, PUT, DELETE" }),
+    };
+    let name = parse_name(name)?;
+    let reference = reference.parse().map_err(|error| match error {
+        ReferenceError::Digest(error) => bad_digest(error),
+        // Reading by a name that no tag can have finds nothing; writing it is an error of its own.
+        ReferenceError::Tag(error) => {
+            let code = if verb == Verb::Put { ErrorCode::TagInvalid } else { ErrorCode::ManifestUnknown };
+            RouteError::Invalid { code, detail: error.to_string() }
+        }
+    })?;
+    Ok(Route::Manifest(name, reference, verb))
+}
+
+fn upload(method: &Method, name: &str, id: &str, query: &Query) -> Result<Route, RouteError> {
+    if id.is_empty() {
+        return match *method {
+            Method::POST => Ok(Route::UploadStart(parse_name(name)?, upload_start(query)?)),
+            _ => Err(RouteError::MethodNotAllowed { allow: "POST" }),
+        };
+    }
+    let verb = match *method {
+        Method::GET | Method::HEAD => UploadVerb::Status,
+        Method::PATCH => UploadVerb::Patch,
+        Method::PUT => UploadVerb::Put(parse_digest(&query.first("digest").unwrap_or_default())?),
+        Method::DELETE => UploadVerb::Cancel,
+        _ => return Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, PATCH, PUT, DELETE" }),
+    };
+    let name = parse_name(name)?;
+    let id = UploadId::from_str(id).map_err(invalid(ErrorCode::BlobUploadUnknown))?;
+    Ok(Route::Upload(name, id, verb))
+}
+
+fn upload_start(query: &Query) -> Result<UploadStart, RouteError> {
+    if let Some(digest) = query.first("mount") {
+        let from = query.first("from").map(|from| parse_name(&from)).transpose()?;
+        return Ok(UploadStart::Mount { digest: parse_digest(&digest)?, from });
+    }
+    let digest = query.first("digest").map(|digest| parse_digest(&digest)).transpose()?;
+    Ok(digest.map_or(UploadStart::Session, UploadStart::Monolithic))
+}
+
+fn page(query: &Query) -> Result<Page, RouteError> {
+    let digits = |text: &String| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let limit = match query.first("n") {
+        None => None,
+        // Too large for a number is as good as "all": the limit of a page cuts both.
+        Some(text) if digits(&text) => Some(text.parse().unwrap_or(usize::MAX)),
+        Some(text) => {
+            let detail = format!("n is {text:?}; it must be a number, 0 or more");
+            return Err(RouteError::Invalid { code: ErrorCode::PaginationNumberInvalid, detail });
+        }
+    };
+    Ok(Page { limit, last: query.first("last").filter(|last| !last.is_empty()) })
+}
+
+fn legacy(method: &Method, path: &str) -> Result<Route, RouteError> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let parts: Vec<&str> = path.split('/').collect();
+    let route = match parts.as_slice() {
+        ["_ping"] => return read_only(method, Route::Legacy(LegacyRoute::Ping)),
+        ["search"] => return read_only(method, Route::Legacy(LegacyRoute::Search)),
+        ["users"] => LegacyRoute::Users,
+        ["images", id, "json" | "layer" | "checksum" | "ancestry" | "files" | "diff" | "layer_files"] => {
+            LegacyRoute::Image(id.parse().map_err(invalid(ErrorCode::NameInvalid))?)
+        }
+        ["repositories", rest @ ..] => LegacyRoute::Repository(legacy_repository(rest)?),
+        _ => return Err(RouteError::Unknown),
+    };
+    let methods: &[Method] = match route {
+        LegacyRoute::Users => &[Method::GET, Method::POST],
+        _ => &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
+    };
+    let allow = if route == LegacyRoute::Users { "GET, POST" } else { "GET, HEAD, PUT, DELETE" };
+    if methods.contains(method) { Ok(Route::Legacy(route)) } else { Err(RouteError::MethodNotAllowed { allow }) }
+}
+
+/// The words that may follow a v1 repository's name.
+const LEGACY_WORDS: [&str; 5] = ["tags", "images", "auth", "json", "properties"];
+
+/// The repository of `[NS/]R[/WORD…]`. A word of the protocol is never read as a name: the v1 server might read it the
+/// other way, and then the permission that was checked would be for another repository.
+fn legacy_repository(parts: &[&str]) -> Result<RepositoryName, RouteError> {
+    let is_word = |part: &&str| LEGACY_WORDS.contains(part);
+    let named = parts.iter().take_while(|part| !is_word(part)).count();
+    let (name, words) = parts.split_at(named);
+    match words {
+        [] | ["tags" | "images" | "auth" | "json" | "properties"] => {}
+        ["tags", tag] | ["tags", tag, "json"] if !is_word(tag) => {
+            tag.parse::<Tag>().map_err(invalid(ErrorCode::TagInvalid))?;
+        }
+        _ => return Err(RouteError::Unknown),
+    }
+    match name {
+        [name] => parse_name(&format!("library/{name}")),
+        [namespace, name] => parse_name(&format!("{namespace}/{name}")),
+        _ => Err(RouteError::Unknown),
+    }
+}
+
+fn read_only(method: &Method, route: Route) -> Result<Route, RouteError> {
+    match *method {
+        Method::GET | Method::HEAD => Ok(route),
+        _ => Err(RouteError::MethodNotAllowed { allow: "GET, HEAD" }),
+    }
+}
+
+fn parse_name(text: &str) -> Result<RepositoryName, RouteError> {
+    text.parse().map_err(invalid(ErrorCode::NameInvalid))
+}
+
+fn parse_digest(text: &str) -> Result<Digest, RouteError> {
+    text.parse().map_err(bad_digest)
+}
+
+fn bad_digest(error: DigestError) -> RouteError {
+    RouteError::Invalid { code: ErrorCode::DigestInvalid, detail: error.to_string() }
+}
+
+fn invalid<E: std::fmt::Display>(code: ErrorCode) -> impl Fn(E) -> RouteError {
+    move |error| RouteError::Invalid { code, detail: error.to_string() }
+}
+
+impl Route {
+    /// A short name for logs and metrics; there are as many as routes, whatever is asked.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Ping => "ping",
+            Self::Token { .. } => "token",
+            Self::Catalog(_) => "catalog",
+            Self::Tags(..) => "tags",
+            Self::Manifest(..) => "manifest",
+            Self::Blob(..) => "blob",
+            Self::UploadStart(..) | Self::Upload(..) => "upload",
+            Self::Referrers { .. } => "referrers",
+            Self::Legacy(_) => "legacy",
+        }
+    }
+
+    /// The repository that it is about, if it is about one.
+    pub const fn repository(&self) -> Option<&RepositoryName> {
+        match self {
+            Self::Tags(name, _)
+            | Self::Manifest(name, ..)
+            | Self::Blob(name, ..)
+            | Self::UploadStart(name, _)
+            | Self::Upload(name, ..)
+            | Self::Referrers { name, .. }
+            | Self::Legacy(LegacyRoute::Repository(name)) => Some(name),
+            Self::Ping | Self::Token { .. } | Self::Catalog(_) | Self::Legacy(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+use super::*;
+use proptest::prelude::*;
+
+const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+const ID: &str = "0123456789abcdef0123456789abcdef";
+const IMAGE: &str = "0123456789abcdef";
+
+fn route(method: &str, target: &str) -> Result<Route, RouteError> {
+    parse(&method.parse().unwrap(), &target.parse().unwrap())
+}
+
+fn name(text: &str) -> RepositoryName {
+    text.parse().unwrap()
+}
+
+#[test]
+fn every_endpoint_of_the_spec_has_a_route() {
+    let digest: Digest = DIGEST.parse().unwrap();
+    let id: UploadId = ID.parse().unwrap();
+    let tag = |text: &str| Reference::Tag(text.parse().unwrap());
+    for (method, target, expected) in [
+        ("GET", "/v2/".to_owned(), Route::Ping),
+        ("HEAD", "/v2".to_owned(), Route::Ping),
+        ("GET", "/v2/_catalog?n=3&last=a".to_owned(), Route::Catalog(Page { limit: Some(3), last: Some("a".into()) })),
+        ("GET", "/v2/a/b/tags/list".to_owned(), Route::Tags(name("a/b"), Page::default())),
+        ("GET", "/v2/a/manifests/v1".to_owned(), Route::Manifest(name("a"), tag("v1"), Verb::Get)),
+        ("PUT", "/v2/blobs/uploads/manifests/x".to_owned(), Route::Manifest(name("blobs/uploads"), tag("x"), Verb::Put)),
+        ("GET", format!("/v2/a/blobs/{DIGEST}"), Route::Blob(name("a"), digest, BlobVerb::Get)),
+        ("DELETE", format!("/v2/tags/list/blobs/{DIGEST}"), Route::Blob(name("tags/list"), digest, BlobVerb::Delete)),
+        ("POST", "/v2/a/blobs/uploads/".to_owned(), Route::UploadStart(name("a"), UploadStart::Session)),
+        ("POST", "/v2/a/blobs/uploads".to_owned(), Route::UploadStart(name("a"), UploadStart::Session)),
+        (
+            "POST",
+            format!("/v2/a/blobs/uploads/?digest={DIGEST}"),
+            Route::UploadStart(name("a"), UploadStart::Monolithic(digest)),
+        ),
+        (
+            "POST",
+            format!("/v2/a/blobs/uploads/?mount={}&from=b%2Fc", DIGEST.replace(':', "%3A")),
+            Route::UploadStart(name("a"), UploadStart::Mount { digest, from: Some(name("b/c")) }),
+        ),
+        ("PATCH", format!("/v2/a/blobs/uploads/{ID}"), Route::Upload(name("a"), id, UploadVerb::Patch)),
+        ("PUT", format!("/v2/a/blobs/uploads/{ID}?digest={DIGEST}"), Route::Upload(name("a"), id, UploadVerb::Put(digest))),
+        (
+            "GET",
+            format!("/v2/a/referrers/{DIGEST}?artifactType=x%2Fy"),
+            Route::Referrers { name: name("a"), subject: digest, artifact_type: Some("x/y".into()), last: None },
+        ),
+        ("GET", "/token?scope=repository:a:pull&scope=b".to_owned(), Route::Token {
+            scopes: vec!["repository:a:pull".into(), "b".into()],
+        }),
+    ] {
+        assert_eq!(route(method, &target), Ok(expected), "{method} {target}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_in_the_words_of_the_protocol() {
+    let code = |method: &str, target: &str| match route(method, target) {
+        Err(RouteError::Invalid { code, .. }) => code,
+        other => panic!("{method} {target}: {other:?}"),
+    };
+    assert_eq!(code("GET", "/v2/UPPER/manifests/x"), ErrorCode::NameInvalid);
+    assert_eq!(code("GET", "/v2/a/../b/manifests/x"), ErrorCode::NameInvalid);
+    assert_eq!(code("GET", "/v2/a/manifests/.x"), ErrorCode::ManifestUnknown);
+    assert_eq!(code("PUT", "/v2/a/manifests/.x"), ErrorCode::TagInvalid);
+    assert_eq!(code("GET", "/v2/a/manifests/sha256:1"), ErrorCode::DigestInvalid);
+    assert_eq!(code("GET", "/v2/a/blobs/md5:abc"), ErrorCode::DigestInvalid);
+    assert_eq!(code("PATCH", "/v2/a/blobs/uploads/nonsense"), ErrorCode::BlobUploadUnknown);
+    assert_eq!(code("PUT", &format!("/v2/a/blobs/uploads/{ID}")), ErrorCode::DigestInvalid);
+    for n in ["-1", "x", "", "1e3", "+1"] {
+        assert_eq!(code("GET", &format!("/v2/a/tags/list?n={n}")), ErrorCode::PaginationNumberInvalid, "{n}");
+    }
+    let huge = route("GET", "/v2/a/tags/list?n=99999999999999999999");
+    assert_eq!(huge, Ok(Route::Tags(name("a"), Page { limit: Some(usize::MAX), last: None })));
+}
+
+#[test]
+fn wrong_methods_name_the_right_ones() {
+    for (method, target, allow) in [
+        ("POST", "/v2/", "GET, HEAD"),
+        ("PUT", "/v2/a/tags/list", "GET, HEAD"),
+        ("POST", "/v2/a/manifests/x", "GET, HEAD, PUT, DELETE"),
+        ("GET", "/v2/a/blobs/uploads/", "POST"),
+        ("POST", "/token", "GET, HEAD"),
+    ] {
+        assert_eq!(route(method, target), Err(RouteError::MethodNotAllowed { allow }), "{method} {target}");
+    }
+}
+
+#[test]
+fn v1_paths_name_the_repository_that_is_asked_for() {
+    let repository = |target: &str| match route("GET", target) {
+        Ok(Route::Legacy(LegacyRoute::Repository(name))) => name.to_string(),
+        other => panic!("{target}: {other:?}"),
+    };
+    assert_eq!(repository("/v1/repositories/a/"), "library/a");
+    assert_eq!(repository("/v1/repositories/a/tags"), "library/a");
+    assert_eq!(repository("/v1/repositories/n/a/tags/v1"), "n/a");
+    assert_eq!(repository("/v1/repositories/n/a/tags/v1/json"), "n/a");
+    assert_eq!(repository("/v1/repositories/n/a/images"), "n/a");
+    assert_eq!(route("GET", &format!("/v1/images/{IMAGE}/layer")), Ok(Route::Legacy(LegacyRoute::Image(IMAGE.parse().unwrap()))));
+    assert_eq!(route("GET", "/_ping"), Ok(Route::Legacy(LegacyRoute::Ping)));
+    assert_eq!(route("POST", "/v1/users/"), Ok(Route::Legacy(LegacyRoute::Users)));
+    assert_eq!(route("PUT", "/v1/users/"), Err(RouteError::MethodNotAllowed { allow: "GET, POST" }));
+}
+
+#[test]
+fn v1_paths_that_read_two_ways_have_no_route() {
+    for target in [
+        "/v1/repositories/a/tags/tags",
+        "/v1/repositories/a/tags/x/tags",
+        "/v1/repositories/tags/tags",
+        "/v1/repositories/a/b/c/tags",
+        "/v1/repositories/",
+        "/v1/repositories/n/images/tags/v1",
+        "/v1/images/x/other",
+        "/v1/",
+        "/v1/unknown",
+        "/",
+        "/v3/",
+        "/v2/a",
+        "/v2/a/b",
+    ] {
+        assert_eq!(route("GET", target), Err(RouteError::Unknown), "{target}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_makes_it_panic(method in "(GET|PUT|POST|PATCH|DELETE|HEAD|X)", path in "(/|/v[12]/)[ -~]{0,60}") {
+        if let Ok(uri) = path.parse() {
+            let _ = parse(&method.parse().unwrap(), &uri);
+        }
+    }
+
+    #[test]
+    fn a_route_always_names_the_repository_of_its_path(
+        repository in "[a-z0-9]{1,4}(/(manifests|blobs|uploads|tags|list|[a-z0-9]{1,4})){0,4}",
+        end in "(tags/list|manifests/x|blobs/uploads/|blobs/uploads)",
+    ) {
+        let method = if end.starts_with("blobs") { "POST" } else { "GET" };
+        let found = route(method, &format!("/v2/{repository}/{end}")).unwrap();
+        prop_assert_eq!(found.repository().unwrap().as_str(), repository);
+    }
+}

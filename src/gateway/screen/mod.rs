@@ -1,0 +1,153 @@
+//! What is ambiguous is refused before anything reads it: two readers of one request must not see two requests
+//! (RFC 9112, sections 3.2 and 6; RFC 9113, section 8.3.1).
+
+use std::net::IpAddr;
+
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, Method, Version};
+
+use crate::config::{Listener, PlainPolicy, Protocol};
+
+use super::arrival::{Arrival, Transport};
+use super::forwarded;
+
+/// The longest path and query. The longest that means something, a mount between two long names, stays far below.
+const TARGET_BYTES_MAX: usize = 8 * 1024;
+
+/// What the screen found out on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Screened {
+    /// The name by which the caller called us, with its port if one was written.
+    pub(super) host: String,
+    /// Whether the caller speaks TLS, to us or to a trusted proxy.
+    pub(super) https: bool,
+    /// Who is calling.
+    pub(super) client: IpAddr,
+}
+
+/// Why a request is not read any further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// CONNECT, or a method that is none of ours.
+    Method,
+    /// No Host, two of them, or one that is not a host and port.
+    Host,
+    /// The target names another host than Host does.
+    HostMismatch,
+    /// Its length can be read in two ways.
+    Length,
+    /// A transfer coding other than chunked.
+    TransferCoding,
+    /// A path that two readers would read differently.
+    Path,
+    /// A target that is too long.
+    TargetTooLong,
+    /// Plain HTTP from where only TLS is served.
+    PlainText,
+    /// A client that speaks HTTP/1.0 or older with a body, or something newer than HTTP/2.
+    Version,
+}
+
+/// Lets a request through, or says why not.
+pub(super) fn screen(arrival: &Arrival, listener: &Listener, request: &Parts) -> Result<Screened, Refusal> {
+    let called = called_host(request)?;
+    check_method(&request.method)?;
+    check_length(request)?;
+    check_target(request)?;
+    let trusted = listener.trusted_proxies.iter().any(|network| network.contains(&arrival.peer.ip().to_canonical()));
+    let told = if trusted { forwarded::read(&request.headers, &listener.trusted_proxies) } else { Default::default() };
+    let https = told.https.unwrap_or(arrival.transport == Transport::Tls);
+    if !https && !plain_is_served(listener, arrival) {
+        return Err(Refusal::PlainText);
+    }
+    let host = match told.host {
+        Some(host) => host.parse::<Authority>().ok().filter(is_host_and_port).ok_or(Refusal::Host)?,
+        None => called,
+    };
+    Ok(Screened { host: host.to_string(), https, client: told.client.unwrap_or(arrival.peer.ip()).to_canonical() })
+}
+
+fn plain_is_served(listener: &Listener, arrival: &Arrival) -> bool {
+    match (listener.protocol, listener.plain) {
+        (Protocol::Plain, _) | (Protocol::Auto, PlainPolicy::Anyone) => true,
+        (Protocol::Auto, PlainPolicy::Loopback) => arrival.peer.ip().to_canonical().is_loopback(),
+        (Protocol::Auto, PlainPolicy::Nobody) | (Protocol::Tls, _) => false,
+    }
+}
+
+/// The one name in Host, in `:authority` or in an absolute target; all that are there must agree.
+fn called_host(request: &Parts) -> Result<Authority, Refusal> {
+    let mut hosts = request.headers.get_all(HOST).iter();
+    let header = hosts.next().map(|host| host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()));
+    if hosts.next().is_some() {
+        return Err(Refusal::Host);
+    }
+    let host = match (header, request.uri.authority()) {
+        (Some(None), _) => return Err(Refusal::Host),
+        (Some(Some(host)), Some(target)) if !host.as_str().eq_ignore_ascii_case(target.as_str()) => {
+            return Err(Refusal::HostMismatch);
+        }
+        (Some(Some(host)), _) => host,
+        (None, Some(target)) if request.version == Version::HTTP_2 => target.clone(),
+        (None, _) => return Err(Refusal::Host),
+    };
+    if is_host_and_port(&host) { Ok(host) } else { Err(Refusal::Host) }
+}
+
+/// `Authority` also takes user names and characters that have no place in a name: what we echo into a challenge must be
+/// only a name.
+fn is_host_and_port(host: &Authority) -> bool {
+    let text = host.as_str();
+    let name = host.host();
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+    let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let ipv6 = address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+    let port_is_right = text.len() == name.len() || host.port_u16().is_some();
+    !name.is_empty() && (plain || ipv6) && port_is_right && !text.contains('@')
+}
+
+fn check_method(method: &Method) -> Result<(), Refusal> {
+    let known = [Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::PATCH, Method::DELETE, Method::OPTIONS];
+    if known.contains(method) { Ok(()) } else { Err(Refusal::Method) }
+}
+
+fn check_length(request: &Parts) -> Result<(), Refusal> {
+    let lengths = request.headers.get_all(CONTENT_LENGTH).iter().count();
+    let codings = request.headers.get_all(TRANSFER_ENCODING).iter().count();
+    if lengths > 1 || (lengths == 1 && codings > 0) {
+        return Err(Refusal::Length);
+    }
+    let chunked = |headers: &HeaderMap| headers.get(TRANSFER_ENCODING).is_some_and(|coding| is_chunked(coding.as_bytes()));
+    if codings > 1 || (codings == 1 && !chunked(&request.headers)) {
+        return Err(Refusal::TransferCoding);
+    }
+    match request.version {
+        Version::HTTP_11 | Version::HTTP_2 => Ok(()),
+        Version::HTTP_10 if codings == 0 => Ok(()),
+        _ => Err(Refusal::Version),
+    }
+}
+
+fn is_chunked(coding: &[u8]) -> bool {
+    coding.trim_ascii().eq_ignore_ascii_case(b"chunked")
+}
+
+/// One way to read a path: no escapes, no empty parts, no dots, no parameters. Nothing that a registry serves needs them.
+fn check_target(request: &Parts) -> Result<(), Refusal> {
+    let path = request.uri.path();
+    if path.len() + request.uri.query().map_or(0, str::len) > TARGET_BYTES_MAX {
+        return Err(Refusal::TargetTooLong);
+    }
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-' | b':' | b'+' | b'~' | b'@' | b'=');
+    let parts_are_plain = path.split('/').all(|part| !matches!(part, "." | ".."));
+    if path.starts_with('/') && path.bytes().all(plain) && parts_are_plain && !path.contains("//") {
+        Ok(())
+    } else {
+        Err(Refusal::Path)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! The walk of a request.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::request::Parts;
+use http::{Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+
+use crate::access::{Principal, Rules};
+use crate::config::{Limits, Listener};
+use crate::docker::{Client, Generation};
+use crate::identity::Identity;
+use crate::oci::ErrorCode;
+use crate::registry::{Backend, Hosted, Legacy};
+use crate::telemetry::Metrics;
+
+use super::arrival::Arrival;
+use super::body::Body;
+use super::intake::Intake;
+use super::observe::{Ids, Observed, Record};
+use super::respond::{Failure, Form};
+use super::route::{self, LegacyRoute, Route};
+use super::screen::{self, Screened};
+
+/// The gateway: from a request to its answer. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+struct Inner {
+    rooms: Rooms,
+    settings: ArcSwap<Settings>,
+    ids: Ids,
+}
+
+/// What the gateway calls.
+pub struct Rooms {
+    /// Who says who is asking.
+    pub identity: Arc<Identity>,
+    /// The built-in registry.
+    pub hosted: Arc<Hosted>,
+    /// The v1 registry behind us, if there is one.
+    pub legacy: Option<Arc<Legacy>>,
+    /// Where requests are counted.
+    pub metrics: Metrics,
+}
+
+/// What can change while the gateway runs.
+pub struct Settings {
+    /// Who may do what.
+    pub rules: Arc<Rules>,
+    /// Every limit.
+    pub limits: Limits,
+    /// The listeners by name: who is trusted, where plain HTTP is served.
+    pub listeners: BTreeMap<String, Listener>,
+    /// The name of what is protected, and for whom tokens are.
+    pub realm: String,
+    /// Whether each request gets a line in the log.
+    pub access_log: bool,
+}
+
+/// A request that was let through, and what is known of it.
+pub(super) struct Caller {
+    pub(super) screened: Screened,
+    pub(super) principal: Principal,
+    /// Whether the caller showed any credentials, an anonymous token among them.
+    pub(super) showed_credentials: bool,
+}
+
+impl Gateway {
+    /// A gateway before `rooms`. `id_prefix` is random, so that the ids of two processes differ.
+    pub fn new(rooms: Rooms, settings: Settings, id_prefix: u32) -> Self {
+        Self(Arc::new(Inner { rooms, settings: ArcSwap::from_pointee(settings), ids: Ids::new(id_prefix) }))
+    }
+
+    /// From the next request on, `settings` hold.
+    pub fn reload(&self, settings: Settings) {
+        self.0.settings.store(Arc::new(settings));
+    }
+
+    /// Answers a request. Never fails: what goes wrong is in the answer and in the log.
+    pub async fn handle(&self, arrival: Arrival, request: Request<Incoming>) -> Response<Observed> {
+        let settings = self.0.settings.load_full();
+        let (parts, body) = request.into_parts();
+        let metrics = self.0.rooms.metrics.clone();
+        let mut record = Record::begin(self.0.ids.next(), arrival.peer.ip(), &parts, metrics, settings.access_log);
+        let intake = Intake::new(body, &settings.limits);
+        let walk = Walk { rooms: &self.0.rooms, settings: &settings, parts: &parts };
+        let response = match walk.go(&arrival, intake, &mut record).await {
+            Ok(response) => response,
+            Err(failure) => {
+                record.private = failure.private.clone();
+                failure.into_response(&record.id)
+            }
+        };
+        record.answered(response)
+    }
+}
+
+/// One request on its way.
+pub(super) struct Walk<'a> {
+    pub(super) rooms: &'a Rooms,
+    pub(super) settings: &'a Settings,
+    pub(super) parts: &'a Parts,
+}
+
+impl Walk<'_> {
+    async fn go(&self, arrival: &Arrival, intake: Intake<Incoming>, record: &mut Record) -> Result<Response<Body>, Failure> {
+        let listener = self.settings.listeners.get(&*arrival.listener).cloned().unwrap_or_default();
+        let screened = screen::screen(arrival, &listener, self.parts)?;
+        record.client = screened.client;
+        let route = self.route()?;
+        record.route = route.label();
+        let backend = self.pick(&route)?;
+        let identified = self.identify(arrival, &screened, &route).await;
+        let (principal, showed_credentials) = identified.map_err(|failure| self.in_form(failure))?;
+        record.principal = principal.to_string();
+        let caller = Caller { screened, principal, showed_credentials };
+        let answer = match (&route, backend) {
+            (Route::Legacy(route), Backend::Legacy(legacy)) => {
+                record.backend = "legacy";
+                self.legacy(&legacy, route, caller, intake, record).await
+            }
+            (Route::Token { scopes }, _) => self.token(&caller, scopes),
+            (_, Backend::Hosted(hosted)) => {
+                record.backend = "hosted";
+                self.hosted(&hosted, route, caller, intake, record).await
+            }
+            (_, Backend::Legacy(_)) => Err(Failure::from(route::RouteError::Unknown)),
+        };
+        answer.map_err(|failure| self.in_form(failure))
+    }
+
+    /// Old clients find nothing under `/v2/`, and nothing that tells of v2, whatever they ask there.
+    fn route(&self) -> Result<Route, Failure> {
+        let user_agent = self.parts.headers.get(header::USER_AGENT).map(|text| text.as_bytes()).unwrap_or_default();
+        let generation = Client::parse(user_agent).generation();
+        let path = self.parts.uri.path();
+        if generation == Generation::V1 && (path == "/v2" || path.starts_with("/v2/")) {
+            let message = "docker before 1.6 is served by the v1 registry under /v1/";
+            let failure = Failure::new(StatusCode::NOT_FOUND, ErrorCode::Unsupported, message);
+            return Err(Failure { versioned: false, ..failure });
+        }
+        route::parse(&self.parts.method, &self.parts.uri).map_err(|error| self.in_form(error.into()))
+    }
+
+    fn pick(&self, route: &Route) -> Result<Backend, Failure> {
+        match (route, &self.rooms.legacy) {
+            (Route::Legacy(_), Some(legacy)) => Ok(Backend::Legacy(Arc::clone(legacy))),
+            (Route::Legacy(route), None) => Err(no_legacy(route)),
+            _ => Ok(Backend::Hosted(Arc::clone(&self.rooms.hosted))),
+        }
+    }
+
+    /// Every error under `/v1/` is told as v1 clients print it.
+    fn in_form(&self, failure: Failure) -> Failure {
+        let path = self.parts.uri.path();
+        if path.starts_with("/v1/") || path == "/_ping" { failure.in_form(Form::V1) } else { failure }
+    }
+}
+
+fn no_legacy(_: &LegacyRoute) -> Failure {
+    let message = "no v1 registry is configured; to serve docker before 1.6 write upstreams/legacy-v1.toml with kind = \"legacy\"";
+    Failure::new(StatusCode::NOT_FOUND, ErrorCode::Unsupported, message).in_form(Form::V1)
+}

@@ -1,0 +1,135 @@
+use super::*;
+use proptest::prelude::*;
+
+const HASH: &str = "$2y$04$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ34012";
+
+fn hash(version: &str, cost: u32) -> String {
+    format!("${version}${cost:02}${}", &HASH[7..])
+}
+
+fn problem(line: &[u8]) -> Option<Problem> {
+    match Line::parse(line) {
+        Line::Broken { problem, .. } => Some(problem),
+        _ => None,
+    }
+}
+
+#[test]
+fn users_comments_and_blank_lines_are_read() {
+    let file = format!(
+        "\u{feff}alice:{}\r\n# bob:x\n\n  \t\n  # indented\nbob b:{}  \n\u{e9}:{}",
+        hash("2a", 4),
+        hash("2b", 14),
+        hash("2y", 14)
+    );
+    let users = Users::parse(file.as_bytes()).unwrap();
+    let mut names: Vec<_> = users.hashes.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["alice", "bob b", "\u{e9}"]);
+    assert_eq!(users.hashes["bob b"].as_str(), hash("2b", 14));
+    assert_eq!(users.usual_cost, 14);
+    assert_eq!(Users::parse(b""), Ok(Users::none()));
+}
+
+#[test]
+fn lines_of_every_other_kind_are_named() {
+    let long = "x".repeat(256) + ":" + HASH;
+    for (line, expected) in [
+        ("a:$apr1$salt$hash", Problem::NotBcrypt(Scheme::Apr1)),
+        ("a:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=", Problem::NotBcrypt(Scheme::Sha)),
+        ("a:{SSHA}abc", Problem::NotBcrypt(Scheme::Sha)),
+        ("a:$6$salt$hash", Problem::NotBcrypt(Scheme::ModularCrypt)),
+        ("a:$1$salt$hash", Problem::NotBcrypt(Scheme::ModularCrypt)),
+        (&format!("a:{}", hash("2x", 4)), Problem::NotBcrypt(Scheme::ModularCrypt)),
+        ("a:rqXexS6ZhobKA", Problem::NotBcrypt(Scheme::Crypt)),
+        ("a:secret", Problem::NotBcrypt(Scheme::Plain)),
+        ("a:", Problem::NotBcrypt(Scheme::Plain)),
+        ("secret", Problem::NoColon),
+        (&format!(":{HASH}"), Problem::BadName(BadName::Empty)),
+        (&format!("a\u{1}:{HASH}"), Problem::BadName(BadName::Character)),
+        (&format!("a\u{85}:{HASH}"), Problem::BadName(BadName::Character)),
+        (&format!(" a:{HASH}"), Problem::BadName(BadName::Character)),
+        (&format!("a :{HASH}"), Problem::BadName(BadName::Character)),
+        (&long, Problem::BadName(BadName::TooLong)),
+        (&format!("a:{}", hash("2y", 3)), Problem::Cost { cost: 3 }),
+        (&format!("a:{}", hash("2y", 15)), Problem::Cost { cost: 15 }),
+        (&format!("a:{}", hash("2y", 31)), Problem::Cost { cost: 31 }),
+        (&format!("a:{}", hash("2y", 99)), Problem::Cost { cost: 99 }),
+        (&format!("a:{HASH}5"), Problem::MalformedHash),
+        (&format!("a:{HASH}:more"), Problem::MalformedHash),
+        (&format!("a:{}", &HASH[..59]), Problem::MalformedHash),
+        (&format!("a:{}", HASH.replace("$04$", "$+4$")), Problem::MalformedHash),
+        (&format!("a:{}", HASH.replace('Z', "!")), Problem::MalformedHash),
+        ("a:$2y$", Problem::MalformedHash),
+        ("a:$2y$1é", Problem::MalformedHash),
+    ] {
+        assert_eq!(problem(line.as_bytes()), Some(expected), "{line}");
+    }
+    assert_eq!(problem(b"\xff:x"), Some(Problem::NotUtf8));
+}
+
+#[test]
+fn all_problems_are_told_with_their_lines_and_no_secret() {
+    let file = format!("a:{HASH}\nb:canary\n#\ncanary\na:{HASH}\n\u{1b}[31m:x\n");
+    let problems = Users::parse(file.as_bytes()).unwrap_err();
+    let told: Vec<_> = problems.iter().map(|p| (p.line, p.user.as_deref(), p.problem)).collect();
+    assert_eq!(
+        told,
+        [
+            (2, Some("b"), Problem::NotBcrypt(Scheme::Plain)),
+            (4, None, Problem::NoColon),
+            (5, Some("a"), Problem::Duplicate { first_line: 1 }),
+            (6, Some("\u{1b}[31m"), Problem::BadName(BadName::Character)),
+        ]
+    );
+    let text: String = problems.iter().map(ToString::to_string).collect();
+    assert!(text.contains("line 2 (user \"b\")") && text.contains("dockgate user add"), "{text}");
+    assert!(!text.contains("canary") && !text.contains('\u{1b}'), "{text}");
+    assert!(!format!("{problems:?}").contains("canary"));
+}
+
+#[test]
+fn the_usual_cost_is_the_most_frequent_one() {
+    let file = format!("a:{}\nb:{}\nc:{}\n", hash("2y", 4), hash("2y", 5), hash("2y", 4));
+    assert_eq!(Users::parse(file.as_bytes()).unwrap().usual_cost, 4);
+    let file = format!("a:{}\nb:{}\n", hash("2y", 4), hash("2y", 5));
+    assert_eq!(Users::parse(file.as_bytes()).unwrap().usual_cost, 5);
+    assert_eq!(Users::none().usual_cost, 10);
+}
+
+#[test]
+fn a_hash_is_not_shown() {
+    let users = Users::parse(format!("a:{HASH}").as_bytes()).unwrap();
+    assert!(!format!("{users:?}").contains("abcdefgh"));
+}
+
+#[test]
+fn made_hashes_and_dummies_are_lines_that_parse() {
+    let made = PasswordHash::make("secret", 4).unwrap();
+    assert_eq!(PasswordHash::parse(made.as_str()), Ok(made.clone()));
+    assert!(bcrypt::verify("secret", made.as_str()).unwrap());
+    let dummy = PasswordHash::dummy(12, [0xff; 16], [0xff; 23]);
+    assert_eq!(PasswordHash::parse(dummy.as_str()), Ok(dummy));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused(file: Vec<u8>) {
+        let _ = Users::parse(&file);
+    }
+
+    #[test]
+    fn anything_near_a_line_is_read_or_refused(file in "([a:\\$2yb#0-9 \r\n\u{e9}]|\\$2y\\$04\\$|[./A-Za-z0-9]{53}){0,40}") {
+        let _ = Users::parse(file.as_bytes());
+    }
+
+    #[test]
+    fn what_is_taken_can_be_sent_as_basic_and_verified(name in "\\PC{1,20}", tail in "[./A-Za-z0-9]{53}") {
+        if let Ok(users) = Users::parse(format!("{name}:$2y$04${tail}").as_bytes()) {
+            for (name, hash) in &users.hashes {
+                prop_assert!(!name.contains(':') && check_name(name).is_ok());
+                prop_assert!(bcrypt::verify("x", hash.as_str()).is_ok());
+            }
+        }
+    }
+}

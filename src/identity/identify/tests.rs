@@ -1,0 +1,378 @@
+mod house;
+
+use super::super::clock::StoppedClock;
+use super::super::htpasswd::PasswordHash;
+use super::super::{Problem, Scheme};
+use super::*;
+use crate::access::{Action, Actions};
+
+use house::{House, basic, settings, write};
+
+const HERE: &str = "192.0.2.1";
+const THERE: &str = "192.0.2.2";
+
+#[tokio::test]
+async fn a_user_comes_with_groups_and_certificate() {
+    let house = House::new(&[("alice", "a"), ("bob", "b"), ("carol", "c")]);
+    let alice = house.log_in("alice", "a", HERE).await.unwrap();
+    assert_eq!(alice, Principal::user("alice", vec!["ci".into(), "ops".into()]));
+    assert_eq!(house.log_in("carol", "c", HERE).await, Ok(Principal::user("carol", vec![])));
+    let robot = Principal::anonymous().with_certificate("robot");
+    for (credentials, expected) in [
+        (Credentials::None, Ok(robot)),
+        (basic("alice", "a"), Ok(alice.with_certificate("robot"))),
+        (basic("alice", "b"), Err(IdentifyError::Wrong)),
+        (Credentials::Other("token".into()), Err(IdentifyError::Wrong)),
+    ] {
+        let found = house.identity.identify(&credentials, Some("robot"), HERE.parse().unwrap()).await;
+        assert_eq!(found, expected, "{credentials:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_known_user_an_unknown_one_and_a_long_password_cost_the_same() {
+    let long = "x".repeat(73);
+    let house = House::new(&[("alice", "a"), ("bob", &long)]);
+    for (attempt, user, password, expected) in [
+        (1, "alice", "wrong", IdentifyError::Wrong),
+        (2, "nobody", "wrong", IdentifyError::Wrong),
+        (3, "", "wrong", IdentifyError::Wrong),
+        (4, "alice", "", IdentifyError::Wrong),
+        (5, "bob", &long, IdentifyError::PasswordTooLong),
+        (6, "nobody", &long, IdentifyError::PasswordTooLong),
+    ] {
+        assert_eq!(house.log_in(user, password, HERE).await, Err(expected), "{user} {password}");
+        assert_eq!(house.gate.compared(), attempt, "{user} {password}");
+    }
+    assert_eq!(*house.gate.costs.lock().unwrap(), [4; 6]);
+    assert!(house.log_in("bob", &long[..72], HERE).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_unknown_user_is_wrong_even_if_the_password_fits_the_dummy() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = settings(directory.path().join("htpasswd"));
+    let always: Compare = Arc::new(|_: &Password, _: &PasswordHash| true);
+    let identity =
+        Identity::with(settings, TokenKey::generate().unwrap(), StoppedClock::new().clock(), always).unwrap();
+    let too_many = IdentifyError::TooManyFailures { retry_after: Duration::from_secs(60) };
+    // A failure that counts, too.
+    for expected in [IdentifyError::Wrong, IdentifyError::Wrong, IdentifyError::Wrong, too_many] {
+        let found = identity.identify(&basic("nobody", "x"), None, HERE.parse().unwrap()).await;
+        assert_eq!(found, Err(expected));
+    }
+}
+
+#[tokio::test]
+async fn a_verified_credential_is_hashed_once_in_its_lifetime() {
+    let house = House::new(&[("alice", "a")]);
+    for _ in 0..3 {
+        assert!(house.log_in("alice", "a", HERE).await.is_ok());
+    }
+    house.clock.advance(Duration::from_secs(299));
+    assert!(house.log_in("alice", "a", THERE).await.is_ok());
+    assert_eq!(house.gate.compared(), 1);
+    house.clock.advance(Duration::from_secs(1));
+    assert!(house.log_in("alice", "a", HERE).await.is_ok());
+    assert_eq!(house.gate.compared(), 2);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_never_remembered_as_right() {
+    let house = House::new(&[("alice", "a")]);
+    assert!(house.log_in("alice", "a", HERE).await.is_ok());
+    assert_eq!(house.log_in("alice", "b", HERE).await, Err(IdentifyError::Wrong));
+    assert_eq!(house.log_in("alic", "ea", HERE).await, Err(IdentifyError::Wrong));
+    assert_eq!(house.log_in("alice", "b", HERE).await, Err(IdentifyError::Wrong));
+    assert_eq!(house.gate.compared(), 4);
+}
+
+#[tokio::test]
+async fn many_at_once_with_one_new_credential_are_one_hash_and_one_guess() {
+    let house = House::new(&[("alice", "a")]);
+    house.gate.shut();
+    let mut tasks = Vec::new();
+    for _ in 0..20 {
+        tasks.push(house.begin("alice", "a").await);
+    }
+    house.until_compared(1).await;
+    house.gate.open();
+    for task in tasks {
+        assert!(task.await.unwrap().is_ok());
+    }
+    assert_eq!(house.gate.compared(), 1);
+}
+
+#[tokio::test]
+async fn who_leaves_does_not_end_it_for_the_others() {
+    let house = House::new(&[("alice", "a")]);
+    house.gate.shut();
+    let first = house.begin("alice", "a").await;
+    let second = house.begin("alice", "a").await;
+    house.until_compared(1).await;
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    house.gate.open();
+    assert!(second.await.unwrap().is_ok());
+    assert_eq!(house.gate.compared(), 1);
+}
+
+#[tokio::test]
+async fn a_login_nobody_waits_for_is_not_hashed_nor_counted() {
+    let house = House::with(&[("alice", "a")], |settings| settings.login_failures = 1);
+    house.gate.shut();
+    let running = house.begin("bob", "x").await;
+    house.until_compared(1).await;
+    let left = house.begin("alice", "wrong").await;
+    left.abort();
+    assert!(left.await.unwrap_err().is_cancelled());
+    house.gate.open();
+    assert_eq!(running.await.unwrap(), Err(IdentifyError::Wrong));
+    // Its turn comes before the next one's, for the queue is fair.
+    assert!(house.log_in("alice", "a", HERE).await.is_ok());
+    assert_eq!(house.gate.compared(), 2);
+}
+
+#[tokio::test]
+async fn a_full_queue_says_busy_and_a_verified_credential_does_not_wait() {
+    let house = House::new(&[("alice", "a")]);
+    assert!(house.log_in("alice", "a", HERE).await.is_ok());
+    // Twice, for what has left the queue makes room in it.
+    for round in 0..2 {
+        house.gate.shut();
+        let compared = house.gate.compared();
+        let mut tasks = Vec::new();
+        for user in ["one that is hashed", "one in the queue", "another one"] {
+            tasks.push(house.begin(user, "x").await);
+        }
+        house.until_compared(compared + 1).await;
+        let busy = IdentifyError::Busy { retry_after: Duration::from_secs(3600) };
+        // As often as would be too many failures: what was not looked at is none.
+        for _ in 0..5 {
+            assert_eq!(house.log_in("bob", "b", HERE).await, Err(busy), "{round}");
+        }
+        assert!(house.log_in("alice", "a", HERE).await.is_ok());
+        house.gate.open();
+        for task in tasks {
+            assert_eq!(task.await.unwrap(), Err(IdentifyError::Wrong), "{round}");
+        }
+        assert_eq!(house.log_in("bob", "b", HERE).await, Err(IdentifyError::Wrong), "{round}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_too_long_is_told_to_come_back() {
+    let house = House::with(&[("alice", "a")], |settings| settings.bcrypt_wait_timeout = Duration::from_millis(1));
+    house.gate.shut();
+    let running = house.begin("bob", "x").await;
+    house.until_compared(1).await;
+    let busy = IdentifyError::Busy { retry_after: Duration::from_secs(1) };
+    assert_eq!(house.log_in("alice", "a", HERE).await, Err(busy));
+    house.gate.open();
+    assert_eq!(running.await.unwrap(), Err(IdentifyError::Wrong));
+    assert!(house.log_in("alice", "a", HERE).await.is_ok());
+}
+
+#[tokio::test]
+async fn too_many_failures_block_one_user_from_one_address_for_a_minute() {
+    let house = House::new(&[("alice", "a"), ("bob", "b")]);
+    assert!(house.log_in("bob", "b", HERE).await.is_ok());
+    for user in ["alice", "bob", "nobody"] {
+        for _ in 0..3 {
+            assert_eq!(house.log_in(user, "wrong", HERE).await, Err(IdentifyError::Wrong), "{user}");
+        }
+        let refused = house.log_in(user, "wrong", HERE).await;
+        assert_eq!(refused, Err(IdentifyError::TooManyFailures { retry_after: Duration::from_secs(60) }), "{user}");
+    }
+    assert_eq!(house.gate.compared(), 10);
+    let refused = house.log_in("alice", "a", HERE).await;
+    assert_eq!(refused, Err(IdentifyError::TooManyFailures { retry_after: Duration::from_secs(60) }));
+    assert!(house.log_in("alice", "a", THERE).await.is_ok(), "another address");
+    assert!(house.log_in("bob", "b", HERE).await.is_ok(), "a verified credential");
+    assert!(house.log_in("alice", "a", HERE).await.is_ok(), "verified from elsewhere");
+    house.clock.advance(Duration::from_secs(60));
+    assert_eq!(house.log_in("alice", "wrong", HERE).await, Err(IdentifyError::Wrong));
+}
+
+#[tokio::test]
+async fn who_failed_too_often_cannot_ride_on_the_login_of_another() {
+    let house = House::new(&[("alice", "a")]);
+    for _ in 0..3 {
+        assert_eq!(house.log_in("alice", "wrong", THERE).await, Err(IdentifyError::Wrong));
+    }
+    house.gate.shut();
+    let running = house.begin("alice", "a").await;
+    house.until_compared(4).await;
+    let refused = house.log_in("alice", "a", THERE).await;
+    assert_eq!(refused, Err(IdentifyError::TooManyFailures { retry_after: Duration::from_secs(60) }));
+    house.gate.open();
+    assert!(running.await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn a_credential_that_was_right_is_not_locked_out_when_its_time_is_up() {
+    let house = House::new(&[("ci", "right")]);
+    assert!(house.log_in("ci", "right", HERE).await.is_ok());
+    house.clock.advance(Duration::from_secs(300));
+    for _ in 0..3 {
+        assert_eq!(house.log_in("ci", "wrong", HERE).await, Err(IdentifyError::Wrong));
+    }
+    assert!(house.log_in("ci", "wrong", HERE).await.is_err());
+    let compared = house.gate.compared();
+    assert!(house.log_in("ci", "right", HERE).await.is_ok());
+    assert_eq!(house.gate.compared(), compared + 1, "but it is hashed again");
+}
+
+#[tokio::test]
+async fn guesses_made_at_once_are_counted_before_they_are_judged() {
+    let house = House::with(&[("alice", "a")], |settings| settings.bcrypt_queue = 100);
+    house.gate.shut();
+    let mut tasks = Vec::new();
+    for guess in 0..10 {
+        tasks.push(house.begin("alice", &guess.to_string()).await);
+    }
+    house.gate.open();
+    for task in tasks {
+        assert!(task.await.unwrap().is_err());
+    }
+    assert_eq!(house.gate.compared(), 3);
+}
+
+#[tokio::test]
+async fn a_change_of_the_file_is_in_force_at_the_next_look() {
+    let house = House::new(&[("alice", "a"), ("bob", "b")]);
+    assert_eq!(house.identity.refresh(), Ok(Refreshed::Unchanged));
+    assert!(house.log_in("alice", "a", HERE).await.is_ok());
+    assert!(house.log_in("bob", "b", HERE).await.is_ok());
+    write(&house.file(), &[("bob", "new"), ("carol", "c"), ("dave", "d")]);
+    assert_eq!(house.identity.refresh(), Ok(Refreshed::Changed { users: 3 }));
+    assert_eq!(house.identity.users(), 3);
+    assert_eq!(house.log_in("alice", "a", HERE).await, Err(IdentifyError::Wrong));
+    assert_eq!(house.log_in("bob", "b", HERE).await, Err(IdentifyError::Wrong));
+    assert!(house.log_in("bob", "new", HERE).await.is_ok());
+    assert!(house.log_in("carol", "c", HERE).await.is_ok());
+    assert_eq!(house.identity.refresh(), Ok(Refreshed::Unchanged));
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_means_no_users() {
+    let house = House::new(&[("alice", "a")]);
+    assert!(house.log_in("alice", "a", HERE).await.is_ok());
+    std::fs::remove_file(house.file()).unwrap();
+    assert_eq!(house.identity.refresh(), Ok(Refreshed::Changed { users: 0 }));
+    assert_eq!(house.identity.refresh(), Ok(Refreshed::Unchanged));
+    assert_eq!(house.log_in("alice", "a", HERE).await, Err(IdentifyError::Wrong));
+    write(&house.file(), &[("alice", "a")]);
+    assert_eq!(house.identity.refresh(), Ok(Refreshed::Changed { users: 1 }));
+    assert!(house.log_in("alice", "a", HERE).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_broken_file_is_told_once_and_the_old_users_go_on() {
+    let house = House::new(&[("alice", "a")]);
+    assert!(house.log_in("alice", "a", HERE).await.is_ok());
+    std::fs::write(house.file(), "alice:plain\n").unwrap();
+    let error = house.identity.refresh().unwrap_err();
+    let OpenError::Lines { path, problems, more: 0 } = &error else { panic!("{error}") };
+    assert_eq!((path, problems.len(), problems[0].problem), (&house.file(), 1, Problem::NotBcrypt(Scheme::Plain)));
+    assert!(error.to_string().contains("htpasswd:1: user \"alice\": "), "{error}");
+    assert_eq!(house.identity.refresh(), Ok(Refreshed::Unchanged));
+    assert!(house.log_in("alice", "a", HERE).await.is_ok());
+    assert_eq!(house.identity.reload(settings(house.file())), Err(error.clone()));
+    let refused = Identity::open(settings(house.file()), TokenKey::generate().unwrap());
+    assert_eq!(refused.unwrap_err(), error);
+}
+
+#[tokio::test]
+async fn a_password_changed_while_it_is_compared_is_compared_anew() {
+    let house = House::new(&[("alice", "old"), ("bob", "b")]);
+    house.gate.shut();
+    let (old, new) = (house.begin("alice", "old").await, house.begin("alice", "new").await);
+    house.until_compared(1).await;
+    write(&house.file(), &[("alice", "new"), ("bob", "b")]);
+    assert_eq!(house.identity.refresh(), Ok(Refreshed::Changed { users: 2 }));
+    house.gate.open();
+    assert_eq!(old.await.unwrap(), Err(IdentifyError::Wrong));
+    assert!(new.await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn a_user_removed_while_the_password_is_compared_is_not_let_in() {
+    let house = House::new(&[("alice", "a"), ("bob", "b")]);
+    house.gate.shut();
+    let (alice, bob) = (house.begin("alice", "a").await, house.begin("bob", "b").await);
+    house.until_compared(1).await;
+    let bobs_line = std::fs::read_to_string(house.file()).unwrap().lines().nth(1).unwrap().to_owned();
+    std::fs::write(house.file(), bobs_line).unwrap();
+    assert_eq!(house.identity.refresh(), Ok(Refreshed::Changed { users: 1 }));
+    house.gate.open();
+    assert_eq!(alice.await.unwrap(), Err(IdentifyError::Wrong));
+    assert!(bob.await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn a_reload_takes_new_groups_and_keeps_what_was_verified() {
+    let house = House::new(&[("alice", "a")]);
+    assert!(house.log_in("alice", "a", HERE).await.is_ok());
+    let mut settings = settings(house.file());
+    settings.groups = [("new".to_owned(), vec!["alice".to_owned()])].into();
+    settings.realm = "elsewhere".into();
+    settings.bcrypt_concurrency = 2;
+    assert_eq!(house.identity.reload(settings), Ok(()));
+    assert_eq!(house.log_in("alice", "a", HERE).await, Ok(Principal::user("alice", vec!["new".into()])));
+    assert_eq!(house.gate.compared(), 1);
+    assert_eq!(house.identity.service(), "elsewhere");
+}
+
+#[tokio::test]
+async fn a_token_is_good_for_its_user_as_long_as_there_is_one() {
+    let house = House::new(&[("alice", "a"), ("bob", "b")]);
+    let actions = Actions::from(Action::Pull) | Action::Push.into();
+    let grants = vec![Grant { repository: "app".parse().unwrap(), actions }];
+    let alice = house.log_in("alice", "a", HERE).await.unwrap();
+    let issued = house.identity.issue(&alice, &house.identity.service(), grants.clone()).unwrap();
+    let bearer = Credentials::Bearer(issued.token.clone());
+    let identify = || house.identity.identify(&bearer, Some("robot"), HERE.parse().unwrap());
+    assert_eq!(identify().await, Ok(alice.clone().with_token(grants.clone()).with_certificate("robot")));
+    let anonymous = house.identity.issue(&Principal::anonymous(), "dockgate", grants.clone()).unwrap();
+    let anonymous = Credentials::Bearer(anonymous.token);
+    let accepted = house.identity.identify(&anonymous, None, HERE.parse().unwrap()).await;
+    assert_eq!(accepted, Ok(Principal::anonymous().with_token(grants.clone())));
+
+    assert_eq!(house.identity.issue(&alice, "other", vec![]), Err(IssueError::UnknownService));
+    assert_eq!(house.identity.issue(&accepted.unwrap(), "dockgate", vec![]), Err(IssueError::WithToken));
+
+    let mut other_groups = settings(house.file());
+    other_groups.groups.clear();
+    house.identity.reload(other_groups).unwrap();
+    let ungrouped = Principal::user("alice", vec![]).with_token(grants).with_certificate("robot");
+    assert_eq!(identify().await, Ok(ungrouped));
+    write(&house.file(), &[("bob", "b")]);
+    house.identity.refresh().unwrap();
+    assert_eq!(identify().await, Err(IdentifyError::InvalidToken));
+    write(&house.file(), &[("alice", "a")]);
+    house.identity.refresh().unwrap();
+    house.clock.advance(Duration::from_secs(300));
+    assert_eq!(identify().await, Err(IdentifyError::ExpiredToken));
+}
+
+#[tokio::test]
+async fn nothing_shows_a_secret() {
+    let house = House::new(&[("alice", "canary")]);
+    let alice = house.log_in("alice", "canary", HERE).await.unwrap();
+    let issued = house.identity.issue(&alice, "dockgate", vec![]).unwrap();
+    let hash = std::fs::read_to_string(house.file()).unwrap();
+    let hash = hash.trim().rsplit('$').next().unwrap();
+    let state = house.identity.state.load_full();
+    let shown = format!(
+        "{:?} {:#?} {state:?} {issued:?} {:?} {:?}",
+        house.identity,
+        house.identity,
+        basic("alice", "canary"),
+        Credentials::Bearer(issued.token.clone()),
+    );
+    assert!(shown.contains("alice"));
+    for secret in ["canary", hash, &issued.token] {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+}

@@ -1,0 +1,33 @@
+//! Floor 4: who is asking. Credentials become an [`access::Principal`](crate::access::Principal); what a principal may do
+//! is no business of this room.
+//!
+//! A file of users in htpasswd's form is read again when it changes. A password is hashed once, then remembered under a
+//! keyed hash until the file changes or its time is up. Tokens are issued to those who are known, and accepted back.
+
+mod clock;
+mod credentials;
+mod failures;
+mod htpasswd;
+mod identify;
+mod logins;
+mod password;
+mod process_key;
+mod settings;
+mod slots;
+mod source;
+mod state;
+mod token;
+mod token_key;
+mod user_file;
+
+pub use credentials::{Credentials, MalformedCredentials};
+pub use htpasswd::{
+    BadName, COSTS, HTPASSWD_BYTES_MAX, LineProblem, PROBLEMS_TOLD_MAX, Problem, Scheme, USER_BYTES_MAX,
+};
+pub use identify::{IdentifyError, Identity, Refreshed};
+pub use password::{NoRandomness, PASSWORD_BYTES_MAX, Password};
+pub use settings::Settings;
+pub use source::OpenError;
+pub use token::{IssueError, IssuedToken};
+pub use token_key::{TokenKey, TokenKeyError};
+pub use user_file::{Added, COST_DEFAULT, Listing, UserFile, UserFileError, UserLine};

@@ -1,0 +1,66 @@
+//! What can go wrong in a registry, in its own words. HTTP statuses are the gateway's business.
+
+use crate::oci::{Digest, ManifestError, Mismatch, Reference, RepositoryName, UploadId};
+
+/// Why a registry did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegistryError {
+    /// Nothing was ever pushed under this name.
+    NameUnknown(RepositoryName),
+    /// The repository has no such blob.
+    BlobUnknown(Digest),
+    /// The repository has no such manifest.
+    ManifestUnknown(Reference),
+    /// No such upload in this repository, of this user.
+    UploadUnknown(UploadId),
+    /// Another request writes to this upload now.
+    UploadBusy(UploadId),
+    /// The bytes do not go on where the upload is.
+    UploadOffset {
+        /// How many bytes it has.
+        expected: u64,
+        /// Where the request begins.
+        found: u64,
+    },
+    /// A request said that it brings so many bytes, and brought another number.
+    UploadLength {
+        /// What it said, in bytes.
+        stated: u64,
+        /// What came, in bytes.
+        received: u64,
+    },
+    /// What was uploaded is not what its digest says.
+    DigestMismatch(Box<Mismatch>),
+    /// The manifest cannot be stored.
+    ManifestInvalid(ManifestError),
+    /// The digest in the path is not that of the manifest.
+    ManifestDigest {
+        /// The one in the path.
+        stated: Digest,
+        /// The manifest's own.
+        actual: Digest,
+    },
+    /// The manifest needs what the repository does not have.
+    MissingChildren(Vec<Digest>),
+    /// The manifest says another size than its child has.
+    ChildSize {
+        /// The child.
+        digest: Digest,
+        /// What the manifest says, in bytes.
+        stated: u64,
+        /// What it has, in bytes.
+        actual: u64,
+    },
+    /// The tag is there, and the caller may only make new ones.
+    TagExists(Reference),
+    /// Deleting is switched off.
+    DeleteDisabled,
+    /// As many uploads are open as are allowed.
+    TooManyUploads,
+    /// The disk is full.
+    NoSpace,
+    /// The disk cannot be written.
+    ReadOnly,
+    /// Our own fault; the text is for the log only.
+    Internal(String),
+}

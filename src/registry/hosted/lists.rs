@@ -1,0 +1,78 @@
+//! Lists: tags, repositories, referrers.
+
+use crate::access::{CatalogPermit, Permit};
+use crate::oci::{self, Descriptor, Digest, RepositoryName};
+use crate::store::StoredReferrer;
+
+use super::super::RegistryError;
+use super::Hosted;
+
+/// A part of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// Its entries, in order.
+    pub entries: Vec<T>,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+impl Hosted {
+    /// The tags of a repository after `last`, in the order of their bytes.
+    pub async fn tags(&self, permit: Permit, last: Option<&str>, limit: usize) -> Result<Page<String>, RegistryError> {
+        let page = self.store.tags(permit.repository(), last, limit).await?;
+        let unknown = || RegistryError::NameUnknown(permit.repository().clone());
+        let page = page.ok_or_else(unknown)?;
+        Ok(Page { entries: page.names, more: page.more })
+    }
+
+    /// The repositories after `last` that the permit shows, in the order of their bytes.
+    pub async fn catalog(
+        &self,
+        permit: CatalogPermit,
+        last: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<RepositoryName>, RegistryError> {
+        let (mut entries, mut last) = (Vec::new(), last.map(str::to_owned));
+        loop {
+            // One more than asked for tells whether more follow; what is not shown does not count.
+            let batch = self.store.repositories(last.as_deref(), limit + 1).await?;
+            let ended = batch.len() <= limit;
+            last = batch.last().map(|name| name.as_str().to_owned());
+            entries.extend(batch.into_iter().filter(|name| permit.shows(name)));
+            if ended || entries.len() > limit {
+                let more = entries.len() > limit;
+                entries.truncate(limit);
+                return Ok(Page { entries, more });
+            }
+        }
+    }
+
+    /// The manifests of a repository that refer to `subject`.
+    pub async fn referrers(
+        &self,
+        permit: Permit,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        last: Option<&Digest>,
+        limit: usize,
+    ) -> Result<Page<Descriptor>, RegistryError> {
+        let stored = self.store.referrers(permit.repository(), subject, artifact_type, last, limit).await?;
+        if stored.referrers.is_empty() && !self.store.has_repository(permit.repository()).await? {
+            return Err(RegistryError::NameUnknown(permit.repository().clone()));
+        }
+        Ok(Page { entries: stored.referrers.into_iter().map(descriptor).collect(), more: stored.more })
+    }
+}
+
+/// The descriptor of a referrer, with the annotations of its manifest (distribution-spec 1.1, "Listing Referrers").
+fn descriptor(stored: StoredReferrer) -> Descriptor {
+    let manifest = oci::Manifest::parse(&stored.bytes, Some(stored.media_type.as_str())).ok();
+    Descriptor {
+        media_type: stored.media_type.to_string(),
+        digest: stored.digest,
+        size: stored.size,
+        artifact_type: stored.artifact_type,
+        annotations: manifest.and_then(|manifest| manifest.annotations().cloned()),
+        urls: None,
+    }
+}

@@ -1,0 +1,76 @@
+//! The registry inside the program: the store, with memory in front of it.
+
+mod blobs;
+mod lists;
+mod manifests;
+mod uploads;
+
+pub use blobs::{Blob, Content, Tier};
+pub use lists::Page;
+pub use manifests::{Manifest, ManifestPut, Pushed};
+pub use uploads::Mounted;
+
+use crate::access::Permit;
+use crate::cache::{Memory, Volatile};
+use crate::oci::{Digest, MediaType, RepositoryName, Tag};
+use crate::store::{BlobInfo, Store, StoreError};
+
+use super::RegistryError;
+
+/// How many tags, links and manifests are remembered beside their bytes; some 200 bytes each.
+const REMEMBERED_MAX: u64 = 100_000;
+
+/// The built-in registry.
+pub struct Hosted {
+    store: Store,
+    memory: Memory,
+    /// Which tag names which manifest.
+    tags: Volatile<(RepositoryName, Tag), Digest>,
+    /// Which blobs may be read through which repository.
+    links: Volatile<(RepositoryName, Digest), BlobInfo>,
+    /// Which manifests are in which repository.
+    manifests: Volatile<(RepositoryName, Digest), MediaType>,
+    delete: bool,
+}
+
+impl Hosted {
+    /// A registry over `store`. `delete` says whether anything may be deleted.
+    pub fn new(store: Store, memory: Memory, delete: bool) -> Self {
+        let (tags, links) = (Volatile::new(REMEMBERED_MAX), Volatile::new(REMEMBERED_MAX));
+        Self { store, memory, tags, links, manifests: Volatile::new(REMEMBERED_MAX), delete }
+    }
+
+    /// How many bytes the memory tier holds.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory.size_bytes()
+    }
+
+    /// Whether what was written stays written.
+    pub fn is_healthy(&self) -> bool {
+        self.store.healthy()
+    }
+
+    fn check_delete(&self) -> Result<(), RegistryError> {
+        if self.delete { Ok(()) } else { Err(RegistryError::DeleteDisabled) }
+    }
+
+    /// What to say where something was not found: that the repository itself is unknown, if it is, so that a repository
+    /// that is not there and one that is hidden look the same.
+    async fn not_found(&self, permit: &Permit, missing: RegistryError) -> RegistryError {
+        match self.store.has_repository(permit.repository()).await {
+            Ok(true) => missing,
+            Ok(false) => RegistryError::NameUnknown(permit.repository().clone()),
+            Err(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for RegistryError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NoSpace => Self::NoSpace,
+            StoreError::ReadOnly => Self::ReadOnly,
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Uploads: sessions that end in a blob.
+
+use crate::access::Permit;
+use crate::oci::{Digest, UploadId};
+use crate::store::{CommitError, Upload, UploadError};
+
+use super::super::RegistryError;
+use super::Hosted;
+
+/// What came of asking for a mount.
+pub enum Mounted {
+    /// The blob is in the repository now.
+    Yes,
+    /// It is not to be had from there; an upload was begun instead.
+    Upload(UploadId),
+}
+
+impl Hosted {
+    /// Begins an upload.
+    pub async fn begin_upload(&self, permit: Permit) -> Result<UploadId, RegistryError> {
+        let principal = permit.principal().to_string();
+        self.store.begin_upload(permit.repository(), &principal).await.map_err(|error| match error {
+            UploadError::TooManyUploads => RegistryError::TooManyUploads,
+            UploadError::Store(error) => error.into(),
+            other => RegistryError::Internal(other.to_string()),
+        })
+    }
+
+    /// Links a blob of one repository into another: `pull` is leave to read it there, `push` to write it here.
+    pub async fn mount(&self, push: Permit, pull: Option<Permit>, digest: &Digest) -> Result<Mounted, RegistryError> {
+        if let Some(pull) = pull {
+            let mounted = self.store.mount_blob(pull.repository(), push.repository(), digest).await?;
+            if mounted.is_some() {
+                return Ok(Mounted::Yes);
+            }
+        }
+        self.begin_upload(push).await.map(Mounted::Upload)
+    }
+
+    /// Takes an upload up again, for this request alone. Only who began it may.
+    pub async fn upload(&self, permit: Permit, id: UploadId) -> Result<Upload, RegistryError> {
+        let principal = permit.principal().to_string();
+        self.store.upload(permit.repository(), &principal, id).await.map_err(|error| match error {
+            UploadError::Unknown => RegistryError::UploadUnknown(id),
+            UploadError::Busy => RegistryError::UploadBusy(id),
+            UploadError::TooManyUploads => RegistryError::TooManyUploads,
+            UploadError::Store(error) => error.into(),
+        })
+    }
+
+    /// Makes an upload a blob. The work goes on if the caller leaves.
+    pub async fn commit(&self, upload: Upload, digest: &Digest) -> Result<(), RegistryError> {
+        match upload.commit(digest).await {
+            Ok(_) => Ok(()),
+            Err(CommitError::Mismatch(mismatch)) => Err(RegistryError::DigestMismatch(mismatch)),
+            Err(CommitError::Store(error)) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The metadata database: many readers, and one task that writes.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use sqlx::migrate::MigrateError;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Acquire as _, ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{OpenError, StoreError};
+
+/// How many connections read; each has a thread.
+const READERS: u32 = 4;
+/// How long a read waits for one of them.
+const READER_WAIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a statement waits for a lock that another process holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many jobs may wait for the writer.
+const QUEUE: usize = 1024;
+/// How many jobs share a commit.
+const BATCH: usize = 128;
+/// The write-ahead log is cut back to this after a checkpoint.
+const LOG_BYTES: &str = "67108864";
+
+/// Whether what was written is known to be on the disk. Once lost, it is lost until the process starts anew.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Health(Arc<AtomicBool>);
+
+impl Health {
+    pub(super) fn is_good(&self) -> bool {
+        !self.0.load(Ordering::Acquire)
+    }
+
+    /// Refuses to go on once a sync has failed.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        if self.is_good() { Ok(()) } else { Err(StoreError::Unhealthy) }
+    }
+
+    pub(super) fn lose(&self, action: &'static str) {
+        if !self.0.swap(true, Ordering::AcqRel) {
+            tracing::error!(action, "a sync failed; nothing more is written until a restart");
+        }
+    }
+}
+
+/// What a job does on the writer's connection. An error undoes what it did.
+pub(super) type Work<'c, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>;
+
+/// A handle to the database.
+pub(super) struct Database {
+    readers: SqlitePool,
+    writer: mpsc::Sender<Message>,
+    health: Health,
+}
+
+enum Message {
+    Job(Box<dyn Job>),
+    Close(oneshot::Sender<()>),
+}
+
+impl Database {
+    /// Opens the database, made if it is missing, and brings it up to date.
+    pub(super) async fn open(path: &Path, health: Health) -> Result<Self, OpenError> {
+        let failed = |error: sqlx::Error| OpenError::Database { path: path.into(), detail: error.to_string() };
+        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT).foreign_keys(true);
+        let writing = options
+            .clone()
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("journal_size_limit", LOG_BYTES);
+        let mut connection = writing.connect().await.map_err(failed)?;
+        migrate(&mut connection, path).await?;
+        let readers = SqlitePoolOptions::new()
+            .min_connections(READERS)
+            .max_connections(READERS)
+            .acquire_timeout(READER_WAIT_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .connect_with(options.read_only(true))
+            .await
+            .map_err(failed)?;
+        let (writer, queue) = mpsc::channel(QUEUE);
+        tokio::spawn(write_until_closed(connection, queue, health.clone()));
+        Ok(Self { readers, writer, health })
+    }
+
+    /// Where to read.
+    pub(super) const fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// Whether the writer still runs.
+    pub(super) fn is_open(&self) -> bool {
+        !self.writer.is_closed()
+    }
+
+    /// Runs `work` in a transaction; what it answers is true on the disk. It runs even if the caller stops waiting.
+    pub(super) async fn write<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.health.check()?;
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(Pending { work: Some(work), result: None, reply });
+        self.writer.send(Message::Job(job)).await.map_err(|_| StoreError::Unhealthy)?;
+        answer.await.map_err(|_| StoreError::Unhealthy)?
+    }
+
+    /// Finishes what waits and closes every connection.
+    pub(super) async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        self.readers.close().await;
+        if self.writer.send(Message::Close(done)).await.is_ok() {
+            let _ = closed.await;
+        }
+    }
+}
+
+async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
+    let migrations = sqlx::migrate!("src/store/migrations/sqlite");
+    migrations.run(connection).await.map_err(|error| match error {
+        MigrateError::VersionMissing(found) => OpenError::NewerVersion {
+            data: path.parent().unwrap_or(path).into(),
+            found: found.try_into().unwrap_or_default(),
+        },
+        error => OpenError::Database { path: path.into(), detail: error.to_string() },
+    })
+}
+
+async fn write_until_closed(mut connection: SqliteConnection, mut queue: mpsc::Receiver<Message>, health: Health) {
+    let mut messages = Vec::with_capacity(BATCH);
+    let mut closing = Vec::new();
+    while closing.is_empty() && queue.recv_many(&mut messages, BATCH).await > 0 {
+        let mut jobs = Vec::with_capacity(messages.len());
+        for message in messages.drain(..) {
+            match message {
+                Message::Job(job) => jobs.push(job),
+                Message::Close(done) => closing.push(done),
+            }
+        }
+        if !jobs.is_empty() {
+            commit_together(&mut connection, jobs, &health).await;
+        }
+    }
+    drop(queue);
+    if let Err(error) = connection.close().await {
+        tracing::warn!(%error, "the metadata database did not close cleanly");
+    }
+    for done in closing {
+        let _ = done.send(());
+    }
+}
+
+/// One transaction, one sync, for all `jobs`.
+async fn commit_together(connection: &mut SqliteConnection, mut jobs: Vec<Box<dyn Job>>, health: &Health) {
+    let outcome = match health.check() {
+        Ok(()) => try_commit(connection, &mut jobs).await.map_err(StoreError::from),
+        Err(error) => Err(error),
+    };
+    match &outcome {
+        Err(StoreError::Unhealthy) => health.lose("commit the metadata"),
+        Err(error) => tracing::error!(%error, "the metadata was not written"),
+        Ok(()) => {}
+    }
+    for job in jobs {
+        job.answer(outcome.clone());
+    }
+}
+
+async fn try_commit(connection: &mut SqliteConnection, jobs: &mut [Box<dyn Job>]) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    for job in jobs {
+        let mut savepoint = transaction.begin().await?;
+        if job.run(&mut savepoint).await {
+            savepoint.commit().await?;
+        } else {
+            savepoint.rollback().await?;
+        }
+    }
+    transaction.commit().await
+}
+
+/// A job whose result has a type of its own.
+trait Job: Send {
+    /// Does it; false if it must be undone.
+    fn run<'c>(&'c mut self, connection: &'c mut SqliteConnection) -> Pin<Box<dyn Future<Output = bool> + Send + 'c>>;
+
+    /// Tells the caller, once it is known whether the transaction holds.
+    fn answer(self: Box<Self>, outcome: Result<(), StoreError>);
+}
+
+struct Pending<T, E, F> {
+    work: Option<F>,
+    result: Option<Result<T, E>>,
+    reply: oneshot::Sender<Result<T, E>>,
+}
+
+impl<T, E, F> Job for Pending<T, E, F>
+where
+    F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T, E> + Send,
+    T: Send,
+    E: From<StoreError> + Send,
+{
+    fn run<'c>(&'c mut self, connection: &'c mut SqliteConnection) -> Pin<Box<dyn Future<Output = bool> + Send + 'c>> {
+        Box::pin(async move {
+            let Some(work) = self.work.take() else { return false };
+            let result = work(connection).await;
+            let kept = result.is_ok();
+            self.result = Some(result);
+            kept
+        })
+    }
+
+    fn answer(self: Box<Self>, outcome: Result<(), StoreError>) {
+        // What a job saw, even to refuse, may have been written by a neighbour in the same transaction: no commit, no answer.
+        let result = match (outcome, self.result) {
+            (Err(error), _) => Err(error.into()),
+            (Ok(()), Some(result)) => result,
+            (Ok(()), None) => Err(StoreError::Unhealthy.into()),
+        };
+        let _ = self.reply.send(result);
+    }
+}
+
+/// Now, in milliseconds since 1970.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since.as_millis().try_into().unwrap_or(i64::MAX)
+}
+
+/// The row of a repository, if it has one.
+pub(super) async fn repository_id(connection: &mut SqliteConnection, name: &str) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar("SELECT id FROM repositories WHERE name = $1").bind(name).fetch_optional(connection).await
+}
+
+/// The row of a repository, made if it is missing.
+pub(super) async fn repository_id_or_insert(connection: &mut SqliteConnection, name: &str) -> sqlx::Result<i64> {
+    if let Some(id) = repository_id(connection, name).await? {
+        return Ok(id);
+    }
+    sqlx::query_scalar("INSERT INTO repositories (name, created_at) VALUES ($1, $2) RETURNING id")
+        .bind(name)
+        .bind(now())
+        .fetch_one(connection)
+        .await
+}
+
+/// A digest of ours, read back.
+pub(super) fn digest_from_row(text: &str) -> Result<crate::oci::Digest, StoreError> {
+    text.parse().map_err(|error| StoreError::Database(format!("a row holds the digest {text:?}: {error}")))
+}
+
+/// A size of ours, read back; the schema keeps it from being negative.
+pub(super) fn size_from_row(size: i64) -> Result<u64, StoreError> {
+    size.try_into().map_err(|_| StoreError::Database(format!("a row holds the size {size}")))
+}
+
+/// A size, as the database holds it.
+pub(super) fn size_for_row(size: u64) -> Result<i64, StoreError> {
+    size.try_into().map_err(|_| StoreError::Database(format!("{size} bytes are more than can be recorded")))
+}

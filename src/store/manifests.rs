@@ -1,0 +1,292 @@
+//! Manifests and the tags that name them: small, so they live in the database, and a push is one transaction.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use serde::Serialize;
+use sqlx::SqliteConnection;
+
+use crate::oci::{Child, ChildKind, Digest, Manifest, MediaType, RepositoryName, Tag, Verified};
+
+use super::database::{now, repository_id_or_insert, size_for_row, size_from_row};
+use super::{PutError, Store, StoreError};
+
+/// A manifest to store.
+#[derive(Debug, Clone)]
+pub struct PutManifest<'a> {
+    /// Where.
+    pub repository: &'a RepositoryName,
+    /// As it was sent; kept byte for byte.
+    pub bytes: Bytes,
+    /// What the bytes must hash to.
+    pub digest: Digest,
+    /// What they say.
+    pub manifest: &'a Manifest,
+    /// The tag that is to name it.
+    pub tag: Option<&'a Tag>,
+    /// Whether a tag that names another manifest may be moved.
+    pub overwrite: bool,
+    /// Who pushes, for the record.
+    pub principal: &'a str,
+}
+
+/// A manifest was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Put {
+    /// Whether the repository did not have it before.
+    pub created: bool,
+    /// What the tag named before, if it named anything.
+    pub previous: Option<Digest>,
+}
+
+/// A manifest of a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredManifest {
+    /// Its name.
+    pub digest: Digest,
+    /// What it was pushed as.
+    pub media_type: MediaType,
+    /// As it was pushed.
+    pub bytes: Bytes,
+}
+
+/// What the transaction needs, owned.
+struct Row {
+    repository: RepositoryName,
+    digest: Digest,
+    digest_text: String,
+    bytes: Bytes,
+    media_type: MediaType,
+    artifact_type: Option<String>,
+    subject: Option<Digest>,
+    children: Vec<Child>,
+    tag: Option<Tag>,
+    overwrite: bool,
+    principal: String,
+}
+
+/// A child, as SQL reads it.
+#[derive(Serialize)]
+struct Reference {
+    kind: &'static str,
+    digest: String,
+}
+
+impl Store {
+    /// Stores a manifest and moves its tag, or does neither. Pushing one again renews its grace and keeps the media
+    /// type that it was first pushed with.
+    pub async fn put_manifest(&self, put: PutManifest<'_>) -> Result<Put, PutError> {
+        self.inner.health.check()?;
+        let (inner, bytes, digest) = (self.inner.clone(), put.bytes.clone(), put.digest);
+        let check = move || {
+            inner.reserve.check_path(&inner.directory.uploads())?;
+            Verified::check(&bytes, &digest).map_err(|mismatch| PutError::Mismatch(mismatch.into()))
+        };
+        self.inner.on_a_thread(check).await??;
+        let row = Row {
+            repository: put.repository.clone(),
+            digest,
+            digest_text: digest.to_string(),
+            bytes: put.bytes,
+            media_type: put.manifest.media_type(),
+            artifact_type: put.manifest.artifact_type().map(str::to_owned),
+            subject: put.manifest.subject().copied(),
+            children: put.manifest.children().to_vec(),
+            tag: put.tag.cloned(),
+            overwrite: put.overwrite,
+            principal: put.principal.to_owned(),
+        };
+        self.inner.database.write(move |connection| Box::pin(row.put(connection))).await
+    }
+
+    /// The manifest, if this repository has it.
+    pub async fn manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<StoredManifest>, StoreError> {
+        let query = "SELECT media_type, bytes FROM manifests WHERE digest = $2 \
+                     AND repository = (SELECT id FROM repositories WHERE name = $1)";
+        let query = sqlx::query_as(query).bind(repository.as_str()).bind(digest.to_string());
+        let row: Option<(String, Vec<u8>)> = query.fetch_optional(self.inner.database.readers()).await?;
+        row.map(|(media_type, bytes)| {
+            let media_type = media_type_from_row(&media_type)?;
+            Ok(StoredManifest { digest: *digest, media_type, bytes: bytes.into() })
+        })
+        .transpose()
+    }
+
+    /// Removes a manifest, with the tags that name it; false if the repository did not have it.
+    pub async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, StoreError> {
+        // Its tags and references go with it: the schema says so.
+        let delete = "DELETE FROM manifests WHERE digest = $2 \
+                      AND repository = (SELECT id FROM repositories WHERE name = $1)";
+        self.delete_named(delete, repository, digest.to_string()).await
+    }
+
+    /// Removes a tag, and not what it names; false if there was none.
+    pub async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<bool, StoreError> {
+        let delete = "DELETE FROM tags WHERE name = $2 \
+                      AND repository = (SELECT id FROM repositories WHERE name = $1)";
+        self.delete_named(delete, repository, tag.as_str().to_owned()).await
+    }
+
+    async fn delete_named(
+        &self,
+        statement: &'static str,
+        repository: &RepositoryName,
+        name: String,
+    ) -> Result<bool, StoreError> {
+        let repository = repository.clone();
+        let delete = self.inner.database.write(move |connection| {
+            Box::pin(async move {
+                let query = sqlx::query(statement).bind(repository.as_str().to_owned()).bind(name);
+                Ok::<_, StoreError>(query.execute(connection).await?.rows_affected() > 0)
+            })
+        });
+        delete.await
+    }
+}
+
+/// A media type of ours, read back.
+pub(super) fn media_type_from_row(text: &str) -> Result<MediaType, StoreError> {
+    MediaType::parse(text).ok_or_else(|| StoreError::Database(format!("a row holds the media type {text:?}")))
+}
+
+impl Row {
+    async fn put(self, connection: &mut SqliteConnection) -> Result<Put, PutError> {
+        let repository = repository_id_or_insert(connection, self.repository.as_str()).await?;
+        self.check_children(connection, repository).await?;
+        let previous = self.check_tag(connection, repository).await?;
+        let created = self.insert_manifest(connection, repository).await?;
+        if created {
+            self.insert_references(connection, repository).await?;
+        }
+        self.set_tag(connection, repository).await?;
+        Ok(Put { created, previous })
+    }
+
+    /// Everything that must be here is here, in this repository, and as large as the manifest says.
+    async fn check_children(&self, connection: &mut SqliteConnection, repository: i64) -> Result<(), PutError> {
+        let required = || self.children.iter().filter(|child| child.required);
+        let (manifests, blobs): (Vec<&Child>, Vec<&Child>) =
+            required().partition(|child| child.kind == ChildKind::Manifest);
+        let blobs = sizes(
+            connection,
+            "SELECT blobs.digest, blobs.size FROM json_each($2) AS wanted \
+             JOIN repository_blobs ON repository_blobs.repository = $1 AND repository_blobs.digest = wanted.value \
+             JOIN blobs ON blobs.digest = repository_blobs.digest",
+            repository,
+            &blobs,
+        );
+        let blobs = blobs.await?;
+        let manifests = sizes(
+            connection,
+            "SELECT manifests.digest, manifests.size FROM json_each($2) AS wanted \
+             JOIN manifests ON manifests.repository = $1 AND manifests.digest = wanted.value",
+            repository,
+            &manifests,
+        );
+        let manifests = manifests.await?;
+        let mut missing = Vec::new();
+        let mut told = HashSet::new();
+        for child in required() {
+            let here = if child.kind == ChildKind::Manifest { &manifests } else { &blobs };
+            match here.get(&child.digest.to_string()) {
+                Some(actual) if *actual != child.size => {
+                    let (digest, stated, actual) = (child.digest, child.size, *actual);
+                    return Err(PutError::SizeMismatch { digest, stated, actual });
+                }
+                None if told.insert(child.digest) => missing.push(child.digest),
+                _ => {}
+            }
+        }
+        if missing.is_empty() { Ok(()) } else { Err(PutError::MissingChildren(missing)) }
+    }
+
+    /// What the tag names, if it may be moved.
+    async fn check_tag(&self, connection: &mut SqliteConnection, repository: i64) -> Result<Option<Digest>, PutError> {
+        let Some(tag) = &self.tag else { return Ok(None) };
+        let query = sqlx::query_scalar("SELECT digest FROM tags WHERE repository = $1 AND name = $2");
+        let named: Option<String> = query.bind(repository).bind(tag.as_str()).fetch_optional(connection).await?;
+        let named = named.as_deref().map(super::database::digest_from_row).transpose()?;
+        match named {
+            Some(other) if other != self.digest && !self.overwrite => Err(PutError::TagExists),
+            named => Ok(named),
+        }
+    }
+
+    async fn insert_manifest(&self, connection: &mut SqliteConnection, repository: i64) -> Result<bool, PutError> {
+        let insert = "INSERT INTO manifests \
+                      (repository, digest, media_type, artifact_type, subject, size, bytes, pushed_at, pushed_by) \
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (repository, digest) DO NOTHING";
+        let inserted = sqlx::query(insert)
+            .bind(repository)
+            .bind(&self.digest_text)
+            .bind(self.media_type.as_str())
+            .bind(&self.artifact_type)
+            .bind(self.subject.map(|subject| subject.to_string()))
+            .bind(size_for_row(self.bytes.len() as u64)?)
+            .bind(&*self.bytes)
+            .bind(now())
+            .bind(&self.principal)
+            .execute(&mut *connection)
+            .await?;
+        if inserted.rows_affected() > 0 {
+            return Ok(true);
+        }
+        let renew = "UPDATE manifests SET pushed_at = $3 WHERE repository = $1 AND digest = $2";
+        sqlx::query(renew).bind(repository).bind(&self.digest_text).bind(now()).execute(connection).await?;
+        Ok(false)
+    }
+
+    async fn insert_references(&self, connection: &mut SqliteConnection, repository: i64) -> Result<(), PutError> {
+        let references: Vec<_> = self.children.iter().map(Reference::of).collect();
+        let insert = "INSERT INTO manifest_references (repository, manifest, position, kind, digest) \
+                      SELECT $1, $2, key, value ->> 'kind', value ->> 'digest' FROM json_each($3)";
+        let insert = sqlx::query(insert).bind(repository).bind(&self.digest_text).bind(json(&references)?);
+        insert.execute(connection).await?;
+        Ok(())
+    }
+
+    async fn set_tag(&self, connection: &mut SqliteConnection, repository: i64) -> Result<(), PutError> {
+        let Some(tag) = &self.tag else { return Ok(()) };
+        let set = "INSERT INTO tags (repository, name, digest, updated_at, updated_by) VALUES ($1, $2, $3, $4, $5) \
+                   ON CONFLICT (repository, name) DO UPDATE SET \
+                   digest = excluded.digest, updated_at = excluded.updated_at, updated_by = excluded.updated_by";
+        let set = sqlx::query(set).bind(repository).bind(tag.as_str()).bind(&self.digest_text);
+        set.bind(now()).bind(&self.principal).execute(connection).await?;
+        Ok(())
+    }
+}
+
+impl Reference {
+    fn of(child: &Child) -> Self {
+        let kind = match child.kind {
+            ChildKind::Config => "config",
+            ChildKind::Layer => "layer",
+            ChildKind::Manifest => "manifest",
+        };
+        Self { kind, digest: child.digest.to_string() }
+    }
+}
+
+/// The sizes of those that are here: one query, however many there are.
+async fn sizes(
+    connection: &mut SqliteConnection,
+    query: &'static str,
+    repository: i64,
+    wanted: &[&Child],
+) -> Result<HashMap<String, u64>, StoreError> {
+    if wanted.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let digests: Vec<_> = wanted.iter().map(|child| child.digest.to_string()).collect();
+    let query = sqlx::query_as(query).bind(repository).bind(json(&digests)?);
+    let rows: Vec<(String, i64)> = query.fetch_all(connection).await?;
+    rows.into_iter().map(|(digest, size)| Ok((digest, size_from_row(size)?))).collect()
+}
+
+fn json<T: Serialize>(values: &[T]) -> Result<String, StoreError> {
+    serde_json::to_string(values).map_err(|error| StoreError::Database(error.to_string()))
+}

@@ -1,0 +1,99 @@
+//! The log: lines on standard error, as text or as JSON.
+
+use std::io::{self, Write};
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+use crate::config::{Format, Level, Log};
+
+/// Begins the log. Called once, before anything is logged; a second call changes nothing.
+pub fn init(settings: &Log) {
+    let writer = Fields { prefix: prefix(settings) };
+    let layer = match settings.format {
+        Format::Text => fmt::layer().with_writer(writer).with_ansi(false).with_target(false).boxed(),
+        Format::Json => fmt::layer().json().flatten_event(true).with_writer(writer).with_target(false).boxed(),
+    };
+    // Fails only where a log was begun already.
+    let _ = tracing_subscriber::registry().with(layer.with_filter(targets(settings.level))).try_init();
+}
+
+/// Access lines do not depend on the level: `log.access` alone says whether there are any. What libraries say is kept to
+/// warnings: at their finest they print headers, and so credentials.
+fn targets(level: Level) -> Targets {
+    let level = match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
+    };
+    let libraries = level.min(LevelFilter::WARN);
+    Targets::new().with_default(libraries).with_target("dockgate", level).with_target("access", LevelFilter::INFO)
+}
+
+/// What every line begins with: `log.fields`.
+fn prefix(settings: &Log) -> String {
+    let fields = settings.fields.iter();
+    match settings.format {
+        Format::Text => fields.map(|(key, value)| format!("{key}={} ", value.escape_debug())).collect(),
+        Format::Json => {
+            let fields = fields.map(|(key, value)| format!("{}:{},", serde_json::json!(key), serde_json::json!(value)));
+            format!("{{{}", fields.collect::<String>())
+        }
+    }
+}
+
+/// Writes lines to standard error, each with the fields that all of them have.
+struct Fields {
+    prefix: String,
+}
+
+/// One line: tracing writes each whole.
+struct Line<'a> {
+    prefix: &'a str,
+}
+
+impl<'a> MakeWriter<'a> for Fields {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line { prefix: &self.prefix }
+    }
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let rest = if self.prefix.starts_with('{') { line.strip_prefix(b"{").unwrap_or(line) } else { line };
+        let mut out = io::stderr().lock();
+        out.write_all(self.prefix.as_bytes())?;
+        out.write_all(rest)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(format: Format) -> Log {
+        let fields = [("service".to_owned(), "reg\"istry".to_owned())].into();
+        Log { format, fields, ..crate::config::Config::default().log }
+    }
+
+    #[test]
+    fn fields_stand_at_the_beginning_of_every_line() {
+        assert_eq!(prefix(&settings(Format::Text)), r#"service=reg\"istry "#);
+        let line = format!("{}{}", prefix(&settings(Format::Json)), r#""level":"INFO"}"#);
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&line["service"], &line["level"]), (&"reg\"istry".into(), &"INFO".into()));
+    }
+}

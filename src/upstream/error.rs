@@ -1,0 +1,213 @@
+//! What goes wrong with an upstream, and whose fault it is.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Whose fault a failed exchange was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The caller broke off or fell silent while sending.
+    Caller,
+    /// The upstream cannot be reached, is silent or breaks off.
+    Upstream,
+    /// We have more to do than we may.
+    Gateway,
+}
+
+/// An upstream cannot be used as it was configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpenError {
+    /// Its certificate authorities cannot be read.
+    Client {
+        /// The upstream's name.
+        upstream: String,
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// A peer's address cannot stand in a URL.
+    Authority {
+        /// The upstream's name.
+        upstream: String,
+        /// The peer, as it was written.
+        peer: String,
+    },
+    /// There are none, or more than [`PEERS_MAX`](super::peers::PEERS_MAX).
+    Peers {
+        /// The upstream's name.
+        upstream: String,
+        /// How many there are.
+        found: usize,
+    },
+}
+
+/// A request was not answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SendError {
+    /// Every peer failed its health checks.
+    NoHealthyPeer {
+        /// The upstream's name.
+        upstream: String,
+        /// The peers, as they were written.
+        peers: Vec<String>,
+    },
+    /// No healthy peer took a connection; nothing was sent.
+    Unreachable {
+        /// The upstream's name.
+        upstream: String,
+        /// The peer that was tried last, as it was written.
+        peer: String,
+        /// What the last connection failed with.
+        reason: String,
+    },
+    /// As many requests as are allowed were under way, and none ended in time.
+    Busy {
+        /// The upstream's name.
+        upstream: String,
+        /// How many requests may be under way at once.
+        concurrency: usize,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// The peer took the request and said nothing, or stopped taking it.
+    Silent {
+        /// The upstream's name.
+        upstream: String,
+        /// The peer, as it was written.
+        peer: String,
+        /// How long it was silent.
+        waited: Duration,
+    },
+    /// The peer broke off before its answer began, or what it said was not HTTP.
+    Broken {
+        /// The upstream's name.
+        upstream: String,
+        /// The peer, as it was written.
+        peer: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The request's own body failed.
+    Caller {
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// A body that is not whole. It ends in an error at whoever reads it, never in a clean end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BodyError {
+    /// The upstream sent nothing for this long.
+    UpstreamSilent(Duration),
+    /// The caller sent nothing for this long.
+    CallerSilent(Duration),
+    /// It broke off.
+    Broken(String),
+    /// It ended before its announced length.
+    Short {
+        /// How many bytes are missing.
+        missing: u64,
+    },
+}
+
+impl SendError {
+    /// Whose fault it was.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::Caller { .. } => Fault::Caller,
+            Self::Busy { .. } => Fault::Gateway,
+            Self::NoHealthyPeer { .. } | Self::Unreachable { .. } | Self::Silent { .. } | Self::Broken { .. } => {
+                Fault::Upstream
+            }
+        }
+    }
+
+    /// Whether the same request can be sent again without harm: nothing of it reached a peer.
+    pub const fn retry(&self) -> bool {
+        matches!(self, Self::NoHealthyPeer { .. } | Self::Unreachable { .. } | Self::Busy { .. })
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoHealthyPeer { upstream, peers } => {
+                let peers = peers.join(", ");
+                write!(
+                    f,
+                    "no peer of upstream {upstream} is healthy ({peers}): start one, or mend upstreams/{upstream}.toml"
+                )
+            }
+            Self::Unreachable { upstream, peer, reason } => {
+                write!(
+                    f,
+                    "upstream {upstream} cannot be reached, last at {peer} ({reason}): start it, or mend upstreams/{upstream}.toml"
+                )
+            }
+            Self::Busy { upstream, concurrency, waited } => {
+                let waited = waited.as_secs_f32();
+                write!(
+                    f,
+                    "upstream {upstream} had {concurrency} requests under way for {waited} s: try again, or raise concurrency in upstreams/{upstream}.toml"
+                )
+            }
+            Self::Silent { upstream, peer, waited } => {
+                let waited = waited.as_secs_f32();
+                write!(
+                    f,
+                    "upstream {upstream} at {peer} was silent for {waited} s: look at its log, or raise its timeouts in upstreams/{upstream}.toml"
+                )
+            }
+            Self::Broken { upstream, peer, reason } => {
+                write!(
+                    f,
+                    "upstream {upstream} at {peer} broke off before it answered ({reason}): look at its log, and try again"
+                )
+            }
+            Self::Caller { reason } => write!(f, "the request's body did not arrive whole ({reason}): send it again"),
+        }
+    }
+}
+
+impl std::error::Error for SendError {}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UpstreamSilent(waited) => {
+                write!(f, "the upstream sent nothing for {} s; ask again", waited.as_secs_f32())
+            }
+            Self::CallerSilent(waited) => {
+                write!(f, "the caller sent nothing for {} s; send it again", waited.as_secs_f32())
+            }
+            Self::Broken(reason) => write!(f, "the body broke off ({reason}); ask again"),
+            Self::Short { missing } => write!(f, "the body ended {missing} bytes too early; ask again"),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client { upstream, reason } => {
+                write!(
+                    f,
+                    "upstream {upstream}: no client can be made ({reason}): mend `ca` in upstreams/{upstream}.toml"
+                )
+            }
+            Self::Authority { upstream, peer } => {
+                write!(
+                    f,
+                    "upstream {upstream}: {peer} is no address: write `http://host:port` in upstreams/{upstream}.toml"
+                )
+            }
+            Self::Peers { upstream, found } => {
+                let most = super::peers::PEERS_MAX;
+                write!(f, "upstream {upstream} has {found} peers: give it 1 to {most} in upstreams/{upstream}.toml")
+            }
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}

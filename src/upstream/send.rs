@@ -1,0 +1,106 @@
+//! One exchange with one of the peers.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::net::client::ClientError;
+
+use super::Body;
+use super::answer::Answer;
+use super::error::SendError;
+use super::outgoing::Outgoing;
+use super::peers::{Peer, Peers};
+
+impl Peers {
+    /// Sends `request` to a healthy peer; of its URI only path and query count. Waits for a free slot, at most as long as
+    /// an answer may take to begin. A peer that takes no connection is put aside and the next is asked; once a byte of the
+    /// body was read there is only that one. The answer's extensions carry the `Arc<Peer>` that gave it.
+    pub async fn send(&self, request: Request<Body>) -> Result<Response<Body>, SendError> {
+        let slot = self.slot().await?;
+        let (parts, body) = request.into_parts();
+        let outgoing = Outgoing::new(body, self.idle_timeout);
+        let mut tried = Vec::new();
+        let mut repeatable = is_read(&parts, &outgoing);
+        let mut last = None;
+        while let Some(peer) = self.pick_except(&tried) {
+            match self.exchange(&peer, &parts, &outgoing).await {
+                Ok(answer) => return Ok(self.receive(answer, peer, slot)),
+                Err(error @ SendError::Unreachable { .. }) if outgoing.is_untouched() => {
+                    tracing::warn!(upstream = self.name, peer = peer.url(), %error, "a peer takes no connection");
+                    peer.set_aside(true);
+                    tried.push(peer);
+                    last = Some(error);
+                }
+                // A connection from the pool may have been closed while the request was on its way.
+                Err(SendError::Broken { .. }) if repeatable => repeatable = false,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| self.no_healthy_peer()))
+    }
+
+    async fn slot(&self) -> Result<OwnedSemaphorePermit, SendError> {
+        let waiting = Semaphore::acquire_owned(Arc::clone(&self.slots));
+        let slot = timeout(self.first_byte_timeout, waiting).await.ok().and_then(Result::ok);
+        slot.ok_or_else(|| SendError::Busy {
+            upstream: self.name.clone(),
+            concurrency: self.concurrency,
+            waited: self.first_byte_timeout,
+        })
+    }
+
+    /// One attempt at one peer.
+    async fn exchange(&self, peer: &Peer, parts: &Parts, outgoing: &Outgoing) -> Result<Response<Incoming>, SendError> {
+        let mut request = Request::new(outgoing.attempt());
+        *request.method_mut() = parts.method.clone();
+        *request.uri_mut() = peer.uri_of(path_of(parts));
+        *request.headers_mut() = parts.headers.clone();
+        // What cannot be sent twice takes no connection that the peer may be about to close.
+        let client = if is_read(parts, outgoing) { &self.pooled } else { &self.fresh };
+        client.send(request).await.map_err(|error| self.broken(peer, outgoing, &error))
+    }
+
+    fn broken(&self, peer: &Peer, outgoing: &Outgoing, error: &ClientError) -> SendError {
+        if let Some(failure) = outgoing.failure() {
+            return SendError::Caller { reason: failure.to_string() };
+        }
+        let (upstream, peer, reason) = (self.name.clone(), peer.url().to_owned(), error.to_string());
+        match error {
+            ClientError::FirstByteTimeout => SendError::Silent { upstream, peer, waited: self.first_byte_timeout },
+            ClientError::Connect { .. } | ClientError::ConnectTimeout | ClientError::Tls { .. } => {
+                SendError::Unreachable { upstream, peer, reason }
+            }
+            _ => SendError::Broken { upstream, peer, reason },
+        }
+    }
+
+    fn no_healthy_peer(&self) -> SendError {
+        let peers = self.peers.iter().map(|peer| peer.url().to_owned()).collect();
+        SendError::NoHealthyPeer { upstream: self.name.clone(), peers }
+    }
+
+    fn receive(&self, answer: Response<Incoming>, peer: Arc<Peer>, slot: OwnedSemaphorePermit) -> Response<Body> {
+        let (parts, incoming) = answer.into_parts();
+        let mut response = Response::new(Answer::new(incoming, self.idle_timeout, slot).boxed_unsync());
+        *response.status_mut() = parts.status;
+        *response.headers_mut() = parts.headers;
+        response.extensions_mut().insert(peer);
+        response
+    }
+}
+
+/// Whether the request can be sent twice without harm (RFC 9110 section 9.2.2) and without keeping its body.
+fn is_read(parts: &Parts, outgoing: &Outgoing) -> bool {
+    matches!(parts.method, Method::GET | Method::HEAD) && outgoing.is_empty()
+}
+
+fn path_of(parts: &Parts) -> PathAndQuery {
+    parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
+}

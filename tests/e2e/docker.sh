@@ -1,0 +1,161 @@
+#!/usr/bin/env bash
+# The docker engine: a dockerd of our own, trusting the gateway's CA through certs.d.
+# shellcheck source=lib.sh
+source "${BASH_SOURCE[0]%/*}/lib.sh"
+
+export DOCKER_CONFIG=$place/config DOCKER_HOST=unix://$place/docker.sock
+private=$secure/team/app
+
+docker() { bounded docker "$@"; }
+engine_answers() { command docker version; }
+login() { docker login --username "$1" --password-stdin "$2" <<<"$3"; }
+logged_out() { docker logout "$1"; }
+
+# No bridge and no firewall rules: the containers need no network, so the machine's stays as it is.
+engine_start() {
+  daemon_start dockerd 60 engine_answers \
+    dockerd --data-root "$place/data" --exec-root "$place/exec" --pidfile "$place/docker.pid" --host "$DOCKER_HOST" \
+    --bridge=none --iptables=false --ip6tables=false --exec-opt native.cgroupdriver=cgroupfs
+  command docker load --quiet --input "$images/single.tar" >/dev/null
+}
+
+# push NAME: tags the test image so, pushes it, prints its digest.
+push() {
+  docker tag dockgate-test:single "$1"
+  docker push "$1" | tee /dev/stderr | sed -n 's/.* digest: \(sha256:[0-9a-f]*\) .*/\1/p'
+}
+
+forget() {
+  docker image rm "$1"
+  docker image rm --force dockgate-test:single
+  docker image prune --force --all
+}
+
+# pull NAME: prints the digest that was pulled.
+pull() { docker pull "$1" | tee /dev/stderr | sed -n 's/^Digest: //p'; }
+
+remember() { docker load --quiet --input "$images/single.tar"; }
+
+round_trip() {
+  local pushed pulled
+  remember
+  pushed=$(push "$1")
+  forget "$1"
+  pulled=$(pull "$1")
+  same "$pushed" "$pulled"
+  same "${1%:*}@$pushed" "$(docker image inspect --format '{{index .RepoDigests 0}}' "$1")"
+  same "$marker" "$(docker run --rm --network none "$1")"
+  same "said by the container" "$(docker run --rm --network none "$1" echo said by the container)"
+}
+
+needs_the_ca() {
+  refused 'x509|certificate' login admin "$secure" "$password"
+  mkdir -p "/etc/docker/certs.d/$secure"
+  cp "$ca" "/etc/docker/certs.d/$secure/ca.crt"
+  login admin "$secure" "$password"
+  logged_out "$secure"
+}
+
+wrong_password() {
+  refused 'unauthorized|401' login admin "$secure" 'not the password'
+  refused 'unauthorized|401' login nobody "$secure" 'not the password'
+}
+
+login_and_round_trip() {
+  login admin "$secure" "$password"
+  round_trip "$private:1"
+}
+
+pull_by_digest() {
+  local digest
+  digest=$(pull "$private:1")
+  forget "$private:1"
+  same "$digest" "$(pull "$private@$digest")"
+}
+
+pushed_again_uploads_nothing() {
+  remember
+  push "$private:2" 2>&1 | tee "$place/again"
+  same 2 "$(grep -c 'Layer already exists' "$place/again")"
+}
+
+mounts_layers_from_another_repository() {
+  remember
+  push "$secure/team/mounted:1" 2>&1 | tee "$place/mounted"
+  same 2 "$(grep -c 'Mounted from team/app' "$place/mounted")"
+  forget "$secure/team/mounted:1"
+  pull "$secure/team/mounted:1"
+}
+
+logged_out_may_nothing_private() {
+  logged_out "$secure"
+  remember
+  refused 'denied|unauthorized|no basic auth' docker pull "$private:1"
+  docker tag dockgate-test:single "$private:3"
+  refused 'denied|unauthorized|no basic auth' docker push "$private:3"
+}
+
+public_image_without_login() {
+  login admin "$secure" "$password"
+  local pushed pulled
+  remember
+  pushed=$(push "$secure/public/app:1")
+  forget "$secure/public/app:1"
+  logged_out "$secure"
+  same "$pushed" "$(pull "$secure/public/app:1")"
+  same "$marker" "$(docker run --rm --network none "$secure/public/app:1")"
+  refused 'denied|unauthorized|no basic auth' docker push "$secure/public/app:1"
+}
+
+developer_stays_in_the_team() {
+  login dev "$secure" developer-password
+  round_trip "$secure/team/by-dev:1"
+  remember
+  docker tag dockgate-test:single "$secure/elsewhere/app:1"
+  refused 'denied|unauthorized|not found|name unknown' docker push "$secure/elsewhere/app:1"
+  refused 'denied|unauthorized|not found|manifest unknown' docker pull "$secure/elsewhere/app:1"
+  logged_out "$secure"
+}
+
+by_the_name_localhost() {
+  login admin "$local_name" "$password"
+  round_trip "$local_name/team/local:1"
+  logged_out "$local_name"
+}
+
+over_plain_http() {
+  refused 'unauthorized|401' login admin "$plain" 'not the password'
+  login admin "$plain" "$password"
+  round_trip "$plain/team/plain:1"
+  logged_out "$plain"
+}
+
+public_over_plain_http() { pull "$plain/public/app:1"; }
+
+survives_a_restart() {
+  login admin "$secure" "$password"
+  local before after
+  before=$(pull "$private:1")
+  forget "$private:1"
+  gateway_stops_cleanly
+  gateway_start
+  after=$(pull "$private:1")
+  same "$before" "$after"
+}
+
+gateway_start
+user_add dev developer-password
+engine_start
+check 'login fails without the CA and works with it in certs.d' needs_the_ca
+check 'a wrong password and an unknown user are told so' wrong_password
+check 'login, push, pull and run over TLS; the digests are equal' login_and_round_trip
+check 'pull by digest' pull_by_digest
+check 'what is there is not uploaded again' pushed_again_uploads_nothing
+check 'layers are mounted from another repository' mounts_layers_from_another_repository
+check 'logged out, private images can neither be pulled nor pushed' logged_out_may_nothing_private
+check 'a public image is pulled and run without a login' public_image_without_login
+check 'a developer pushes to the team and nowhere else' developer_stays_in_the_team
+check 'push, pull and run by the name localhost' by_the_name_localhost
+check 'login, push, pull and run over plain HTTP' over_plain_http
+check 'a public image over plain HTTP without a login' public_over_plain_http
+check 'the images are there after a restart of the gateway' survives_a_restart

@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# Runs the real clients against the real binary: tests/e2e/run.sh [BINARY [CLIENT…]]
+#
+# Everything happens in network, mount and process namespaces of our own: the
+# gateway listens on its default ports whatever else the machine runs, what the
+# clients keep under /etc, /run and /var/lib is for the run alone, and no process
+# outlives it.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+clients=(http docker podman skopeo buildah containerd crane regctl)
+
+main() {
+  local binary=${1:-$here/../../target/release/dockgate}
+  [[ -x $binary ]] || refuse "no program at $binary: build it first with 'cargo build --release --locked'"
+  binary=$(realpath "$binary")
+  shift || true
+  [[ $# -gt 0 ]] && clients=("$@")
+  if [[ ${DOCKGATE_E2E_INSIDE:-} != 1 ]]; then
+    require_programs
+    build_go_clients
+    enter_namespaces "$binary" "${clients[@]}"
+  fi
+  make_workplace
+  run_clients "$binary"
+  report
+}
+
+refuse() {
+  printf 'tests/e2e: %s\n' "$*" >&2
+  exit 1
+}
+
+require_programs() {
+  local program missing=()
+  for program in buildah busybox containerd ctr curl docker dockerd go htpasswd ip jq openssl podman runc skopeo unshare; do
+    command -v "$program" >/dev/null || missing+=("$program")
+  done
+  [[ ${#missing[@]} -eq 0 ]] || refuse "not installed: ${missing[*]}; run tests/install.sh"
+  [[ $EUID -eq 0 ]] || command -v sudo >/dev/null ||
+    refuse "dockerd and the namespaces need root, and there is no sudo: run this as root"
+}
+
+# Debian packages neither crane nor regctl; their versions are pinned in clients/go.sum.
+build_go_clients() {
+  local bin=$here/../../.test/bin
+  mkdir -p "$bin"
+  (cd "$here/clients" && GOFLAGS='-mod=readonly -buildvcs=false' CGO_ENABLED=0 go build -o "$(realpath "$bin")/" \
+    github.com/google/go-containerregistry/cmd/crane github.com/regclient/regclient/cmd/regctl) ||
+    refuse "crane and regctl do not build: see above"
+}
+
+enter_namespaces() {
+  local become_root=()
+  [[ $EUID -eq 0 ]] || become_root=(sudo --)
+  exec "${become_root[@]}" unshare --net --mount --pid --fork --kill-child --mount-proc \
+    env DOCKGATE_E2E_INSIDE=1 DOCKGATE_E2E_KEEP="${DOCKGATE_E2E_KEEP:-}" PATH="$PATH" bash "$here/run.sh" "$@"
+}
+
+# 192.0.2.0/24 belongs to documentation (RFC 5737) and here to this namespace's
+# loopback device alone. Docker trusts any certificate on 127.0.0.0/8, so only
+# another address shows that the CA in certs.d is what makes it work.
+make_workplace() {
+  ip link set lo up
+  ip address add 192.0.2.10/32 dev lo
+  work=$(mktemp -d "${TMPDIR:-/tmp}/dockgate-e2e.XXXXXX")
+  trap remove_workplace EXIT
+  export work PATH=$here/../../.test/bin:$PATH
+  export results=$work/results
+  : >"$results"
+  local directory
+  mkdir -p /var/lib/containers
+  for directory in /run /var/lib/containers; do mount -t tmpfs dockgate-e2e "$directory"; done
+  for directory in /etc/docker /etc/containers; do
+    mkdir -p "$directory" "$work$directory"
+    cp -a "$directory/." "$work$directory"
+    rm -rf "$work$directory/certs.d"
+    mount --bind "$work$directory" "$directory"
+  done
+  bash "$here/images.sh" "$work/images"
+}
+
+remove_workplace() {
+  if [[ -n ${DOCKGATE_E2E_KEEP:-} ]]; then
+    printf 'kept: %s\n' "$work"
+    return
+  fi
+  # dockerd may leave its data directory mounted on itself.
+  findmnt --raw --noheadings --output TARGET | grep -F "$work/" | sort --reverse | xargs -r -d '\n' umount --lazy || true
+  umount /etc/docker /etc/containers || true
+  rm -rf --one-file-system "$work" || printf 'could not remove all of %s\n' "$work" >&2
+}
+
+run_clients() {
+  export BINARY=$1 client
+  for client in "${clients[@]}"; do
+    [[ -f $here/$client.sh ]] || refuse "no such client: $client"
+    bash "$here/$client.sh" || printf 'FAILED %s: the script broke off before its end\n' "$client" | tee -a "$results"
+  done
+}
+
+report() {
+  local passed failed
+  passed=$(grep -c '^ok ' "$results" || true)
+  failed=$(grep -c '^FAILED ' "$results" || true)
+  if [[ $failed -gt 0 ]]; then
+    printf '\nWhat failed:\n'
+    grep '^FAILED ' "$results"
+  fi
+  printf '%d passed, %d failed\n' "$passed" "$failed"
+  [[ $failed -eq 0 && $passed -gt 0 ]]
+}
+
+main "$@"

@@ -1,0 +1,98 @@
+//! One port: TLS and plain HTTP, HTTP/1.1 and HTTP/2.
+
+use std::net::UdpSocket;
+use std::process::Command;
+
+use super::support::{Client, Gate};
+
+/// An address of this machine that is not loopback; nothing is sent.
+fn own_address() -> std::net::IpAddr {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("192.0.2.1:9").unwrap();
+    socket.local_addr().unwrap().ip()
+}
+
+#[test]
+fn both_protocols_answer_on_one_port() {
+    let gate = Gate::start("");
+    gate.tls().get("/v2/").expect(401);
+    gate.plain().get("/v2/").expect(401);
+}
+
+#[test]
+fn plain_http_from_elsewhere_is_told_what_to_do() {
+    let gate = Gate::start("[listen.main]\naddress = \"0.0.0.0:0\"\n");
+    let address = (own_address(), gate.main.port()).into();
+    let answer = Client::plain(address).get("/v2/").expect(400);
+    assert!(answer.message().contains("HTTPS"), "{}", answer.message());
+    Client::tls(address, &gate.path("certs/ca.crt")).get("/v2/").expect(401);
+}
+
+#[test]
+fn a_tls_listener_tells_plain_clients_what_to_do() {
+    let gate = Gate::start("[listen.main]\naddress = \"127.0.0.1:0\"\nprotocol = \"tls\"\n");
+    let answer = gate.plain().get("/v2/").expect(400);
+    assert!(answer.message().contains("HTTPS"), "{}", answer.message());
+}
+
+#[test]
+fn a_plain_listener_serves_plain_http() {
+    let gate = Gate::start("[listen.main]\naddress = \"127.0.0.1:0\"\nprotocol = \"plain\"\n");
+    gate.plain().get("/v2/").expect(401);
+}
+
+#[test]
+fn curl_speaks_http_2_and_1_and_verifies_the_certificate() {
+    let gate = Gate::start("");
+    for (version, expected) in [("--http2", "2"), ("--http1.1", "1.1")] {
+        let url = format!("https://localhost:{}/v2/", gate.main.port());
+        let output = Command::new("curl")
+            .args(["-sS", version, "-o", "/dev/null", "-w", "%{http_version} %{http_code}", "--cacert"])
+            .arg(gate.path("certs/ca.crt"))
+            .arg(&url)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(text, format!("{expected} 401"), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn a_client_of_docker_1_3_can_shake_hands() {
+    // Go 1.3: TLS 1.2, ECDHE with AES-128-GCM, P-256, no ALPN.
+    let gate = Gate::start("");
+    let output = Command::new("openssl")
+        .args(["s_client", "-connect", &gate.main.to_string(), "-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"])
+        .args(["-groups", "P-256", "-sigalgs", "ECDSA+SHA256", "-noservername", "-verify_return_error", "-CAfile"])
+        .arg(gate.path("certs/ca.crt"))
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("Verify return code: 0 (ok)") && text.contains("ECDHE-ECDSA-AES128-GCM-SHA256"), "{text}");
+}
+
+#[test]
+fn a_client_certificate_is_a_principal() {
+    let rules = "[tls]\nclient_ca = \"clients.crt\"\n[[access]]\nwho = [\"cert:robot\"]\nrepositories = [\"**\"]\nactions = [\"*\"]\n";
+    let prepared = Gate::prepare(rules);
+    let script = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out clients.crt -subj /CN=clients -days 2 \
+        && openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout robot.key -out robot.csr -subj /CN=robot \
+        && openssl x509 -req -in robot.csr -CA clients.crt -CAkey ca.key -CAcreateserial -out robot.crt -days 2 -extfile v3";
+    prepared.write("v3", "basicConstraints = CA:FALSE\n");
+    let made = Command::new("sh").args(["-c", script]).current_dir(prepared.directory.path()).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let gate = prepared.start();
+    let status = |arguments: &[&str]| {
+        let output = Command::new("curl")
+            .args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", "certs/ca.crt"])
+            .args(arguments)
+            .arg(format!("https://localhost:{}/v2/_catalog", gate.main.port()))
+            .current_dir(gate.directory.path())
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert_eq!(status(&[]), "401");
+    assert_eq!(status(&["--cert", "robot.crt", "--key", "robot.key"]), "200");
+}

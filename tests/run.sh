@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Everything that must pass before a change lands. All steps run, whichever fails;
+# the exit status is 0 only when all of them passed.
+# shellcheck disable=SC2317  # step calls functions by their names
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+binary=${CARGO_TARGET_DIR:-target}/release/dockgate
+failed=()
+
+main() {
+  step 'what the tests need' tests/install.sh
+  [[ ${#failed[@]} -eq 0 ]] || finish
+  step 'format' cargo fmt --check
+  step 'lints' cargo clippy --locked --all-targets -- -D warnings
+  step 'shell scripts' shell_scripts
+  step 'licences and sources of the dependencies' licences
+  step 'unit and integration tests' cargo test --locked
+  step 'release build' cargo build --release --locked
+  step 'real clients' tests/e2e/run.sh "$binary"
+  step 'OCI conformance' tests/conformance/run.sh "$binary"
+  finish
+}
+
+step() {
+  local name=$1 began=$SECONDS
+  shift
+  printf '\n==> %s\n' "$name"
+  if "$@" </dev/null; then
+    printf -- '--- %s: passed in %d s\n' "$name" "$((SECONDS - began))"
+  else
+    printf -- '--- %s: FAILED after %d s\n' "$name" "$((SECONDS - began))"
+    failed+=("$name")
+  fi
+}
+
+shell_scripts() { git ls-files -z -- '*.sh' .ci/run | xargs -0 shellcheck; }
+
+licences() {
+  cargo deny --locked check licenses bans sources &&
+    printf 'Known vulnerabilities are not checked here: their list comes from the network. make audit checks them.\n'
+}
+
+finish() {
+  if [[ ${#failed[@]} -eq 0 ]]; then
+    printf '\nAll steps passed in %d s.\n' "$SECONDS"
+    exit 0
+  fi
+  printf '\nFailed:\n'
+  printf '  %s\n' "${failed[@]}"
+  exit 1
+}
+
+main

@@ -1,0 +1,10 @@
+//! What the tests share: a gateway that runs, a client that is strict, things to push, and the old world.
+
+pub mod client;
+pub mod content;
+pub mod gate;
+pub mod v1_client;
+pub mod v1_registry;
+
+pub use client::{Answer, Client};
+pub use gate::Gate;
