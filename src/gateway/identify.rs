@@ -22,24 +22,33 @@ impl Walk<'_> {
         route: &Route,
     ) -> Result<(Principal, bool), Failure> {
         let header = self.parts.headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
-        let credentials = Credentials::parse(header)?;
+        let parsed = Credentials::parse(header).map_err(|error| self.ask_again(error.into(), screened, route))?;
+        let credentials = match (parsed, route) {
+            // What the v1 registry gave out is for it to read; to us it says nothing of who is asking.
+            (Credentials::Other(scheme), Route::Legacy(_)) if scheme == "token" => Credentials::None,
+            (credentials, _) => credentials,
+        };
         let shown = !matches!(credentials, Credentials::None);
         let certificate = arrival.certificate.as_deref();
         let principal = self.rooms.identity.identify(&credentials, certificate, screened.client).await;
         let principal = principal.map_err(|error| {
             self.rooms.metrics.login("refused");
-            let failure = Failure::from(error);
-            if failure.status != StatusCode::UNAUTHORIZED {
-                return failure;
-            }
-            let challenge = match route {
-                // The token endpoint and v1 take Basic alone.
-                Route::Token { .. } | Route::Legacy(_) => self.basic(),
-                _ => self.challenge(screened, scope(route), Some("invalid_token")),
-            };
-            Failure { challenge: Some(challenge), ..failure }
+            self.ask_again(error.into(), screened, route)
         })?;
         Ok((principal, shown))
+    }
+
+    /// What is wrong with the credentials, and how to bring better ones where that would help.
+    fn ask_again(&self, failure: Failure, screened: &Screened, route: &Route) -> Failure {
+        if failure.status != StatusCode::UNAUTHORIZED {
+            return failure;
+        }
+        let challenge = match route {
+            // The token endpoint and v1 take Basic alone.
+            Route::Token { .. } | Route::Legacy(_) => self.basic(),
+            _ => self.challenge(screened, scope(route), Some("invalid_token")),
+        };
+        Failure { challenge: Some(challenge), ..failure }
     }
 
     /// Leave to do `action` to `repository`, or what the caller is told.

@@ -14,4 +14,5 @@ mod protocol;
 mod reload;
 mod screen;
 mod tokens;
+mod v1;
 mod v1_upstream;

@@ -50,6 +50,20 @@ fn basic_is_always_taken_and_empty_credentials_are_anonymous() {
 }
 
 #[test]
+fn credentials_that_cannot_be_read_are_asked_for_again() {
+    for (rules, scheme) in [(USERS_ONLY, "Basic "), ("", "Bearer ")] {
+        let gate = Gate::start(rules);
+        for value in ["Basic %", "Basic dXNlcg==", "Bearer", "?"] {
+            let answer = gate.tls().with("Authorization", value).get("/v2/").expect(401);
+            assert!(
+                answer.header("www-authenticate").is_some_and(|text| text.starts_with(scheme)),
+                "{value}: {answer:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn anonymous_tokens_pull_what_is_public() {
     let gate = Gate::start("");
     content::push_image(&gate.root(), "public/app", "v1");
