@@ -42,7 +42,8 @@ bench: needs ## Measure
 
 .PHONY: fuzz
 fuzz: needs ## Fuzz each target for a while (seconds=60)
-	cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz@0.13.2
+	command -v c++ >/dev/null || { echo 'libFuzzer needs a C++ compiler: apt-get install g++' >&2; exit 1; }
+	cargo fuzz --version >/dev/null 2>&1 || cargo install --quiet --locked --debug cargo-fuzz@0.13.2
 	targets=$$(cargo fuzz list); test -n "$$targets"
 	for target in $$targets; do \
 	  RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none "$$target" -- -max_total_time=$(seconds) -timeout=10 -rss_limit_mb=2048; \

@@ -142,7 +142,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Syntax(text) => write!(f, "this is not TOML: {text}"),
-            Self::Unreadable { file: None, reason } => write!(f, "the file cannot be read: {reason}"),
+            Self::Unreadable { file: None, reason } => write!(f, "cannot be read: {reason}"),
             Self::Unreadable { file: Some(file), reason } => write!(f, "{} cannot be read: {reason}", file.display()),
             Self::UnknownKey { nearest: Some(nearest), .. } => write!(f, "unknown key; did you mean {nearest}?"),
             Self::UnknownKey { nearest: None, known } => write!(f, "unknown key; known here: {}", known.join(", ")),

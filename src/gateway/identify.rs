@@ -9,7 +9,7 @@ use crate::registry::RegistryError;
 
 use super::arrival::Arrival;
 use super::respond::{Challenge, Failure};
-use super::route::{LegacyRoute, Route};
+use super::route::{self, LegacyRoute, Route, UploadStart};
 use super::screen::Screened;
 use super::walk::{Caller, Walk};
 
@@ -43,7 +43,12 @@ impl Walk<'_> {
     }
 
     /// Leave to do `action` to `repository`, or what the caller is told.
-    pub(super) fn permit(&self, caller: &Caller, action: Action, repository: &RepositoryName) -> Result<Permit, Failure> {
+    pub(super) fn permit(
+        &self,
+        caller: &Caller,
+        action: Action,
+        repository: &RepositoryName,
+    ) -> Result<Permit, Failure> {
         let permit = self.settings.rules.authorize(&caller.principal, action, repository);
         permit.map_err(|denied| self.refuse(caller, denied, action, repository))
     }
@@ -64,8 +69,14 @@ impl Walk<'_> {
         Ok(())
     }
 
-    pub(super) fn refuse(&self, caller: &Caller, denied: Denied, action: Action, repository: &RepositoryName) -> Failure {
-        let scope = Some(format!("repository:{repository}:{}", scope_actions(action)));
+    pub(super) fn refuse(
+        &self,
+        caller: &Caller,
+        denied: Denied,
+        action: Action,
+        repository: &RepositoryName,
+    ) -> Failure {
+        let scope = Some(format!("repository:{repository}:{}{}", scope_actions(action), self.mount_scope()));
         match denied {
             Denied::Unauthenticated => self.unauthorized(&caller.screened, scope, None),
             Denied::InsufficientScope => self.unauthorized(&caller.screened, scope, Some("insufficient_scope")),
@@ -74,7 +85,22 @@ impl Walk<'_> {
         }
     }
 
-    pub(super) fn unauthorized(&self, screened: &Screened, scope: Option<String>, error: Option<&'static str>) -> Failure {
+    /// A client asks for a token once, so the challenge to a mount names where the blob is to come from too.
+    fn mount_scope(&self) -> String {
+        match route::parse(&self.parts.method, &self.parts.uri) {
+            Ok(Route::UploadStart(_, UploadStart::Mount { from: Some(from), .. })) => {
+                format!(" repository:{from}:pull")
+            }
+            _ => String::new(),
+        }
+    }
+
+    pub(super) fn unauthorized(
+        &self,
+        screened: &Screened,
+        scope: Option<String>,
+        error: Option<&'static str>,
+    ) -> Failure {
         let message = "authentication required; log in, or ask for a user who may do this";
         let failure = Failure::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message);
         Failure { challenge: Some(self.challenge(screened, scope, error)), ..failure }

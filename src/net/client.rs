@@ -30,7 +30,6 @@ use progress::{Progress, Watched};
 /// Anything that can go wrong in a body that is sent.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-
 /// How to reach a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {

@@ -78,7 +78,8 @@ fn a_client_certificate_is_a_principal() {
     let prepared = Gate::prepare(rules);
     let script = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out clients.crt -subj /CN=clients -days 2 \
         && openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout robot.key -out robot.csr -subj /CN=robot \
-        && openssl x509 -req -in robot.csr -CA clients.crt -CAkey ca.key -CAcreateserial -out robot.crt -days 2";
+        && openssl x509 -req -in robot.csr -CA clients.crt -CAkey ca.key -CAcreateserial -out robot.crt -days 2 -extfile v3";
+    prepared.write("v3", "basicConstraints = CA:FALSE\n");
     let made = Command::new("sh").args(["-c", script]).current_dir(prepared.directory.path()).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let gate = prepared.start();

@@ -74,7 +74,10 @@ fn a_token_that_lacks_a_scope_is_asked_for_a_better_one() {
     client.get("/v2/app/manifests/v1").expect(200);
     let answer = client.send("POST", "/v2/app/blobs/uploads/", &[], b"").expect(401);
     let challenge = answer.header("www-authenticate").unwrap();
-    assert!(challenge.contains("error=\"insufficient_scope\"") && challenge.contains("repository:app:pull,push"), "{challenge}");
+    assert!(
+        challenge.contains("error=\"insufficient_scope\"") && challenge.contains("repository:app:pull,push"),
+        "{challenge}"
+    );
     // A token does not get another token.
     client.get("/token?service=dockgate&scope=repository:app:pull,push").expect(401);
 }

@@ -75,7 +75,7 @@ pub(in crate::cli) fn trust_text(config: &Config, port: u16) -> String {
     let ca = ca.display();
     let host = format!("HOST:{port}");
     format!(
-        "From this machine docker talks plain HTTP to localhost:{port}. From others, with HOST a name of this machine,\n\
+        "On this machine docker needs nothing more for localhost:{port}. On others, with HOST a name of this machine,\n\
          copy {ca} to:\n  \
          docker on Linux    /etc/docker/certs.d/{host}/ca.crt\n  \
          docker on Windows  C:\\ProgramData\\docker\\certs.d\\{host}\\ca.crt, or import it into the trusted roots\n  \

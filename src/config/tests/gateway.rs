@@ -80,6 +80,7 @@ fn an_empty_list_of_rules_grants_nothing() {
 fn a_listener_takes_the_place_of_the_default_one() {
     let config = config("[listen.inside]\naddress = \"127.0.0.1:6000\"\n");
     assert_eq!(config.listen.keys().collect::<Vec<_>>(), ["inside"]);
+    assert_eq!(super::config("[listen]").listen, Config::default().listen, "no listener at all would be of no use");
 }
 
 #[test]
@@ -157,6 +158,31 @@ fn values_of_a_wrong_kind_say_what_is_allowed() {
         ),
         ("log.fields = { a = 1 }", &["gateway.toml:1:20: log.fields.a: found 1, but it takes a string"]),
     ]);
+}
+
+#[test]
+fn names_that_the_user_chose_have_a_form_too() {
+    check(&[
+        (
+            "log.fields = { \"a b\" = \"1\" }",
+            &[
+                "gateway.toml:1:24: log.fields: found \"a b\", but it takes names made of letters, digits, . _ and -, at \
+               most 64 of them",
+            ],
+        ),
+        (
+            "identity.groups = { \"a:b\" = [] }",
+            &[
+                "gateway.toml:1:29: identity.groups: found \"a:b\", but it takes names of groups, without : and control \
+               characters",
+            ],
+        ),
+    ]);
+    let fields: String = (0..65).map(|number| format!("f{number} = \"\"\n")).collect();
+    assert_eq!(
+        errors(&format!("[log.fields]\n{fields}")),
+        ["gateway.toml:1:1: log.fields: found 65 fields, but it takes at most 64"]
+    );
 }
 
 #[test]
@@ -318,17 +344,14 @@ fn all_mistakes_are_told_at_once_in_their_order() {
 fn a_file_that_is_no_toml_says_where() {
     check(&[("[a\nx = 1", &["gateway.toml:1:3: this is not TOML: unclosed table, expected `]`"])]);
     let site = Site::new("").with("gateway.toml", b"a = 1\n\xff");
-    assert_eq!(site.errors(&[]), ["gateway.toml: the file cannot be read: line 2 is not UTF-8"]);
+    assert_eq!(site.errors(&[]), ["gateway.toml: cannot be read: line 2 is not UTF-8"]);
 }
 
 #[test]
 fn a_file_that_was_named_must_be_there() {
     let site = Site::new("");
     let missing = Config::load(Some(&site.path().join("other.toml")), std::iter::empty()).unwrap_err().to_string();
-    assert!(
-        missing.ends_with("other.toml: the file cannot be read: No such file or directory (os error 2)"),
-        "{missing}"
-    );
+    assert!(missing.ends_with("other.toml: cannot be read: No such file or directory (os error 2)"), "{missing}");
 }
 
 #[test]

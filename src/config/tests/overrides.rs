@@ -115,6 +115,13 @@ fn names_that_say_nothing_or_two_things_are_refused() {
 }
 
 #[test]
+fn no_name_is_too_deep() {
+    let name = format!("DOCKGATE{}", "__A".repeat(20_000));
+    let texts = Site::new("").errors(&[(&name, "x")]);
+    assert!(texts[0].contains("this names no key"), "{}", &texts[0][texts[0].len() - 100..]);
+}
+
+#[test]
 fn scalars_of_each_kind_are_overridden() {
     let site = Site::new("[listen.main]\naddress = \"127.0.0.1:1\"\n[listen.ci-runners]\naddress = \"127.0.0.1:2\"\n");
     let config = site

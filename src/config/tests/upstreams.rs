@@ -191,3 +191,13 @@ fn mistakes_of_all_files_are_told_at_once() {
     let starts: Vec<_> = texts.iter().map(|text| text.split(':').next().unwrap()).collect();
     assert_eq!(starts, ["gateway.toml", "upstreams/a.toml", "upstreams/b.toml"], "{texts:?}");
 }
+
+#[test]
+fn there_is_an_end_to_upstreams() {
+    let mut site = Site::new("");
+    for number in 0..1_001 {
+        site = site.with(&format!("upstreams/u{number}.toml"), b"");
+    }
+    let expected = "upstreams: cannot be read: it holds 1001 upstreams, but there may be 1000";
+    assert_eq!(site.errors(&[]), [expected]);
+}
