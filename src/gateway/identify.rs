@@ -39,6 +39,9 @@ impl Walk<'_> {
             };
             Failure { challenge: Some(challenge), ..failure }
         })?;
+        if shown {
+            self.rooms.metrics.login("accepted");
+        }
         Ok((principal, shown))
     }
 
