@@ -128,6 +128,28 @@ async fn docker_1_5_pushes_and_pulls_over_tls_with_a_password() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_default_rules_let_every_user_push_and_pull() {
+    let registry = V1Registry::start();
+    let gate = prepare("", &[registry.address()], PATIENT_HEALTH).start();
+    round_trip(&mut docker(&gate, "dev"), "team/app", &images("defaults")).await;
+}
+
+/// Every TOML of docs/legacy.md, written where its first line says.
+#[test]
+fn what_the_guide_says_to_write_is_taken() {
+    let guide = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/legacy.md")).unwrap();
+    let blocks: Vec<_> = guide.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() >= 3, "{} blocks", blocks.len());
+    for block in blocks {
+        let file = block.lines().next().unwrap().trim_start_matches("# ");
+        let prepared = Gate::prepare("");
+        prepared.write(file, block);
+        let checked = prepared.run(&["check"]);
+        assert!(checked.status.success(), "{block}\n{}", String::from_utf8_lossy(&checked.stderr));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn docker_1_3_pushes_and_pulls_over_tls_with_a_password() {
     let (_registry, gate) = house();
     let mut client = docker(&gate, "dev").as_docker_1_3();

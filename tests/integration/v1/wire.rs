@@ -49,7 +49,11 @@ fn the_ping_is_open_to_all() {
             v1_error(client.send("PUT", path, &[], b""), 405);
         }
     }
-    v1_error(gate.tls().user("dev", "wrong").get("/v1/_ping"), 401);
+    // Nobody is asked who they are, and the registry is not told who they say they are.
+    let upstream = V1Upstream::echo();
+    let gate = start_with(&[upstream.address], "forward_basic = true");
+    gate.tls().user("dev", "wrong").get("/v1/_ping").expect(200);
+    assert!(upstream.asked().pop().unwrap().all("authorization").is_empty());
 }
 
 #[test]
@@ -314,7 +318,12 @@ fn v1_paths_that_read_two_ways_reach_nobody() {
     {
         v1_error(root.get(path), 400);
     }
-    for path in ["/v1/repositories/UPPER/app/tags", "/v1/repositories/a/b/tags/a:b", "/v1/images/nonsense/json"] {
+    for path in [
+        "/v1/repositories/UPPER/app/tags",
+        "/v1/repositories/team/app-/tags",
+        "/v1/repositories/a/b/tags/a:b",
+        "/v1/images/nonsense/json",
+    ] {
         v1_error(root.get(path), 400);
     }
     assert_eq!(upstream.asked().len(), 0);
@@ -407,6 +416,21 @@ fn of_two_registries_one_is_enough() {
     (0..8).for_each(|_| drop(push(&dev)));
     wait_until("the metrics to tell", || healthy(&gate) == 1);
     (0..8).for_each(|_| drop(push(&dev)));
+}
+
+/// What a docker that pushes prints must name what is missing, and nothing that is there.
+#[test]
+fn who_has_no_rule_for_everything_is_told_which_rule_is_missing() {
+    let upstream = V1Upstream::echo();
+    let gate = start(&[upstream.address]);
+    for user in ["team", "other"] {
+        let client = gate.tls().user(user, user);
+        for method in ["GET", "PUT"] {
+            let message = v1_error(client.send(method, &format!("/v1/images/{IMAGE}/json"), &[], b""), 404);
+            assert!(message.contains("\"**\"") && message.contains("[[access]]"), "{message}");
+        }
+    }
+    assert_eq!(upstream.asked().len(), 0);
 }
 
 #[test]
