@@ -333,6 +333,26 @@ async fn a_push_that_breaks_off_is_not_taken_for_whole() {
     round_trip(&mut client, "team/app", &[image]).await;
 }
 
+/// curl asks before it sends much; docker does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_whether_to_send_a_layer_is_told_to() {
+    let (_registry, gate) = house();
+    let image = Image::new("expected", None, noise(4 * MEBIBYTE));
+    let prepared = gate.prepared();
+    for (word, body) in [("json", &image.json), ("layer", &image.layer)] {
+        std::fs::write(prepared.path(word), body).unwrap();
+        let url = format!("https://localhost:{}/v1/images/{}/{word}", gate.main.port(), image.id);
+        let arguments = ["-sSv", "-o", "/dev/null", "-w", "%{http_code}", "-u", "dev:dev", "--cacert", "certs/ca.crt"];
+        for version in ["--http1.1", "--http2"].iter().take(if word == "layer" { 2 } else { 1 }) {
+            let mut curl = std::process::Command::new("curl");
+            curl.args(arguments).args([version, "-H", "Content-Type: application/json", "-H", "Expect: 100-continue"]);
+            let output = curl.args(["-T", word]).arg(&url).current_dir(prepared.directory.path()).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(String::from_utf8_lossy(&output.stdout), "200", "{said}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_real_registry_can_go_and_come_back() {
     let (registry, gate) = house();
