@@ -152,7 +152,7 @@ fn what_the_guide_says_to_write_is_taken() {
 #[tokio::test(flavor = "multi_thread")]
 async fn docker_1_3_pushes_and_pulls_over_tls_with_a_password() {
     let (_registry, gate) = house();
-    let mut client = docker(&gate, "dev").as_docker_1_3();
+    let mut client = docker(&gate, "dev").docker_1_3();
     round_trip(&mut client, "team/app", &images("1.3")).await;
     assert!(client.seen().iter().all(|seen| !seen.path.starts_with("/v2")), "docker 1.3 does not ask for v2");
 }

@@ -128,7 +128,7 @@ impl V1Client {
 
     /// As docker 1.3, which knows nothing of v2.
     #[must_use]
-    pub(crate) fn as_docker_1_3(self) -> Self {
+    pub(crate) fn docker_1_3(self) -> Self {
         Self { agent: AGENT_1_3, asks_v2: false, ..self }
     }
 
