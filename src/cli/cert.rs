@@ -24,12 +24,17 @@ pub(super) fn run(command: &Command) -> Result<(), Exit> {
     match command {
         Command::Init(_) => {
             if config.tls.certificate.is_some() {
-                let text = "tls.certificate names a certificate of your own, so none is made; remove it from gateway.toml";
+                let text =
+                    "tls.certificate names a certificate of your own, so none is made; remove it from gateway.toml";
                 return Err(Exit::config(text));
             }
             let made = ensure_certificates(&config)?;
             let done = if made.renewed.is_some() { "made" } else { "still good" };
-            println!("{}: {done}; the CA that clients must trust is {}", made.certificate.display(), made.authority.display());
+            println!(
+                "{}: {done}; the CA that clients must trust is {}",
+                made.certificate.display(),
+                made.authority.display()
+            );
         }
         Command::Show(_) => {
             let file = config.tls.certificate.clone().unwrap_or_else(|| config.tls.directory.join("server.crt"));

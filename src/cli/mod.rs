@@ -18,8 +18,11 @@ use exit::Exit;
 
 /// A gateway for container registries: TLS, users, a built-in v2 registry and a way to an old v1 registry, on one port.
 #[derive(Parser)]
-#[command(version, after_help = "Without a gateway.toml the defaults hold; docs/configuration.md lists every key.\n\
-    Exit codes follow sysexits: 0 done, 64 wrong usage, 65 bad data, 69 unavailable, 73 cannot create, 75 try again, 78 bad configuration.")]
+#[command(
+    version,
+    after_help = "Without a gateway.toml the defaults hold; docs/configuration.md lists every key.\n\
+    Exit codes follow sysexits: 0 done, 64 wrong usage, 65 bad data, 69 unavailable, 73 cannot create, 75 try again, 78 bad configuration."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

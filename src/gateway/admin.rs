@@ -46,7 +46,9 @@ impl Admin {
     fn readiness(&self) -> Response<Full<Bytes>> {
         match (self.ready.load(Ordering::Relaxed), self.hosted.is_healthy()) {
             (true, true) => text(StatusCode::OK, "ready\n"),
-            (_, false) => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: the disk failed a sync; check it and start again\n"),
+            (_, false) => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "not ready: the disk failed a sync; check it and start again\n")
+            }
             (false, _) => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping\n"),
         }
     }

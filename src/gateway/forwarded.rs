@@ -53,7 +53,10 @@ fn caller<'a>(addresses: impl Iterator<Item = Option<&'a str>>, trusted: &[IpNet
 fn parse_address(text: &str) -> Option<IpAddr> {
     let text = text.trim_matches('"');
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    bare.parse().ok().or_else(|| text.parse().ok().map(|address: SocketAddr| address.ip())).map(|ip: IpAddr| ip.to_canonical())
+    bare.parse()
+        .ok()
+        .or_else(|| text.parse().ok().map(|address: SocketAddr| address.ip()))
+        .map(|ip: IpAddr| ip.to_canonical())
 }
 
 fn parameter<'a>(hop: &'a str, name: &str) -> Option<&'a str> {

@@ -112,7 +112,12 @@ mod tests {
 
     fn limits() -> Limits {
         let second = Duration::from_secs(1);
-        Limits { body_idle_timeout: second * 60, body_rate_bytes: 1024, body_rate_window: second * 30, ..Limits::default() }
+        Limits {
+            body_idle_timeout: second * 60,
+            body_rate_bytes: 1024,
+            body_rate_window: second * 30,
+            ..Limits::default()
+        }
     }
 
     #[tokio::test]

@@ -51,9 +51,11 @@ impl Walk<'_> {
         };
         let permitted = match route {
             LegacyRoute::Ping => Ok(()),
-            LegacyRoute::Users if caller.principal.is_anonymous() => {
-                Err(Failure::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, "wrong user name or password; log in again"))
-            }
+            LegacyRoute::Users if caller.principal.is_anonymous() => Err(Failure::new(
+                StatusCode::UNAUTHORIZED,
+                ErrorCode::Unauthorized,
+                "wrong user name or password; log in again",
+            )),
             LegacyRoute::Users => Ok(()),
             LegacyRoute::Repository(name) => self.permit(caller, action, name).and_then(|permit| {
                 // v1 cannot tell a new tag from an old one, so who may only make new ones may not write.

@@ -21,7 +21,8 @@ impl Walk<'_> {
             let failure = Failure::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message);
             return Err(Failure { challenge: Some(self.basic()), ..failure });
         }
-        let asked: Vec<&str> = scopes.iter().flat_map(|scopes| scopes.split(' ')).filter(|scope| !scope.is_empty()).collect();
+        let asked: Vec<&str> =
+            scopes.iter().flat_map(|scopes| scopes.split(' ')).filter(|scope| !scope.is_empty()).collect();
         if asked.len() > SCOPES_MAX {
             let message = format!("a token is for at most {SCOPES_MAX} scopes");
             return Err(Failure::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message));

@@ -106,7 +106,12 @@ pub(super) struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    async fn go(&self, arrival: &Arrival, intake: Intake<Incoming>, record: &mut Record) -> Result<Response<Body>, Failure> {
+    async fn go(
+        &self,
+        arrival: &Arrival,
+        intake: Intake<Incoming>,
+        record: &mut Record,
+    ) -> Result<Response<Body>, Failure> {
         let listener = self.settings.listeners.get(&*arrival.listener).cloned().unwrap_or_default();
         let screened = screen::screen(arrival, &listener, self.parts)?;
         record.client = screened.client;

@@ -68,7 +68,8 @@ mod tests {
     #[test]
     fn a_certificate_tells_its_names() {
         let directory = tempfile::tempdir().unwrap();
-        let made = certificates::ensure(directory.path(), &["here.example".into()], &["192.0.2.7".parse().unwrap()]).unwrap();
+        let made =
+            certificates::ensure(directory.path(), &["here.example".into()], &["192.0.2.7".parse().unwrap()]).unwrap();
         let description = describe(&made.certificate).unwrap();
         for name in ["here.example", "192.0.2.7", "localhost"] {
             assert!(description.names.iter().any(|found| found == name), "{name} is not in {description}");

@@ -50,23 +50,11 @@ build_suite() {
     refuse "the suite does not build: see above"
 }
 
-free_port() {
-  local port
-  while :; do
-    port=$((20000 + RANDOM % 10000))
-    (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
-  done
-  printf '%d' "$port"
-}
-
 gateway_start() {
-  local port admin
-  port=$(free_port)
-  admin=$(free_port)
-  root=https://localhost:$port
+  local line
   cat >"$work/gateway.toml" <<EOF
 [listen.main]
-address = "127.0.0.1:$port"
+address = "127.0.0.1:0"
 
 [[access]]
 who = ["anyone"]
@@ -79,18 +67,19 @@ repositories = ["**"]
 actions = ["*"]
 
 [admin]
-address = "127.0.0.1:$admin"
+address = "127.0.0.1:0"
 EOF
   "$1" serve --config "$work/gateway.toml" </dev/null >"$work/gateway.log" 2>&1 &
   gateway=$!
   local deadline=$((SECONDS + 60))
-  until curl --fail --silent --output /dev/null "http://127.0.0.1:$admin/readyz"; do
+  until line=$(grep -m 1 ' is ready: ' "$work/gateway.log"); do
     if [[ $SECONDS -ge $deadline ]] || ! kill -0 "$gateway" 2>/dev/null; then
       cat "$work/gateway.log" >&2
       refuse "the gateway did not become ready; its log is above"
     fi
     sleep 0.1
   done
+  root=https://localhost:$(sed -n 's/.* main=127\.0\.0\.1:\([0-9]*\).*/\1/p' <<<"$line")
   # The suite itself does not verify certificates, so the CA is checked here.
   curl --silent --show-error --output /dev/null --cacert "$work/certs/ca.crt" "$root/v2/"
 }

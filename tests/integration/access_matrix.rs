@@ -130,7 +130,9 @@ fn other_manifest() -> Vec<u8> {
 fn call(client: &Client, row: &Row, repository: &str) -> Answer {
     let image = manifest(&[b"{}", b"a layer"]);
     let (body, reference) = match row.needs {
-        Needs::Write | Needs::Move if row.path.starts_with("manifests/") => (other_manifest(), digest(&other_manifest())),
+        Needs::Write | Needs::Move if row.path.starts_with("manifests/") => {
+            (other_manifest(), digest(&other_manifest()))
+        }
         _ => (Vec::new(), String::new()),
     };
     let path = row.path.replace("MANIFEST", &digest(&image)).replace("CONFIG", &digest(b"{}"));
@@ -177,7 +179,10 @@ fn check(house: &House, callers: impl Fn(&str) -> Client) {
                 }
                 let after = strip_id(&house.root.get(&format!("/v2/{repository}/tags/list")).text());
                 if matches!(answer.status, 401 | 403) && before != after {
-                    wrong.push(format!("{caller}: {} {repository}/{} was refused and changed tags", row.method, row.path));
+                    wrong.push(format!(
+                        "{caller}: {} {repository}/{} was refused and changed tags",
+                        row.method, row.path
+                    ));
                 }
             }
         }
@@ -256,11 +261,9 @@ fn uploads_belong_to_who_began_them() {
     let pusher = house.gate.tls().user("pusher", "ada");
     let location = content::begin(&pusher, "own/app");
     let elsewhere = location.replace("own/app", "own/missing");
-    for (client, location) in [
-        (&house.gate.tls().user("creator", "ada"), &location),
-        (&house.root, &location),
-        (&pusher, &elsewhere),
-    ] {
+    for (client, location) in
+        [(&house.gate.tls().user("creator", "ada"), &location), (&house.root, &location), (&pusher, &elsewhere)]
+    {
         for (method, path) in [
             ("GET", location.clone()),
             ("PATCH", location.clone()),

@@ -14,7 +14,9 @@ fn the_first_start_makes_all_that_is_needed() {
     let printed = gate.printed.lock().unwrap().clone();
     let password = std::fs::read_to_string(gate.path("data/initial-password")).unwrap();
     assert!(!printed.contains(password.trim()), "the password must not be printed");
-    for word in ["docker login", "docker push", "certs.d", "initial-password", "containerd", "podman", "update-ca-certificates"] {
+    for word in
+        ["docker login", "docker push", "certs.d", "initial-password", "containerd", "podman", "update-ca-certificates"]
+    {
         assert!(printed.contains(word), "{word} is not in {printed}");
     }
     content::push_image(&gate.root(), "app", "v1");
@@ -24,7 +26,8 @@ fn the_first_start_makes_all_that_is_needed() {
 fn a_second_start_keeps_everything() {
     let gate = Gate::start("");
     let digest = content::push_image(&gate.root(), "app", "v1");
-    let (ca, password) = (std::fs::read(gate.path("certs/ca.crt")).unwrap(), std::fs::read(gate.path("data/initial-password")).unwrap());
+    let (ca, password) =
+        (std::fs::read(gate.path("certs/ca.crt")).unwrap(), std::fs::read(gate.path("data/initial-password")).unwrap());
     let prepared = gate.prepared();
     assert_eq!(gate.stop(), 0);
     let gate = prepared.start();
@@ -46,7 +49,10 @@ fn cert_trust_prints_what_the_ready_text_said() {
 #[test]
 fn admin_says_live_ready_and_metrics() {
     let gate = Gate::start("");
-    assert_eq!(gate.admin().raw(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "GET").expect(200).text(), "live\n");
+    assert_eq!(
+        gate.admin().raw(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "GET").expect(200).text(),
+        "live\n"
+    );
     gate.admin().get("/readyz").expect(200);
     content::push_image(&gate.root(), "app", "v1");
     for _ in 0..2 {

@@ -1,5 +1,8 @@
 //! The real binary, on port 0, with real TLS.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says so by panicking")]
+#![expect(unreachable_pub, reason = "the tests are one crate; nothing is exported")]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -6,7 +6,8 @@ use super::support::{Gate, content};
 #[test]
 fn users_are_in_force_within_a_second() {
     let gate = Gate::start("");
-    let add = gate.prepared().command(&["user", "add", "eve", "--password-stdin"]).stdin(password("first")).output().unwrap();
+    let add =
+        gate.prepared().command(&["user", "add", "eve", "--password-stdin"]).stdin(password("first")).output().unwrap();
     assert!(add.status.success(), "{}", String::from_utf8_lossy(&add.stderr));
     let began = std::time::Instant::now();
     wait_until("eve to be let in", || gate.tls().user("eve", "first").get("/v2/").status == 200);
@@ -34,7 +35,8 @@ fn a_broken_htpasswd_is_reported_and_the_old_one_goes_on() {
 
 #[test]
 fn rules_are_read_again_on_sighup_and_when_the_file_changes() {
-    let rules = |actions: &str| format!("[[access]]\nwho = [\"anyone\"]\nrepositories = [\"**\"]\nactions = [{actions}]\n");
+    let rules =
+        |actions: &str| format!("[[access]]\nwho = [\"anyone\"]\nrepositories = [\"**\"]\nactions = [{actions}]\n");
     let prepared = Gate::prepare(&rules("\"*\""));
     let gate = prepared.start();
     content::push_image(&gate.tls(), "app", "v1");
@@ -104,7 +106,9 @@ fn sigterm_lets_running_requests_finish() {
     let bytes = b"0123456789";
     let digest = content::digest(bytes);
     let mut stream = gate.tls().connect();
-    let head = format!("PUT {location}?digest={digest} HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {basic}\r\nContent-Length: 10\r\n\r\n01234");
+    let head = format!(
+        "PUT {location}?digest={digest} HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {basic}\r\nContent-Length: 10\r\n\r\n01234"
+    );
     stream.write_all(head.as_bytes()).unwrap();
     stream.flush().unwrap();
     // The request has arrived once the upload is busy.

@@ -7,7 +7,15 @@ fn ambiguous() -> Vec<(String, Vec<u16>)> {
     let mut requests = Vec::new();
     let mut add = |head: String, statuses: &[u16]| requests.push((head, statuses.to_vec()));
     for path in ["/v2/", "/v2/a/tags/list", "/v2/a/manifests/x", "/v1/_ping", "/token", "/other"] {
-        for host in ["", "Host: a\r\nHost: a\r\n", "Host: a\r\nHost: b\r\n", "Host: a/x?y#z\r\n", "Host: u@a\r\n", "Host: a b\r\n", "Host: \r\n"] {
+        for host in [
+            "",
+            "Host: a\r\nHost: a\r\n",
+            "Host: a\r\nHost: b\r\n",
+            "Host: a/x?y#z\r\n",
+            "Host: u@a\r\n",
+            "Host: a b\r\n",
+            "Host: \r\n",
+        ] {
             add(format!("GET {path} HTTP/1.1\r\n{host}\r\n"), &[400]);
         }
         for length in [
@@ -37,8 +45,20 @@ fn ambiguous() -> Vec<(String, Vec<u16>)> {
         add(format!("GET {path} HTTP/3.0\r\nHost: a\r\n\r\n"), &[400, 505]);
     }
     for path in [
-        "//v2/", "/v2//a/tags/list", "/v2/%2e%2e/a", "/v2/..%2fa", "/v2/a%2fb/manifests/x", "/v2/a;x/tags/list", "/v2/a/..;/b",
-        "/v2/../v1/_ping", "/v2/./a", "/v2/a%00b/tags/list", "/v2/a%5cb/tags/list", "/v2/a/%6danifests/x", "/V2/%", "/v2/a\\b",
+        "//v2/",
+        "/v2//a/tags/list",
+        "/v2/%2e%2e/a",
+        "/v2/..%2fa",
+        "/v2/a%2fb/manifests/x",
+        "/v2/a;x/tags/list",
+        "/v2/a/..;/b",
+        "/v2/../v1/_ping",
+        "/v2/./a",
+        "/v2/a%00b/tags/list",
+        "/v2/a%5cb/tags/list",
+        "/v2/a/%6danifests/x",
+        "/V2/%",
+        "/v2/a\\b",
     ] {
         for method in ["GET", "PUT", "DELETE"] {
             add(format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n"), &[400]);
@@ -59,7 +79,8 @@ fn ambiguous_requests_are_refused_and_the_connection_closed() {
         let smuggled = format!("{request}GET /v2/ HTTP/1.1\r\nHost: smuggled\r\n\r\n");
         let client = if index % 2 == 0 { &plain } else { &tls };
         let mut stream = client.connect();
-        let _ = std::io::Write::write_all(&mut stream, smuggled.as_bytes()).and_then(|()| std::io::Write::flush(&mut stream));
+        let _ = std::io::Write::write_all(&mut stream, smuggled.as_bytes())
+            .and_then(|()| std::io::Write::flush(&mut stream));
         let mut bytes = Vec::new();
         let _ = std::io::Read::read_to_end(&mut stream, &mut bytes);
         let text = String::from_utf8_lossy(&bytes);
@@ -129,7 +150,9 @@ fn a_body_that_stops_is_cut_off() {
         use base64::Engine;
         base64::engine::general_purpose::STANDARD.encode(format!("admin:{}", password.trim()))
     };
-    let head = format!("PATCH {location} HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {basic}\r\nContent-Length: 100\r\n\r\nabc");
+    let head = format!(
+        "PATCH {location} HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {basic}\r\nContent-Length: 100\r\n\r\nabc"
+    );
     let answer = gate.tls().raw(head.as_bytes(), "PATCH").expect(408);
     assert_eq!(answer.code(), "BLOB_UPLOAD_INVALID");
     // What arrived before the silence is there, to go on from.

@@ -74,7 +74,10 @@ fn a_token_that_lacks_a_scope_is_asked_for_a_better_one() {
     client.get("/v2/app/manifests/v1").expect(200);
     let answer = client.send("POST", "/v2/app/blobs/uploads/", &[], b"").expect(401);
     let challenge = answer.header("www-authenticate").unwrap();
-    assert!(challenge.contains("error=\"insufficient_scope\"") && challenge.contains("repository:app:pull,push"), "{challenge}");
+    assert!(
+        challenge.contains("error=\"insufficient_scope\"") && challenge.contains("repository:app:pull,push"),
+        "{challenge}"
+    );
     // A token does not get another token.
     client.get("/token?service=dockgate&scope=repository:app:pull,push").expect(401);
 }
@@ -99,4 +102,15 @@ fn a_token_outlives_a_restart() {
     assert_eq!(gate.stop(), 0);
     let gate = prepared.start();
     gate.tls().with("Authorization", &format!("Bearer {token}")).get("/v2/").expect(200);
+}
+
+#[test]
+fn credentials_that_cannot_be_read_are_answered_with_a_challenge() {
+    let gate = Gate::start("");
+    for header in ["Basic", "Basic !!!", "Basic YQ==", "Bearer"] {
+        let answer = gate.tls().with("Authorization", header).get("/v2/").expect(401);
+        assert_eq!(answer.header("www-authenticate"), Some("Basic realm=\"dockgate\""), "{header}");
+    }
+    let twice = gate.root().with("Authorization", "Basic Og==").get("/v2/").expect(401);
+    assert!(twice.header("www-authenticate").is_some());
 }

@@ -1,11 +1,11 @@
 //! The v1 client of the tests and the real docker-registry 0.9.1: straight, and with our v1 side between them.
 
-
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::support::v1_client::{AGENT, Image, PING_AGENT, V1Client, nothing};
+use super::support::v1_registry::V1Registry;
 use bytes::Bytes;
 use dockgate::config;
 use dockgate::registry::Legacy;
@@ -16,8 +16,6 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use super::support::v1_client::{AGENT, Image, PING_AGENT, V1Client, nothing};
-use super::support::v1_registry::V1Registry;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 

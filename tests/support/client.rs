@@ -13,10 +13,28 @@ use super::gate::PATIENCE;
 
 /// Headers that the gateway may send. One that is not here was not meant to be sent.
 const KNOWN_HEADERS: [&str; 22] = [
-    "accept-ranges", "allow", "connection", "content-length", "content-range", "content-type", "date",
-    "docker-content-digest", "docker-distribution-api-version", "docker-upload-uuid", "etag", "link", "location",
-    "oci-chunk-min-length", "oci-filters-applied", "oci-subject", "range", "retry-after", "transfer-encoding",
-    "www-authenticate", "x-request-id", "vary",
+    "accept-ranges",
+    "allow",
+    "connection",
+    "content-length",
+    "content-range",
+    "content-type",
+    "date",
+    "docker-content-digest",
+    "docker-distribution-api-version",
+    "docker-upload-uuid",
+    "etag",
+    "link",
+    "location",
+    "oci-chunk-min-length",
+    "oci-filters-applied",
+    "oci-subject",
+    "range",
+    "retry-after",
+    "transfer-encoding",
+    "www-authenticate",
+    "x-request-id",
+    "vary",
 ];
 
 #[derive(Clone)]
@@ -94,7 +112,8 @@ impl Client {
     }
 
     fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost:{}\r\nConnection: close\r\n", self.address.port());
+        let mut head =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost:{}\r\nConnection: close\r\n", self.address.port());
         for (name, value) in self.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).chain(headers.iter().copied()) {
             head += &format!("{name}: {value}\r\n");
         }

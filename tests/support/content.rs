@@ -18,7 +18,8 @@ pub fn manifest(blobs: &[&[u8]]) -> Vec<u8> {
     let layers: Vec<_> =
         blobs[1..].iter().map(|blob| descriptor("application/vnd.oci.image.layer.v1.tar", blob)).collect();
     let config = descriptor("application/vnd.oci.image.config.v1+json", blobs[0]);
-    serde_json::to_vec(&json!({ "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": layers })).unwrap()
+    serde_json::to_vec(&json!({ "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": layers }))
+        .unwrap()
 }
 
 /// Pushes a blob by POST and PUT.
@@ -43,5 +44,9 @@ pub fn put_manifest(client: &Client, repository: &str, reference: &str, bytes: &
 pub fn push_image(client: &Client, repository: &str, tag: &str) -> String {
     let blobs: [&[u8]; 2] = [b"{}", b"a layer"];
     blobs.iter().for_each(|blob| drop(push_blob(client, repository, blob)));
-    put_manifest(client, repository, tag, &manifest(&blobs)).expect(201).header("docker-content-digest").unwrap().to_owned()
+    put_manifest(client, repository, tag, &manifest(&blobs))
+        .expect(201)
+        .header("docker-content-digest")
+        .unwrap()
+        .to_owned()
 }

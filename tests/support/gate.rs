@@ -177,7 +177,14 @@ impl Prepared {
             let word = line.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
             word.unwrap_or_else(|| panic!("no {name} in {line}")).parse().unwrap()
         };
-        Gate { main: address("main"), admin: address("admin"), child, directory: Arc::clone(&self.directory), printed, log }
+        Gate {
+            main: address("main"),
+            admin: address("admin"),
+            child,
+            directory: Arc::clone(&self.directory),
+            printed,
+            log,
+        }
     }
 }
 

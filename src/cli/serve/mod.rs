@@ -30,7 +30,8 @@ pub(super) fn run(common: &Common) -> Result<(), Exit> {
     let config = common.load()?;
     log::init(&config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Exit::new(Code::Software, format_args!("no threads can be started: {error}")))?;
+    let runtime =
+        runtime.map_err(|error| Exit::new(Code::Software, format_args!("no threads can be started: {error}")))?;
     runtime.block_on(serve(config, common))
 }
 

@@ -21,7 +21,8 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) fn install() -> Result<Self, Exit> {
-        let install = |kind| signal(kind).map_err(|error| Exit::new(Code::Software, format_args!("no signals: {error}")));
+        let install =
+            |kind| signal(kind).map_err(|error| Exit::new(Code::Software, format_args!("no signals: {error}")));
         Ok(Self {
             terminate: install(SignalKind::terminate())?,
             interrupt: install(SignalKind::interrupt())?,

@@ -12,7 +12,12 @@ use super::super::route::BlobVerb;
 use super::Call;
 
 impl Call<'_> {
-    pub(super) async fn blob(self, name: RepositoryName, digest: Digest, verb: BlobVerb) -> Result<Response<Body>, Failure> {
+    pub(super) async fn blob(
+        self,
+        name: RepositoryName,
+        digest: Digest,
+        verb: BlobVerb,
+    ) -> Result<Response<Body>, Failure> {
         let action = if verb == BlobVerb::Delete { Action::Delete } else { Action::Pull };
         let permit = self.walk.permit(&self.caller, action, &name)?;
         match verb {

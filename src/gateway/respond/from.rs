@@ -16,13 +16,24 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let (status, message) = match refusal {
             Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "this method is not served here"),
-            Refusal::Host => (StatusCode::BAD_REQUEST, "the request needs exactly one Host header, a name or address with an optional port"),
-            Refusal::HostMismatch => (StatusCode::BAD_REQUEST, "the request's target and its Host header name different hosts"),
-            Refusal::Length => (StatusCode::BAD_REQUEST, "the request has both Content-Length and Transfer-Encoding, or one of them twice"),
-            Refusal::TransferCoding => (StatusCode::BAD_REQUEST, "the only Transfer-Encoding that is served is chunked, once"),
-            Refusal::Path => {
-                (StatusCode::BAD_REQUEST, "the path must be written plainly: no escapes, no empty parts, no dots alone, no parameters")
+            Refusal::Host => (
+                StatusCode::BAD_REQUEST,
+                "the request needs exactly one Host header, a name or address with an optional port",
+            ),
+            Refusal::HostMismatch => {
+                (StatusCode::BAD_REQUEST, "the request's target and its Host header name different hosts")
             }
+            Refusal::Length => (
+                StatusCode::BAD_REQUEST,
+                "the request has both Content-Length and Transfer-Encoding, or one of them twice",
+            ),
+            Refusal::TransferCoding => {
+                (StatusCode::BAD_REQUEST, "the only Transfer-Encoding that is served is chunked, once")
+            }
+            Refusal::Path => (
+                StatusCode::BAD_REQUEST,
+                "the path must be written plainly: no escapes, no empty parts, no dots alone, no parameters",
+            ),
             Refusal::TargetTooLong => (StatusCode::URI_TOO_LONG, "the path and query are too long"),
             Refusal::PlainText => (
                 StatusCode::BAD_REQUEST,
@@ -177,7 +188,10 @@ fn upload(error: RegistryError) -> Failure {
             Failure::new(StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid, format!("{mismatch}; push the blob again"))
                 .detail(json!({ "expected": mismatch.expected.to_string(), "actual": mismatch.actual.to_string() }))
         }
-        _ => invalid(StatusCode::CONFLICT, "another request is writing to this upload; wait for it or begin a new one".into()),
+        _ => invalid(
+            StatusCode::CONFLICT,
+            "another request is writing to this upload; wait for it or begin a new one".into(),
+        ),
     }
 }
 
@@ -192,9 +206,10 @@ fn manifest(error: RegistryError) -> Failure {
             let message = format!("push these first, the manifest needs them: {}", missing.join(", "));
             bad(ErrorCode::ManifestBlobUnknown, message).detail(json!({ "missing": missing }))
         }
-        RegistryError::ChildSize { digest, stated, actual } => {
-            bad(ErrorCode::ManifestInvalid, format!("the manifest says that {digest} has {stated} bytes, but it has {actual}"))
-        }
+        RegistryError::ChildSize { digest, stated, actual } => bad(
+            ErrorCode::ManifestInvalid,
+            format!("the manifest says that {digest} has {stated} bytes, but it has {actual}"),
+        ),
         RegistryError::TagExists(reference) => Failure::new(
             StatusCode::FORBIDDEN,
             ErrorCode::Denied,

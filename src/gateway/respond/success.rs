@@ -111,7 +111,12 @@ pub(in crate::gateway) fn blob_created(name: &RepositoryName, digest: &Digest) -
 }
 
 /// How far an upload is: `offset` bytes. A new one says `0-0` too, as docker's registry does.
-pub(in crate::gateway) fn upload(status: StatusCode, name: &RepositoryName, id: UploadId, offset: u64) -> Response<Body> {
+pub(in crate::gateway) fn upload(
+    status: StatusCode,
+    name: &RepositoryName,
+    id: UploadId,
+    offset: u64,
+) -> Response<Body> {
     let mut response = located(status, &format!("/v2/{name}/blobs/uploads/{id}"));
     let headers = response.headers_mut();
     set(headers, RANGE, &format!("0-{}", offset.saturating_sub(1)));

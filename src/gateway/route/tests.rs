@@ -24,7 +24,11 @@ fn every_endpoint_of_the_spec_has_a_route() {
         ("GET", "/v2/_catalog?n=3&last=a".to_owned(), Route::Catalog(Page { limit: Some(3), last: Some("a".into()) })),
         ("GET", "/v2/a/b/tags/list".to_owned(), Route::Tags(name("a/b"), Page::default())),
         ("GET", "/v2/a/manifests/v1".to_owned(), Route::Manifest(name("a"), tag("v1"), Verb::Get)),
-        ("PUT", "/v2/blobs/uploads/manifests/x".to_owned(), Route::Manifest(name("blobs/uploads"), tag("x"), Verb::Put)),
+        (
+            "PUT",
+            "/v2/blobs/uploads/manifests/x".to_owned(),
+            Route::Manifest(name("blobs/uploads"), tag("x"), Verb::Put),
+        ),
         ("GET", format!("/v2/a/blobs/{DIGEST}"), Route::Blob(name("a"), digest, BlobVerb::Get)),
         ("DELETE", format!("/v2/tags/list/blobs/{DIGEST}"), Route::Blob(name("tags/list"), digest, BlobVerb::Delete)),
         ("POST", "/v2/a/blobs/uploads/".to_owned(), Route::UploadStart(name("a"), UploadStart::Session)),
@@ -40,15 +44,21 @@ fn every_endpoint_of_the_spec_has_a_route() {
             Route::UploadStart(name("a"), UploadStart::Mount { digest, from: Some(name("b/c")) }),
         ),
         ("PATCH", format!("/v2/a/blobs/uploads/{ID}"), Route::Upload(name("a"), id, UploadVerb::Patch)),
-        ("PUT", format!("/v2/a/blobs/uploads/{ID}?digest={DIGEST}"), Route::Upload(name("a"), id, UploadVerb::Put(digest))),
+        (
+            "PUT",
+            format!("/v2/a/blobs/uploads/{ID}?digest={DIGEST}"),
+            Route::Upload(name("a"), id, UploadVerb::Put(digest)),
+        ),
         (
             "GET",
             format!("/v2/a/referrers/{DIGEST}?artifactType=x%2Fy"),
             Route::Referrers { name: name("a"), subject: digest, artifact_type: Some("x/y".into()), last: None },
         ),
-        ("GET", "/token?scope=repository:a:pull&scope=b".to_owned(), Route::Token {
-            scopes: vec!["repository:a:pull".into(), "b".into()],
-        }),
+        (
+            "GET",
+            "/token?scope=repository:a:pull&scope=b".to_owned(),
+            Route::Token { scopes: vec!["repository:a:pull".into(), "b".into()] },
+        ),
     ] {
         assert_eq!(route(method, &target), Ok(expected), "{method} {target}");
     }
@@ -99,7 +109,10 @@ fn v1_paths_name_the_repository_that_is_asked_for() {
     assert_eq!(repository("/v1/repositories/n/a/tags/v1"), "n/a");
     assert_eq!(repository("/v1/repositories/n/a/tags/v1/json"), "n/a");
     assert_eq!(repository("/v1/repositories/n/a/images"), "n/a");
-    assert_eq!(route("GET", &format!("/v1/images/{IMAGE}/layer")), Ok(Route::Legacy(LegacyRoute::Image(IMAGE.parse().unwrap()))));
+    assert_eq!(
+        route("GET", &format!("/v1/images/{IMAGE}/layer")),
+        Ok(Route::Legacy(LegacyRoute::Image(IMAGE.parse().unwrap())))
+    );
     assert_eq!(route("GET", "/_ping"), Ok(Route::Legacy(LegacyRoute::Ping)));
     assert_eq!(route("POST", "/v1/users/"), Ok(Route::Legacy(LegacyRoute::Users)));
     assert_eq!(route("PUT", "/v1/users/"), Err(RouteError::MethodNotAllowed { allow: "GET, POST" }));

@@ -119,7 +119,8 @@ fn check_length(request: &Parts) -> Result<(), Refusal> {
     if lengths > 1 || (lengths == 1 && codings > 0) {
         return Err(Refusal::Length);
     }
-    let chunked = |headers: &HeaderMap| headers.get(TRANSFER_ENCODING).is_some_and(|coding| is_chunked(coding.as_bytes()));
+    let chunked =
+        |headers: &HeaderMap| headers.get(TRANSFER_ENCODING).is_some_and(|coding| is_chunked(coding.as_bytes()));
     if codings > 1 || (codings == 1 && !chunked(&request.headers)) {
         return Err(Refusal::TransferCoding);
     }
@@ -140,7 +141,8 @@ fn check_target(request: &Parts) -> Result<(), Refusal> {
     if path.len() + request.uri.query().map_or(0, str::len) > TARGET_BYTES_MAX {
         return Err(Refusal::TargetTooLong);
     }
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-' | b':' | b'+' | b'~' | b'@' | b'=');
+    let plain =
+        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-' | b':' | b'+' | b'~' | b'@' | b'=');
     let parts_are_plain = path.split('/').all(|part| !matches!(part, "." | ".."));
     if path.starts_with('/') && path.bytes().all(plain) && parts_are_plain && !path.contains("//") {
         Ok(())

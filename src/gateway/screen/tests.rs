@@ -66,8 +66,17 @@ fn lengths_that_read_two_ways_are_refused() {
 #[test]
 fn paths_that_read_two_ways_are_refused() {
     for path in [
-        "//v2/", "/v2//a", "/v2/%2e%2e/a", "/v2/a%2fb/manifests/x", "/v2/a;x/tags/list", "/v2/../v1/", "/v2/./a", "/v2/a%00",
-        "/v2/a%5cb", "/v2/é", "*",
+        "//v2/",
+        "/v2//a",
+        "/v2/%2e%2e/a",
+        "/v2/a%2fb/manifests/x",
+        "/v2/a;x/tags/list",
+        "/v2/../v1/",
+        "/v2/./a",
+        "/v2/a%00",
+        "/v2/a%5cb",
+        "/v2/é",
+        "*",
     ] {
         let Ok(uri) = path.parse::<http::Uri>() else { continue };
         assert_eq!(over_tls(&uri.to_string(), &[("host", "a")]), Err(Refusal::Path), "{path}");
@@ -97,7 +106,8 @@ fn plain_http_is_served_to_loopback_only() {
 
 #[test]
 fn forwarded_headers_are_believed_only_from_trusted_proxies() {
-    let headers = [("host", "a"), ("x-forwarded-for", "198.51.100.7"), ("x-forwarded-proto", "https"), ("x-forwarded-host", "b")];
+    let headers =
+        [("host", "a"), ("x-forwarded-for", "198.51.100.7"), ("x-forwarded-proto", "https"), ("x-forwarded-host", "b")];
     let from = |peer: &str| {
         screen(&arrival(peer, Transport::Plain), &listener(PlainPolicy::Anyone), &parts("/v2/", &headers)).unwrap()
     };

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::access::Permit;
-use crate::oci::{Algorithm, Digest, MediaType, Reference, Tag, Verified};
 use crate::oci;
+use crate::oci::{Algorithm, Digest, MediaType, Reference, Tag, Verified};
 use crate::store::{PutError, PutManifest};
 
 use super::super::RegistryError;
@@ -60,11 +60,13 @@ impl Hosted {
 
     /// Stores a manifest, and moves the tag if it was pushed by tag.
     pub async fn put_manifest(&self, permit: Permit, put: ManifestPut) -> Result<Pushed, RegistryError> {
-        let parsed = oci::Manifest::parse(&put.bytes, put.content_type.as_deref()).map_err(RegistryError::ManifestInvalid)?;
+        let parsed =
+            oci::Manifest::parse(&put.bytes, put.content_type.as_deref()).map_err(RegistryError::ManifestInvalid)?;
         let (digest, tag) = match &put.reference {
             Reference::Tag(tag) => (Algorithm::Sha256.digest(&put.bytes), Some(tag)),
             Reference::Digest(stated) => {
-                let mismatch = |error: oci::Mismatch| RegistryError::ManifestDigest { stated: *stated, actual: error.actual };
+                let mismatch =
+                    |error: oci::Mismatch| RegistryError::ManifestDigest { stated: *stated, actual: error.actual };
                 (*Verified::check(&put.bytes, stated).map_err(mismatch)?.digest(), None)
             }
         };

@@ -129,7 +129,10 @@ impl Ledger {
             Attempt::Manifest { repository, tag, bytes } => {
                 let digest = content::digest(&bytes);
                 let by_digest = manifest(client, &repository, &digest);
-                assert!(by_digest.as_ref().is_none_or(|found| *found == bytes), "{repository}: {digest} has other bytes");
+                assert!(
+                    by_digest.as_ref().is_none_or(|found| *found == bytes),
+                    "{repository}: {digest} has other bytes"
+                );
                 let named = manifest(client, &repository, &tag).map(|found| content::digest(&found));
                 // Manifest and tag are one transaction: both or neither, unless the manifest was there before.
                 let (moved, known) = (named.as_ref() == Some(&digest), (repository.clone(), digest.clone()));

@@ -89,7 +89,8 @@ impl Push {
     }
 
     fn attempts(&self, step: Step) -> Vec<Attempt> {
-        let blob = |repository: &str, bytes: &[u8]| Attempt::Blob { repository: repository.into(), digest: digest(bytes) };
+        let blob =
+            |repository: &str, bytes: &[u8]| Attempt::Blob { repository: repository.into(), digest: digest(bytes) };
         match step {
             Step::Begin | Step::Patch => Vec::new(),
             Step::Put => vec![blob(REPOSITORY, &self.first)],

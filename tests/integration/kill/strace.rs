@@ -115,7 +115,8 @@ impl Hit {
         let (call, arguments) = rest.trim_start().split_once('(').expect("a call");
         let path = arguments.rsplit_once("/data/").map_or("", |(_, path)| path);
         let path = path.split(['"', '>', '<']).next().unwrap_or_default();
-        let parts: Vec<String> = path.split('/').map(|part| part.split('.').map(name).collect::<Vec<_>>().join(".")).collect();
+        let parts: Vec<String> =
+            path.split('/').map(|part| part.split('.').map(name).collect::<Vec<_>>().join(".")).collect();
         Self { call: call.to_owned(), path: parts.join("/") }
     }
 }
