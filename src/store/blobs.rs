@@ -64,17 +64,7 @@ impl Store {
     ) -> Result<Option<BlobInfo>, StoreError> {
         let Some(info) = self.blob(from, digest).await? else { return Ok(None) };
         let (from, to, digest) = (from.clone(), to.clone(), digest.to_string());
-        let mounted = self.inner.database.write(move |connection| {
-            Box::pin(async move {
-                // Between the look and now the link may have gone.
-                if !has_blob(connection, &from, &digest).await? {
-                    return Ok(false);
-                }
-                let to = repository_id_or_insert(connection, to.as_str()).await?;
-                link(connection, to, &digest).await?;
-                Ok::<_, StoreError>(true)
-            })
-        });
+        let mounted = self.inner.database.write(move |connection| Box::pin(mount(connection, from, to, digest)));
         Ok(mounted.await?.then_some(info))
     }
 
@@ -126,6 +116,21 @@ impl Store {
 fn is_fresh(linked_at: i64) -> bool {
     // A clock that went backwards must not keep a link from being renewed.
     u64::try_from(now() - linked_at).is_ok_and(|age| Duration::from_millis(age) < LINK_RENEWAL_AGE)
+}
+
+/// Links what `from` has into `to`; false if `from` does not have it, or no more: others may have come first.
+pub(super) async fn mount(
+    connection: &mut SqliteConnection,
+    from: RepositoryName,
+    to: RepositoryName,
+    digest: String,
+) -> Result<bool, StoreError> {
+    if !has_blob(connection, &from, &digest).await? {
+        return Ok(false);
+    }
+    let to = repository_id_or_insert(connection, to.as_str()).await?;
+    link(connection, to, &digest).await?;
+    Ok(true)
 }
 
 async fn has_blob(connection: &mut SqliteConnection, name: &RepositoryName, digest: &str) -> Result<bool, StoreError> {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Acquire as _, ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{OpenError, StoreError};
@@ -175,17 +175,31 @@ async fn commit_together(connection: &mut SqliteConnection, mut jobs: Vec<Box<dy
     }
 }
 
+/// SQLite itself ends a transaction when the disk is full or fails, and sqlx's own transactions then lose count; plain
+/// statements leave the connection usable.
 async fn try_commit(connection: &mut SqliteConnection, jobs: &mut [Box<dyn Job>]) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    for job in jobs {
-        let mut savepoint = transaction.begin().await?;
-        if job.run(&mut savepoint).await {
-            savepoint.commit().await?;
-        } else {
-            savepoint.rollback().await?;
-        }
+    let committed = run_in_transaction(connection, jobs).await;
+    if committed.is_err() {
+        // Refused if there is no transaction any more, which is what we want.
+        let _ = execute(connection, "ROLLBACK").await;
     }
-    transaction.commit().await
+    committed
+}
+
+async fn run_in_transaction(connection: &mut SqliteConnection, jobs: &mut [Box<dyn Job>]) -> Result<(), sqlx::Error> {
+    execute(connection, "BEGIN IMMEDIATE").await?;
+    for job in jobs {
+        execute(connection, "SAVEPOINT job").await?;
+        if !job.run(connection).await {
+            execute(connection, "ROLLBACK TO job").await?;
+        }
+        execute(connection, "RELEASE job").await?;
+    }
+    execute(connection, "COMMIT").await
+}
+
+async fn execute(connection: &mut SqliteConnection, statement: &'static str) -> Result<(), sqlx::Error> {
+    sqlx::query(statement).execute(connection).await.map(drop)
 }
 
 /// A job whose result has a type of its own.
@@ -266,4 +280,137 @@ pub(super) fn size_from_row(size: i64) -> Result<u64, StoreError> {
 /// A size, as the database holds it.
 pub(super) fn size_for_row(size: u64) -> Result<i64, StoreError> {
     size.try_into().map_err(|_| StoreError::Database(format!("{size} bytes are more than can be recorded")))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    async fn open(directory: &tempfile::TempDir) -> Arc<Database> {
+        Arc::new(Database::open(&directory.path().join("metadata.db"), Health::default()).await.unwrap())
+    }
+
+    /// Inserts a setting, then does as it is told.
+    async fn insert<F>(database: Arc<Database>, key: &'static str, then: F) -> Result<(), StoreError>
+    where
+        F: Future<Output = Result<(), StoreError>> + Send + 'static,
+    {
+        let work = database.write(move |connection| {
+            Box::pin(async move {
+                let insert = sqlx::query("INSERT INTO settings (key, value) VALUES ($1, x'00')").bind(key);
+                insert.execute(connection).await?;
+                then.await
+            })
+        });
+        work.await
+    }
+
+    async fn keys(database: &Database) -> Vec<String> {
+        let keys = sqlx::query_scalar("SELECT key FROM settings ORDER BY key");
+        keys.fetch_all(database.readers()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_committed_together_and_answered_afterwards() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = open(&directory).await;
+        let (open_gate, gate) = oneshot::channel::<()>();
+        let (begin, begun) = oneshot::channel();
+        let first = tokio::spawn(insert(database.clone(), "first", async {
+            let _ = begin.send(());
+            let _ = gate.await;
+            Ok(())
+        }));
+        begun.await.unwrap();
+        // These wait for the first one, so they share a commit.
+        let (third_begins, third_begun) = oneshot::channel();
+        let (finish_third, third_may_finish) = oneshot::channel::<()>();
+        let mut second = Box::pin(insert(database.clone(), "second", async { Ok(()) }));
+        let mut wrong = Box::pin(insert(database.clone(), "wrong", async { Err(StoreError::NoSpace) }));
+        let mut third = Box::pin(insert(database.clone(), "third", async {
+            let _ = third_begins.send(());
+            let _ = third_may_finish.await;
+            Ok(())
+        }));
+        for waiting in [&mut second as &mut (dyn Future<Output = _> + Unpin), &mut wrong, &mut third] {
+            assert!(futures_util::poll!(waiting).is_pending());
+        }
+        open_gate.send(()).unwrap();
+        first.await.unwrap().unwrap();
+        third_begun.await.unwrap();
+        assert_eq!(keys(&database).await, ["first"]);
+        assert!(futures_util::poll!(&mut second).is_pending(), "answered before it was committed");
+        finish_third.send(()).unwrap();
+        assert_eq!((second.await, wrong.await, third.await), (Ok(()), Err(StoreError::NoSpace), Ok(())));
+        assert_eq!(keys(&database).await, ["first", "second", "third"]);
+    }
+
+    /// SQLite ends the whole transaction by itself when the disk is full or fails; here a job does it, or loses its
+    /// savepoint and leaves the transaction open.
+    #[tokio::test]
+    async fn a_lost_transaction_is_an_error_for_everyone_in_it() {
+        for break_it in ["ROLLBACK", "RELEASE job"] {
+            let directory = tempfile::tempdir().unwrap();
+            let database = open(&directory).await;
+            let (open_gate, gate) = oneshot::channel::<()>();
+            let (begin, begun) = oneshot::channel();
+            let first = tokio::spawn(insert(database.clone(), "first", async {
+                let _ = begin.send(());
+                let _ = gate.await;
+                Ok(())
+            }));
+            begun.await.unwrap();
+            let mut good = Box::pin(insert(database.clone(), "good", async { Ok(()) }));
+            let mut breaking = Box::pin(database.write(move |connection| {
+                Box::pin(async move { Ok::<_, StoreError>(execute(connection, break_it).await?) })
+            }));
+            assert!(futures_util::poll!(&mut good).is_pending());
+            assert!(futures_util::poll!(&mut breaking).is_pending());
+            open_gate.send(()).unwrap();
+            first.await.unwrap().unwrap();
+            assert!(matches!(good.await, Err(StoreError::Database(_))));
+            assert!(matches!(breaking.await, Err(StoreError::Database(_))));
+            insert(database.clone(), "later", async { Ok(()) }).await.unwrap();
+            assert_eq!(keys(&database).await, ["first", "later"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_that_nobody_waits_for_is_done_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = open(&directory).await;
+        assert!(futures_util::poll!(Box::pin(insert(database.clone(), "left", async { Ok(()) }))).is_pending());
+        insert(database.clone(), "stayed", async { Ok(()) }).await.unwrap();
+        assert_eq!(keys(&database).await, ["left", "stayed"]);
+    }
+
+    #[tokio::test]
+    async fn a_closed_database_answers_with_errors() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = open(&directory).await;
+        insert(database.clone(), "before", async { Ok(()) }).await.unwrap();
+        database.close().await;
+        assert!(!database.is_open());
+        assert!(insert(database.clone(), "after", async { Ok(()) }).await.is_err());
+        assert_eq!(keys(&*open(&directory).await).await, ["before"]);
+    }
+
+    #[tokio::test]
+    async fn a_database_of_a_newer_program_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = open(&directory).await;
+        let newer = database.write(|connection| {
+            Box::pin(async move {
+                let insert = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                              VALUES (7, 'later', 1, x'00', 0)";
+                Ok::<_, StoreError>(sqlx::query(insert).execute(connection).await?)
+            })
+        });
+        newer.await.unwrap();
+        database.close().await;
+        let error = Database::open(&directory.path().join("metadata.db"), Health::default()).await.err();
+        assert_eq!(error, Some(OpenError::NewerVersion { data: directory.path().into(), found: 7 }));
+    }
 }

@@ -42,7 +42,7 @@ pub(super) struct Stage {
 
 impl Stage {
     /// `None` if the file is gone; the session has ended then.
-    pub(super) fn open(mut lease: Lease) -> Result<Option<Self>, StoreError> {
+    pub(super) fn open(lease: Lease) -> Result<Option<Self>, StoreError> {
         let path = lease.inner.directory.upload(lease.id);
         let file = match OpenOptions::new().read(true).write(true).open(path) {
             Ok(file) => file,
@@ -53,8 +53,6 @@ impl Stage {
             Err(error) => return Err(StoreError::io("open an upload", &error)),
         };
         let length = file.metadata().map_err(|error| StoreError::io("measure an upload", &error))?.len();
-        // The file's length rules: after a crash or a failed write it is not what was counted.
-        lease.verifier.take_if(|verifier| verifier.size() != length);
         Ok(Some(Self { lease, file, length }))
     }
 
@@ -81,6 +79,7 @@ impl Stage {
 
     /// The proof that the file holds `digest`; reads it again if its hash is not known or was another one.
     pub(super) fn verify(&mut self, digest: &Digest) -> Result<Verified, CommitError> {
+        // The file's length rules: after a crash or a failed write it is not what was counted.
         self.lease.verifier.take_if(|known| known.algorithm() != digest.algorithm() || known.size() != self.length);
         let verifier = match self.lease.verifier.take() {
             Some(verifier) => verifier,

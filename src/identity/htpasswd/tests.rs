@@ -104,6 +104,18 @@ fn a_hash_is_not_shown() {
 }
 
 #[test]
+fn lines_that_apaches_htpasswd_wrote_are_taken() {
+    for line in [
+        "alice:$2y$04$a2uFuywTDC8uJSEdCrCn5uS9OjmPOUHxr63S4M046qrR3VkE1a.l.",
+        "alice:$2y$05$O.JTQ2.6/rC2tufSdxxrBuD/E2caTu90sIogCgUaJOxzWEOpF1mcO",
+    ] {
+        let users = Users::parse(line.as_bytes()).unwrap();
+        assert!(bcrypt::verify("pa:ss \u{e9}", users.hashes["alice"].as_str()).unwrap(), "{line}");
+        assert!(!bcrypt::verify("pa:ss e", users.hashes["alice"].as_str()).unwrap(), "{line}");
+    }
+}
+
+#[test]
 fn made_hashes_and_dummies_are_lines_that_parse() {
     let made = PasswordHash::make("secret", 4).unwrap();
     assert_eq!(PasswordHash::parse(made.as_str()), Ok(made.clone()));

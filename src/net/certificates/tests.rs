@@ -90,6 +90,23 @@ fn a_certificate_is_renewed_when_it_is_time_and_the_authority_never() {
 }
 
 #[test]
+fn an_authority_of_the_same_name_is_still_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let certs = directory.path();
+    let made = ensure_at(certs, &names(&[], &[]), NOW).unwrap();
+    let old = tls::read_certificates(&made.authority).unwrap();
+    let (_, old) = X509Certificate::from_der(&old[0]).unwrap();
+    let name = old.subject().iter_common_name().next().unwrap().as_str().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name = common_name(name.to_owned());
+    fs::write(&made.authority, params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(certs.join("ca.key"), key.serialize_pem()).unwrap();
+    assert_eq!(ensure_at(certs, &names(&[], &[]), NOW).unwrap().renewed, Some(Renewal::OtherAuthority));
+}
+
+#[test]
 fn a_certificate_does_not_outlive_its_authority() {
     let directory = tempfile::tempdir().unwrap();
     let wanted = names(&[], &[]);

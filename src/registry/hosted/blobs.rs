@@ -88,9 +88,8 @@ impl Hosted {
     /// Small blobs are taken into memory as they are first read: what is pushed is mostly pulled soon.
     async fn open(&self, info: &BlobInfo) -> Result<Source, RegistryError> {
         let file = self.store.open_blob(info).await?;
-        if !self.memory.admits(info.size) {
-            return Ok(Source::File(file));
-        }
+        let fill = if self.memory.admits(info.size) { self.fills.try_acquire().ok() } else { None };
+        let Some(_fill) = fill else { return Ok(Source::File(file)) };
         let bytes =
             file.read_all().await.map_err(|error| RegistryError::Internal(format!("reading a blob: {error}")))?;
         self.memory.insert(info.digest, bytes.clone());

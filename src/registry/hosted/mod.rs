@@ -10,6 +10,8 @@ pub use lists::Page;
 pub use manifests::{Manifest, ManifestPut, Pushed};
 pub use uploads::Mounted;
 
+use tokio::sync::Semaphore;
+
 use crate::access::Permit;
 use crate::cache::{Memory, Volatile};
 use crate::oci::{Digest, MediaType, RepositoryName, Tag};
@@ -19,6 +21,10 @@ use super::RegistryError;
 
 /// How many tags, links and manifests are remembered beside their bytes; some 200 bytes each.
 const REMEMBERED_MAX: u64 = 100_000;
+
+/// How many blobs are read into memory at once; the others are sent from their files, so that a rush of cold pulls does not
+/// hold more than this many objects beside the tier.
+const FILLS_MAX: usize = 8;
 
 /// The built-in registry.
 pub struct Hosted {
@@ -30,6 +36,8 @@ pub struct Hosted {
     links: Volatile<(RepositoryName, Digest), BlobInfo>,
     /// Which manifests are in which repository.
     manifests: Volatile<(RepositoryName, Digest), MediaType>,
+    /// Whole blobs that are being read into memory.
+    fills: Semaphore,
     delete: bool,
 }
 
@@ -37,7 +45,8 @@ impl Hosted {
     /// A registry over `store`. `delete` says whether anything may be deleted.
     pub fn new(store: Store, memory: Memory, delete: bool) -> Self {
         let (tags, links) = (Volatile::new(REMEMBERED_MAX), Volatile::new(REMEMBERED_MAX));
-        Self { store, memory, tags, links, manifests: Volatile::new(REMEMBERED_MAX), delete }
+        let (manifests, fills) = (Volatile::new(REMEMBERED_MAX), Semaphore::new(FILLS_MAX));
+        Self { store, memory, tags, links, manifests, fills, delete }
     }
 
     /// How many bytes the memory tier holds.

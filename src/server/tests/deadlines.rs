@@ -49,7 +49,7 @@ async fn an_idle_connection_lives_as_long_as_keep_alive_not_as_long_as_a_head() 
     let mut piped = piped(HttpVersion::One, 4096);
     for _ in 0..3 {
         get(&mut piped.client, "/").await;
-        tokio::time::advance(Duration::from_secs(50)).await;
+        tokio::time::sleep(Duration::from_secs(50)).await;
     }
     get(&mut piped.client, "/").await;
     assert_eq!(rest(&mut piped.client).await, "");
@@ -68,7 +68,7 @@ async fn a_connection_without_a_request_is_closed_when_the_first_head_is_due() {
 async fn a_head_that_trickles_is_cut_off() {
     let mut piped = piped(HttpVersion::One, 4096);
     get(&mut piped.client, "/").await;
-    tokio::time::advance(Duration::from_secs(30)).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
     piped.client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
     while piped.client.write_all(b"X: y\r\n").await.is_ok() {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -80,7 +80,7 @@ async fn a_head_that_trickles_is_cut_off() {
 async fn half_a_head_is_waited_for_from_its_first_byte() {
     let mut piped = piped(HttpVersion::One, 4096);
     get(&mut piped.client, "/").await;
-    tokio::time::advance(Duration::from_secs(30)).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
     piped.client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
     assert_eq!(piped.end().await, (ConnectionEvent::HeaderTimedOut, 40));
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use futures_util::future::join_all;
 
 use super::*;
+use crate::store::blobs::mount;
 use crate::store::database::Health;
 use crate::store::directory::{blob_key, sync};
 use crate::store::recovery::{ORPHAN_GRACE, remove_expired_uploads, remove_orphans};
@@ -90,6 +91,33 @@ async fn of_many_commits_of_one_blob_one_file_remains() {
     assert!(read_blob(&store, &found).await == bytes);
 }
 
+/// Between the look and the transaction, the source may lose the blob.
+#[tokio::test]
+async fn a_mount_looks_again_inside_its_transaction() {
+    let ground = Ground::files();
+    let store = ground.open().await;
+    let (app, other) = (repository("app"), repository("other"));
+    let info = push_blob(&store, &app, b"gone".as_slice()).await;
+    store.unlink_blob(&app, &info.digest).await.unwrap();
+    let digest = info.digest.to_string();
+    let late = store.inner.database.write(|connection| Box::pin(mount(connection, app, other, digest)));
+    assert_eq!(late.await, Ok(false));
+    assert_eq!(store.blob(&repository("other"), &info.digest).await.unwrap(), None);
+}
+
+/// Hashing costs more than everything else: bytes are hashed as they arrive, and the file is not read again.
+#[tokio::test]
+async fn what_was_hashed_is_not_read_again() {
+    let ground = Ground::files();
+    let store = ground.open().await;
+    let app = repository("app");
+    let id = upload(&store, &app, &"hashed, ".into()).await;
+    fs::write(ground.data("uploads").join(id.to_string()), "changed!").unwrap();
+    let mut second = store.upload(&app, ALICE, id).await.unwrap();
+    second.write("once".into()).await.unwrap();
+    second.commit(&Digest::sha256(b"hashed, once")).await.unwrap();
+}
+
 /// A crash after the rename, before the transaction: the blob's file is there, nobody knows of it.
 #[tokio::test]
 async fn a_file_without_a_row_is_removed_after_its_grace() {
@@ -109,7 +137,7 @@ async fn a_file_without_a_row_is_removed_after_its_grace() {
     assert_eq!(remove_orphans(&store.inner, ORPHAN_GRACE).await, Ok(0));
     assert!(ground.data("blobs").join(&key).exists());
     assert_eq!(remove_orphans(&store.inner, Duration::ZERO).await, Ok(1));
-    assert_eq!(files_below(&ground.data("blobs")), [known.key.clone()]);
+    assert_eq!(files_below(&ground.data("blobs")), std::slice::from_ref(&known.key));
     let again = push_blob(&store, &app, b"lost".as_slice()).await;
     assert_eq!(read_blob(&store, &again).await, "lost");
     assert_eq!(read_blob(&store, &known).await, "known");
