@@ -9,6 +9,7 @@ mod support;
 mod access_matrix;
 
 mod first_start;
+mod kill;
 mod protocol;
 
 mod reload;
