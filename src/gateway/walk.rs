@@ -85,12 +85,15 @@ impl Gateway {
         let (parts, body) = request.into_parts();
         let metrics = self.0.rooms.metrics.clone();
         let mut record = Record::begin(self.0.ids.next(), arrival.peer.ip(), &parts, metrics, settings.access_log);
-        let intake = Intake::new(body, &settings.limits);
+        let mut intake = Intake::new(body, &settings.limits);
         record.received = intake.count();
         let walk = Walk { rooms: &self.0.rooms, settings: &settings, parts: &parts };
-        let response = match walk.go(&arrival, intake, &mut record).await {
+        let response = match walk.go(&arrival, &mut intake, &mut record).await {
             Ok(response) => response,
             Err(failure) => {
+                if !failure.close {
+                    intake.discard().await;
+                }
                 record.private = failure.private.clone();
                 failure.into_response(&record.id)
             }
@@ -110,7 +113,7 @@ impl Walk<'_> {
     async fn go(
         &self,
         arrival: &Arrival,
-        intake: Intake<Incoming>,
+        intake: &mut Intake<Incoming>,
         record: &mut Record,
     ) -> Result<Response<Body>, Failure> {
         let listener = self.settings.listeners.get(&*arrival.listener).cloned().unwrap_or_default();

@@ -7,6 +7,7 @@
 mod support;
 
 mod access_matrix;
+mod changes;
 
 mod first_start;
 mod kill;
