@@ -37,17 +37,13 @@ conformance: build ## Only the OCI conformance suite
 	tests/conformance/run.sh $(binary)
 
 .PHONY: bench
-bench: needs ## Measure
-	cargo bench --locked
+bench: build ## Measure: the small words, then the program beside nginx and docker's registry (docs/performance.md)
+	cargo bench --locked --bench words
+	benches/serve.sh $(binary)
 
 .PHONY: fuzz
-fuzz: needs ## Fuzz each target for a while (seconds=60)
-	command -v c++ >/dev/null || { echo 'libFuzzer needs a C++ compiler: apt-get install g++' >&2; exit 1; }
-	cargo fuzz --version >/dev/null 2>&1 || cargo install --quiet --locked --debug cargo-fuzz@0.13.2
-	targets=$$(cargo fuzz list); test -n "$$targets"
-	for target in $$targets; do \
-	  RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none "$$target" -- -max_total_time=$(seconds) -timeout=10 -rss_limit_mb=2048; \
-	done
+fuzz: needs ## Fuzz each target for a while (seconds=60, targets="oci route" for some of them)
+	fuzz/run.sh $(seconds) $(targets)
 
 .PHONY: audit
 audit: needs ## Check the dependencies against the list of known vulnerabilities, from the network

@@ -84,11 +84,10 @@ struct Imports(Vec<String>);
 impl Imports {
     fn tree(&mut self, tree: &syn::UseTree, depth: usize) {
         match tree {
-            syn::UseTree::Path(path) if depth == 0 => {
-                if path.ident == "crate" || path.ident == "dockgate" {
-                    self.tree(&path.tree, 1);
-                }
+            syn::UseTree::Path(path) if depth == 0 && (path.ident == "crate" || path.ident == "dockgate") => {
+                self.tree(&path.tree, 1);
             }
+            syn::UseTree::Path(_) if depth == 0 => {}
             syn::UseTree::Path(path) => self.0.push(path.ident.to_string()),
             syn::UseTree::Name(name) if depth == 1 => self.0.push(name.ident.to_string()),
             syn::UseTree::Rename(name) if depth == 1 => self.0.push(name.ident.to_string()),

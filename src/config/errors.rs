@@ -133,7 +133,7 @@ impl fmt::Display for Place {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Line(path, line, column) => write!(f, "{}:{line}:{column}", path.display()),
-            Self::Variable(name) => write!(f, "environment variable {name}"),
+            Self::Variable(name) => write!(f, "environment variable {}", name.escape_debug()),
         }
     }
 }
@@ -177,6 +177,12 @@ mod tests {
         assert_eq!(nearest("trusted-proxies", known), Some("trusted_proxies"));
         assert_eq!(nearest("certificate", known), None);
         assert_eq!(nearest("x", []), None);
+    }
+
+    #[test]
+    fn a_control_character_in_a_variable_s_name_was_printed_as_it_is() {
+        let place = Place::Variable("DOCKGATE__LIMITS__CONNE\u{1b}[2JTIONS".into());
+        assert_eq!(place.to_string(), r"environment variable DOCKGATE__LIMITS__CONNE\u{1b}[2JTIONS");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use http::{StatusCode, header};
 
 use crate::access::{Action, CatalogPermit, Denied, Permit, Principal};
-use crate::identity::Credentials;
+use crate::identity::{Credentials, MalformedCredentials};
 use crate::oci::{ErrorCode, RepositoryName};
 use crate::registry::RegistryError;
 
@@ -21,25 +21,49 @@ impl Walk<'_> {
         screened: &Screened,
         route: &Route,
     ) -> Result<(Principal, bool), Failure> {
-        let header = self.parts.headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
-        let credentials = Credentials::parse(header)?;
+        // Every v1 client asks this first, and gives up on anything but an answer.
+        if matches!(route, Route::Legacy(LegacyRoute::Ping)) {
+            return Ok((Principal::anonymous(), false));
+        }
+        let credentials = self.credentials().map_err(|failure| Failure { challenge: Some(self.basic()), ..failure })?;
+        let credentials = match (credentials, route) {
+            // What the v1 registry gave out is for it to read; to us it says nothing of who is asking.
+            (Credentials::Other(scheme), Route::Legacy(_)) if scheme == "token" => Credentials::None,
+            (credentials, _) => credentials,
+        };
         let shown = !matches!(credentials, Credentials::None);
         let certificate = arrival.certificate.as_deref();
-        let principal = self.rooms.identity.identify(&credentials, certificate, screened.client).await;
-        let principal = principal.map_err(|error| {
+        let identified = self.rooms.identity.identify(&credentials, certificate, screened.client).await;
+        let principal = identified.map_err(|error| {
             self.rooms.metrics.login("refused");
+            let bearer = matches!(credentials, Credentials::Bearer(_));
             let failure = Failure::from(error);
-            if failure.status != StatusCode::UNAUTHORIZED {
-                return failure;
-            }
-            let challenge = match route {
-                // The token endpoint and v1 take Basic alone.
-                Route::Token { .. } | Route::Legacy(_) => self.basic(),
-                _ => self.challenge(screened, scope(route), Some("invalid_token")),
-            };
-            Failure { challenge: Some(challenge), ..failure }
+            let asks = failure.status == StatusCode::UNAUTHORIZED;
+            let challenge = asks.then(|| self.challenge_on(route, screened, bearer.then_some("invalid_token")));
+            Failure { challenge, ..failure }
         })?;
+        if shown {
+            self.rooms.metrics.login("accepted");
+        }
         Ok((principal, shown))
+    }
+
+    /// What the caller shows; two `Authorization` headers are as good as an unreadable one.
+    fn credentials(&self) -> Result<Credentials, Failure> {
+        let mut headers = self.parts.headers.get_all(header::AUTHORIZATION).iter();
+        let header = headers.next().map(|value| value.as_bytes());
+        match headers.next() {
+            None => Ok(Credentials::parse(header)?),
+            Some(_) => Err(MalformedCredentials::Scheme.into()),
+        }
+    }
+
+    /// The token endpoint and v1 take Basic alone.
+    fn challenge_on(&self, route: &Route, screened: &Screened, error: Option<&'static str>) -> Challenge {
+        match route {
+            Route::Token { .. } | Route::Legacy(_) => self.basic(),
+            _ => self.challenge(screened, scope(route), error),
+        }
     }
 
     /// Leave to do `action` to `repository`, or what the caller is told.

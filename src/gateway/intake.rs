@@ -1,5 +1,7 @@
 //! Bodies of requests, read with deadlines: silence and trickles are cut off, long uploads are not.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -13,7 +15,21 @@ use crate::config::Limits;
 pub(super) struct Intake<B> {
     body: B,
     pace: Pace,
-    received: u64,
+    received: Count,
+}
+
+/// How many bytes of a body came so far, for whoever wants to know while somebody else reads it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Count(Arc<AtomicU64>);
+
+impl Count {
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 /// How slow a body may be.
@@ -51,12 +67,17 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
             waited: Duration::ZERO,
             window_bytes: 0,
         };
-        Self { body, pace, received: 0 }
+        Self { body, pace, received: Count::default() }
     }
 
     /// How many bytes came so far.
-    pub(super) const fn received(&self) -> u64 {
-        self.received
+    pub(super) fn received(&self) -> u64 {
+        self.received.bytes()
+    }
+
+    /// The same, as it will be.
+    pub(super) fn count(&self) -> Count {
+        self.received.clone()
     }
 
     /// The next bytes; `None` at the end.
@@ -68,7 +89,7 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
             self.pace.waited += began.elapsed();
             let Some(frame) = frame.transpose().map_err(|_| IntakeError::Broken)? else { return Ok(None) };
             if let Ok(bytes) = frame.into_data() {
-                self.received += bytes.len() as u64;
+                self.received.add(bytes.len() as u64);
                 self.pace.count(bytes.len() as u64)?;
                 return Ok(Some(bytes));
             }
@@ -79,7 +100,7 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
     pub(super) async fn whole(&mut self, limit: u64) -> Result<Bytes, IntakeError> {
         let mut whole = BytesMut::new();
         while let Some(bytes) = self.next().await? {
-            if self.received > limit {
+            if self.received() > limit {
                 return Err(IntakeError::TooLarge { limit });
             }
             if whole.is_empty() && self.body.is_end_stream() {

@@ -3,7 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
@@ -21,6 +21,9 @@ use super::respond::Failure;
 use super::route::LegacyRoute;
 use super::walk::{Caller, Walk};
 
+/// Says nothing of whether the image is there, and all the same why nobody but the operator can help.
+const HIDDEN: &str = "no such image for you; v1 images take a rule for \"**\" in [[access]]";
+
 impl Walk<'_> {
     pub(super) async fn legacy(
         &self,
@@ -35,6 +38,10 @@ impl Walk<'_> {
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = self.parts.uri.clone();
         *request.headers_mut() = self.parts.headers.clone();
+        if *route == LegacyRoute::Ping {
+            // Nobody looked at them, so nobody may try them out on the registry.
+            request.headers_mut().remove(header::AUTHORIZATION);
+        }
         let Caller { screened, .. } = caller;
         let forwarded = Forwarded { client: screened.client, host: screened.host, https: screened.https };
         let answer = legacy.forward(request, forwarded).await?;
@@ -80,7 +87,7 @@ impl Walk<'_> {
     fn refuse_everywhere(&self, caller: &Caller, denied: Denied, action: Action) -> Failure {
         match denied {
             Denied::Unauthenticated | Denied::InsufficientScope => self.unauthorized(&caller.screened, None, None),
-            Denied::Hidden => Failure::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, "Image not found"),
+            Denied::Hidden => Failure::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, HIDDEN),
             Denied::Forbidden => forbidden(&format!("{action} v1 images; that takes a rule for \"**\"")),
         }
     }

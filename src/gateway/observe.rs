@@ -9,13 +9,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Response, header};
+use http::{Method, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::registry::Tier;
 use crate::telemetry::{Labels, Metrics, Sizes};
 
 use super::body::Body;
+use super::intake::Count;
 
 /// What nginx calls it when the client leaves before there is an answer.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -47,7 +48,7 @@ pub(super) struct Record {
     pub(super) tier: &'static str,
     pub(super) principal: String,
     pub(super) client: IpAddr,
-    pub(super) received: u64,
+    pub(super) received: Count,
     pub(super) private: Option<String>,
     method: String,
     target: String,
@@ -71,7 +72,7 @@ impl Record {
             tier: "none",
             principal: "-".into(),
             client,
-            received: 0,
+            received: Count::default(),
             private: None,
             method: printable(request.method.as_str().as_bytes()),
             target: printable(target.as_bytes()),
@@ -95,7 +96,8 @@ impl Record {
     /// The answer is known; the record goes on with its body.
     pub(super) fn answered(mut self, response: Response<Body>) -> Response<Observed> {
         self.status = response.status().as_u16();
-        self.complete = response.body().is_end_stream();
+        // To HEAD no body is sent, whatever there is.
+        self.complete = response.body().is_end_stream() || self.method == Method::HEAD.as_str();
         let (mut parts, body) = response.into_parts();
         if let Ok(id) = self.id.parse() {
             parts.headers.insert("x-request-id", id);
@@ -107,7 +109,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let Self { route, backend, tier, status, .. } = *self;
-        let (duration, sizes) = (self.began.elapsed(), Sizes { received: self.received, sent: self.sent });
+        let (duration, sizes) = (self.began.elapsed(), Sizes { received: self.received.bytes(), sent: self.sent });
         self.metrics.request(&Labels { route, status, backend, tier }, sizes, duration);
         if let Some(private) = &self.private {
             tracing::error!(request_id = %self.id, reason = %printable(private.as_bytes()), "request failed");

@@ -86,6 +86,7 @@ impl Gateway {
         let metrics = self.0.rooms.metrics.clone();
         let mut record = Record::begin(self.0.ids.next(), arrival.peer.ip(), &parts, metrics, settings.access_log);
         let intake = Intake::new(body, &settings.limits);
+        record.received = intake.count();
         let walk = Walk { rooms: &self.0.rooms, settings: &settings, parts: &parts };
         let response = match walk.go(&arrival, intake, &mut record).await {
             Ok(response) => response,
@@ -113,7 +114,8 @@ impl Walk<'_> {
         record: &mut Record,
     ) -> Result<Response<Body>, Failure> {
         let listener = self.settings.listeners.get(&*arrival.listener).cloned().unwrap_or_default();
-        let screened = screen::screen(arrival, &listener, self.parts)?;
+        let screened =
+            screen::screen(arrival, &listener, self.parts).map_err(|refusal| self.in_form(refusal.into()))?;
         record.client = screened.client;
         let route = self.route()?;
         record.route = route.label();
@@ -161,7 +163,8 @@ impl Walk<'_> {
     /// Every error under `/v1/` is told as v1 clients print it.
     fn in_form(&self, failure: Failure) -> Failure {
         let path = self.parts.uri.path();
-        if path.starts_with("/v1/") || path == "/_ping" { failure.in_form(Form::V1) } else { failure }
+        let v1 = path.starts_with("/v1/") || matches!(path, "/v1" | "/_ping");
+        if v1 { failure.in_form(Form::V1) } else { failure }
     }
 }
 

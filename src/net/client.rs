@@ -20,6 +20,7 @@ use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::time::Instant;
 
 pub use error::{ClientError, Fault, Retry};
 
@@ -43,6 +44,8 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// How many unused connections are kept to each server.
     pub idle_connections: usize,
+    /// Whether HTTP/2 is spoken where an `https` server offers it. Not where `Host` has to be another name than the server's.
+    pub http2: bool,
 }
 
 /// An HTTP client with its pool of connections. Clones share the pool.
@@ -58,7 +61,7 @@ pub struct Client {
 impl Client {
     /// A client without connections yet. Fails only if `settings.ca` cannot be used.
     pub fn new(settings: &Settings) -> Result<Self, TlsError> {
-        let connector = Connector::new(tls_config(settings)?, settings.connect_timeout);
+        let connector = Connector::new(tls_config(settings)?, settings.connect_timeout, settings.http2);
         let inner = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -86,7 +89,8 @@ impl Client {
         let request = request.map(|body| Watched::new(body.map_err(Into::into), watch).boxed_unsync());
         let mut response = std::pin::pin!(self.inner.request(request));
         loop {
-            let due = progress.due(self.first_byte_timeout);
+            // A phase that begins later may end earlier than the one that runs now.
+            let due = progress.due(self.first_byte_timeout).min(Instant::now() + self.first_byte_timeout);
             tokio::select! {
                 biased;
                 answer = &mut response => return answer.map_err(|error| error::classify(&error, progress.body_failed())),

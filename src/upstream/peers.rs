@@ -116,6 +116,7 @@ impl Peers {
                 first_byte_timeout: config.first_byte_timeout,
                 idle_timeout: IDLE_CONNECTION_TIMEOUT,
                 idle_connections,
+                http2: false,
             };
             Client::new(&settings)
                 .map_err(|error| OpenError::Client { upstream: upstream(), reason: error.to_string() })

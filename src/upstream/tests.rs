@@ -48,8 +48,13 @@ fn url(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
+/// What comes long before the timeouts that were not shortened.
+async fn soon<T>(awaited: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(10), awaited).await.expect("it was waited for too long")
+}
+
 async fn body_error(answer: Response<Body>) -> BodyError {
-    let error = answer.into_body().collect().await.expect_err("the body ended cleanly");
+    let error = soon(answer.into_body().collect()).await.expect_err("the body ended cleanly");
     *error.downcast::<BodyError>().unwrap()
 }
 
@@ -127,7 +132,7 @@ async fn a_check_that_takes_too_long_fails() {
     let mut config = config(&[hanging.address]);
     config.health.interval = SHORT;
     let peers = Peers::open(&config).await.unwrap();
-    peers.check_once().await;
+    soon(peers.check_once()).await;
     assert!(peers.pick().is_none());
 }
 
@@ -199,7 +204,7 @@ async fn an_upstream_that_stops_reading_is_given_up() {
     let peers = Peers::open(&config).await.unwrap();
     let endless = streamed(stream::repeat(Bytes::from(vec![0; MEBIBYTE])));
     let silent = SendError::Silent { upstream: "old".to_owned(), peer: url(fake.address), waited: SHORT };
-    assert_eq!(peers.send(put(endless)).await.unwrap_err(), silent);
+    assert_eq!(soon(peers.send(put(endless))).await.unwrap_err(), silent);
 }
 
 #[tokio::test]
@@ -222,7 +227,7 @@ async fn a_caller_that_falls_silent_or_breaks_off_is_at_fault() {
     let peers = Peers::open(&config).await.unwrap();
 
     let silent = streamed(stream::once(async { Bytes::from_static(b"half") }).chain(stream::pending()));
-    let error = peers.send(put(silent)).await.unwrap_err();
+    let error = soon(peers.send(put(silent))).await.unwrap_err();
     assert_eq!(error, SendError::Caller { reason: BodyError::CallerSilent(SHORT).to_string() });
 
     let frames = [Ok(Frame::data(Bytes::from_static(b"half"))), Err(BoxError::from("reset"))];

@@ -1,6 +1,6 @@
 //! The real binary, on port 0, with real TLS.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says so by panicking")]
 #![expect(unreachable_pub, reason = "the tests are one crate; nothing is exported")]
 
 #[path = "../support/mod.rs"]
@@ -9,9 +9,11 @@ mod support;
 mod access_matrix;
 
 mod first_start;
+mod kill;
 mod protocol;
 
 mod reload;
 mod screen;
 mod tokens;
+mod v1;
 mod v1_upstream;

@@ -103,3 +103,14 @@ fn a_token_outlives_a_restart() {
     let gate = prepared.start();
     gate.tls().with("Authorization", &format!("Bearer {token}")).get("/v2/").expect(200);
 }
+
+#[test]
+fn credentials_that_cannot_be_read_are_answered_with_a_challenge() {
+    let gate = Gate::start("");
+    for header in ["Basic", "Basic !!!", "Basic YQ==", "Bearer"] {
+        let answer = gate.tls().with("Authorization", header).get("/v2/").expect(401);
+        assert_eq!(answer.header("www-authenticate"), Some("Basic realm=\"dockgate\""), "{header}");
+    }
+    let twice = gate.root().with("Authorization", "Basic Og==").get("/v2/").expect(401);
+    assert!(twice.header("www-authenticate").is_some());
+}

@@ -90,6 +90,28 @@ impl Client {
     }
 
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.try_send(method, path, headers, body).unwrap_or_else(|text| panic!("{method} {path}: {text}"))
+    }
+
+    /// The same for a gateway that may end meanwhile; the error says how far the answer came.
+    pub(crate) fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer, String> {
+        let mut stream = self.try_connect().map_err(|error| error.to_string())?;
+        let request = self.request(method, path, headers, body);
+        let _ = stream.write_all(&request).and_then(|()| stream.flush());
+        let answer = Answer::read(&mut stream, method)?;
+        for (name, _) in &answer.headers {
+            assert!(KNOWN_HEADERS.contains(&name.as_str()), "{method} {path}: unknown header {name}");
+        }
+        Ok(answer)
+    }
+
+    fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
         let mut head =
             format!("{method} {path} HTTP/1.1\r\nHost: localhost:{}\r\nConnection: close\r\n", self.address.port());
         for (name, value) in self.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).chain(headers.iter().copied()) {
@@ -100,11 +122,7 @@ impl Client {
         }
         let mut request = (head + "\r\n").into_bytes();
         request.extend_from_slice(body);
-        let answer = self.raw(&request, method);
-        for (name, _) in &answer.headers {
-            assert!(KNOWN_HEADERS.contains(&name.as_str()), "{method} {path}: unknown header {name}");
-        }
-        answer
+        request
     }
 
     /// Sends bytes as they are and reads one answer. A server may close before it has read everything.
@@ -115,13 +133,17 @@ impl Client {
     }
 
     pub fn connect(&self) -> Box<dyn Stream> {
-        let socket = TcpStream::connect(self.address).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_nodelay(true).unwrap();
-        match &self.ca {
+        self.try_connect().unwrap()
+    }
+
+    fn try_connect(&self) -> std::io::Result<Box<dyn Stream>> {
+        let socket = TcpStream::connect(self.address)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_nodelay(true)?;
+        Ok(match &self.ca {
             None => Box::new(socket),
             Some(ca) => Box::new(StreamOwned::new(connection(ca), socket)),
-        }
+        })
     }
 }
 

@@ -188,7 +188,7 @@ impl Prepared {
     }
 }
 
-fn follow(pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+pub(crate) fn follow(pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     let text = Arc::new(Mutex::new(String::new()));
     let copy = Arc::clone(&text);
     std::thread::spawn(move || {

@@ -64,8 +64,12 @@ impl Call<'_> {
 
     /// Whether the caller's copy is the one that is asked for (RFC 9110, section 13.1.2).
     pub(super) fn has_already(&self, digest: &Digest) -> bool {
+        let headers = &self.walk.parts.headers;
+        if !headers.contains_key(IF_NONE_MATCH) {
+            return false;
+        }
         let digest = digest.to_string();
-        let lists = self.walk.parts.headers.get_all(IF_NONE_MATCH).iter().filter_map(|list| list.to_str().ok());
+        let lists = headers.get_all(IF_NONE_MATCH).iter().filter_map(|list| list.to_str().ok());
         let mut tags = lists.flat_map(|list| list.split(',')).map(str::trim);
         tags.any(|tag| tag == "*" || tag.trim_start_matches("W/").trim_matches('"') == digest)
     }

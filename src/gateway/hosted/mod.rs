@@ -35,7 +35,7 @@ impl Walk<'_> {
         record: &mut Record,
     ) -> Result<Response<Body>, Failure> {
         let call = Call { walk: self, hosted, caller, record };
-        let answer = match route {
+        match route {
             Route::Ping => call.ping(),
             Route::Catalog(page) => call.catalog(page).await,
             Route::Tags(name, page) => call.tags(name, page).await,
@@ -47,9 +47,7 @@ impl Walk<'_> {
             Route::UploadStart(name, start) => call.begin_upload(name, start, &mut intake).await,
             Route::Upload(name, id, verb) => call.upload(name, id, verb, &mut intake).await,
             Route::Token { .. } | Route::Legacy(_) => Err(RouteError::Unknown.into()),
-        };
-        record.received = intake.received();
-        answer
+        }
     }
 }
 

@@ -74,7 +74,7 @@ impl From<RouteError> for Failure {
             RouteError::Unknown => Self::new(
                 StatusCode::NOT_FOUND,
                 ErrorCode::Unsupported,
-                "nothing is served under this path; registries answer under /v2/",
+                "nothing is served under this path; registries answer under /v2/, and those of docker before 1.6 under /v1/",
             ),
             RouteError::MethodNotAllowed { allow } => {
                 let message = format!("this path takes {allow} only");
@@ -269,14 +269,24 @@ fn refused(error: RegistryError) -> Failure {
 }
 
 impl From<LegacyError> for Failure {
+    /// Where the registry is and what is wrong with it is for the operator, who finds it in the log.
     fn from(error: LegacyError) -> Self {
-        let status = match &error {
-            LegacyError::Host | LegacyError::Send(SendError::Caller { .. }) => StatusCode::BAD_REQUEST,
-            LegacyError::Send(SendError::Silent { .. }) => StatusCode::GATEWAY_TIMEOUT,
-            LegacyError::Send(SendError::Broken { .. }) => StatusCode::BAD_GATEWAY,
-            LegacyError::Send(_) => StatusCode::SERVICE_UNAVAILABLE,
+        let upstream = match &error {
+            LegacyError::Host | LegacyError::Send(SendError::Caller { .. }) => {
+                return Self::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, error.to_string()).in_form(Form::V1);
+            }
+            LegacyError::Send(error) => error,
         };
-        let failure = Self::new(status, ErrorCode::Unavailable, error.to_string()).in_form(Form::V1);
-        failure.private(format!("{error:?}"))
+        let (status, what) = match upstream {
+            SendError::Silent { .. } => (StatusCode::GATEWAY_TIMEOUT, "was silent for too long"),
+            SendError::Broken { .. } => (StatusCode::BAD_GATEWAY, "broke off before it answered"),
+            SendError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "is busy"),
+            _ => (StatusCode::SERVICE_UNAVAILABLE, "cannot be reached"),
+        };
+        let message = format!(
+            "the v1 registry {what}; try again later, or ask the operator to look at the gateway's log and at upstreams/{}.toml",
+            upstream.upstream().unwrap_or("*"),
+        );
+        Self::new(status, ErrorCode::Unavailable, message).in_form(Form::V1).private(error.to_string())
     }
 }

@@ -267,10 +267,10 @@ fn legacy(method: &Method, path: &str) -> Result<Route, RouteError> {
         _ => return Err(RouteError::Unknown),
     };
     let methods: &[Method] = match route {
-        LegacyRoute::Users => &[Method::GET, Method::POST],
+        LegacyRoute::Users => &[Method::GET, Method::HEAD, Method::POST],
         _ => &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
     };
-    let allow = if route == LegacyRoute::Users { "GET, POST" } else { "GET, HEAD, PUT, DELETE" };
+    let allow = if route == LegacyRoute::Users { "GET, HEAD, POST" } else { "GET, HEAD, PUT, DELETE" };
     if methods.contains(method) { Ok(Route::Legacy(route)) } else { Err(RouteError::MethodNotAllowed { allow }) }
 }
 

@@ -115,7 +115,7 @@ fn v1_paths_name_the_repository_that_is_asked_for() {
     );
     assert_eq!(route("GET", "/_ping"), Ok(Route::Legacy(LegacyRoute::Ping)));
     assert_eq!(route("POST", "/v1/users/"), Ok(Route::Legacy(LegacyRoute::Users)));
-    assert_eq!(route("PUT", "/v1/users/"), Err(RouteError::MethodNotAllowed { allow: "GET, POST" }));
+    assert_eq!(route("PUT", "/v1/users/"), Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, POST" }));
 }
 
 #[test]

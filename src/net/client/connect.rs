@@ -35,14 +35,14 @@ impl fmt::Display for TimedOut {
 impl std::error::Error for TimedOut {}
 
 impl Connector {
-    pub(super) fn new(tls: ClientConfig, timeout: Duration) -> Self {
+    pub(super) fn new(tls: ClientConfig, timeout: Duration, http2: bool) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         // Shared out among the addresses of a name, so that one dead address leaves time for the next.
         tcp.set_connect_timeout(Some(timeout));
-        let inner =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions().wrap_connector(tcp);
+        let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+        let inner = if http2 { builder.enable_http2().wrap_connector(tcp) } else { builder.wrap_connector(tcp) };
         Self { inner, timeout }
     }
 }

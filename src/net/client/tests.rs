@@ -15,6 +15,7 @@ fn client(ca: Option<PathBuf>, timeout: Duration) -> Client {
         first_byte_timeout: timeout,
         idle_timeout: Duration::from_secs(60),
         idle_connections: 4,
+        http2: true,
     };
     Client::new(&settings).unwrap()
 }
