@@ -112,8 +112,8 @@ fn is_old(line: &[u8]) -> Result<bool, BadHead> {
     else {
         return Err(BadHead::RequestLine);
     };
-    // What hyper cannot read either it would answer without a word of why.
-    if !is_token(method) || Uri::try_from(target).is_err() {
+    // What hyper cannot read either it would answer without a word of why; a fragment it would drop.
+    if !is_token(method) || target.contains(&b'#') || Uri::try_from(target).is_err() {
         return Err(BadHead::RequestLine);
     }
     match version {
