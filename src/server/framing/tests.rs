@@ -121,7 +121,8 @@ fn request_lines_have_three_parts() {
         "GET a:b:c HTTP/1.1",
         "GET http:///x HTTP/1.1",
         "PRI * HTTP/2.0",
-        "GET /<x> HTTP/1.1", "GET /#x HTTP/1.1",
+        "GET /<x> HTTP/1.1",
+        "GET /#x HTTP/1.1",
     ] {
         let head = format!("{line}\r\nHost: a\r\n\r\n");
         assert_eq!(reason(&head), Some(BadHead::RequestLine), "{line:?}");
