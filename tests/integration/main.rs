@@ -15,6 +15,8 @@ mod protocol;
 
 mod reload;
 mod screen;
+mod slow_clients;
+mod smuggling;
 mod tokens;
 mod v1;
 mod v1_upstream;
