@@ -1,4 +1,5 @@
 //! What every request pays before anybody looks for bytes: time and allocations of reading its words.
+#![expect(clippy::unwrap_used, reason = "what is measured here is known to be good")]
 
 use std::hint::black_box;
 
@@ -49,7 +50,8 @@ fn client_parse(user_agent: &str) -> Client {
 /// A manifest of as many layers.
 #[divan::bench(args = [1, 10, 100])]
 fn manifest_parse(bencher: Bencher, layers: usize) {
-    let layer = format!(r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{DIGEST}","size":3}}"#);
+    let layer =
+        format!(r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{DIGEST}","size":3}}"#);
     let text = format!(
         r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{DIGEST}","size":3}},"layers":[{}]}}"#,
         vec![layer; layers].join(",")

@@ -91,7 +91,7 @@ impl Gateway {
             Ok(response) => response,
             Err(failure) => {
                 record.private = failure.private.clone();
-                failure.into_response(&record.id)
+                failure.into_response(record.id)
             }
         };
         record.answered(response)
@@ -112,15 +112,16 @@ impl Walk<'_> {
         intake: Intake<Incoming>,
         record: &mut Record,
     ) -> Result<Response<Body>, Failure> {
-        let listener = self.settings.listeners.get(&*arrival.listener).cloned().unwrap_or_default();
-        let screened = screen::screen(arrival, &listener, self.parts)?;
+        let unknown = Listener::default();
+        let listener = self.settings.listeners.get(&*arrival.listener).unwrap_or(&unknown);
+        let screened = screen::screen(arrival, listener, self.parts)?;
         record.client = screened.client;
         let route = self.route()?;
         record.route = route.label();
         let backend = self.pick(&route)?;
         let identified = self.identify(arrival, &screened, &route).await;
         let (principal, showed_credentials) = identified.map_err(|failure| self.in_form(failure))?;
-        record.principal = principal.to_string();
+        record.identified(&principal);
         let caller = Caller { screened, principal, showed_credentials };
         let answer = match (&route, backend) {
             (Route::Legacy(route), Backend::Legacy(legacy)) => {

@@ -42,7 +42,7 @@ impl Call<'_> {
             Err(_) => {
                 let message = format!("the blob has {} bytes; ask for a range inside of them", blob.size);
                 let failure = Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::RangeInvalid, message);
-                Ok(respond::unsatisfiable(failure.into_response(&self.record.id), blob.size))
+                Ok(respond::unsatisfiable(failure.into_response(self.record.id), blob.size))
             }
             Ok(range) => {
                 self.record.tier(blob.tier());
