@@ -95,7 +95,7 @@ impl Gateway {
                     intake.discard().await;
                 }
                 record.private = failure.private.clone();
-                failure.into_response(&record.id)
+                failure.into_response(record.id)
             }
         };
         record.answered(response)
@@ -116,16 +116,16 @@ impl Walk<'_> {
         intake: &mut Intake<Incoming>,
         record: &mut Record,
     ) -> Result<Response<Body>, Failure> {
-        let listener = self.settings.listeners.get(&*arrival.listener).cloned().unwrap_or_default();
-        let screened =
-            screen::screen(arrival, &listener, self.parts).map_err(|refusal| self.in_form(refusal.into()))?;
+        let unknown = Listener::default();
+        let listener = self.settings.listeners.get(&*arrival.listener).unwrap_or(&unknown);
+        let screened = screen::screen(arrival, listener, self.parts).map_err(|refusal| self.in_form(refusal.into()))?;
         record.client = screened.client;
         let route = self.route()?;
         record.route = route.label();
         let backend = self.pick(&route)?;
         let identified = self.identify(arrival, &screened, &route).await;
         let (principal, showed_credentials) = identified.map_err(|failure| self.in_form(failure))?;
-        record.principal = principal.to_string();
+        record.identified(&principal);
         let caller = Caller { screened, principal, showed_credentials };
         let answer = match (&route, backend) {
             (Route::Legacy(route), Backend::Legacy(legacy)) => {

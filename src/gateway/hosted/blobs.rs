@@ -43,7 +43,7 @@ impl Call<'_> {
             Err(_) => {
                 let message = format!("the blob has {} bytes; ask for a range inside of them", blob.size);
                 let failure = Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::RangeInvalid, message);
-                Ok(respond::unsatisfiable(failure.into_response(&self.record.id), blob.size))
+                Ok(respond::unsatisfiable(failure.into_response(self.record.id), blob.size))
             }
             Ok(range) => {
                 let blob = self.hosted.open(blob).await?;

@@ -71,7 +71,11 @@ pub(super) fn screen(arrival: &Arrival, listener: &Listener, request: &Parts) ->
         Some(host) => host.parse::<Authority>().ok().filter(is_host_and_port).ok_or(Refusal::Host)?,
         None => called,
     };
-    Ok(Screened { host: host.to_string(), https, client: told.client.unwrap_or(arrival.peer.ip()).to_canonical() })
+    Ok(Screened {
+        host: host.as_str().to_owned(),
+        https,
+        client: told.client.unwrap_or(arrival.peer.ip()).to_canonical(),
+    })
 }
 
 fn plain_is_served(listener: &Listener, arrival: &Arrival) -> bool {
