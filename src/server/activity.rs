@@ -16,6 +16,8 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::streams::Offer;
+
 /// The time of something that has not happened.
 const NEVER: u64 = u64::MAX;
 
@@ -158,12 +160,16 @@ pin_project! {
         #[pin]
         body: B,
         running: Running,
+        offer: Option<Offer>,
     }
 }
 
 impl<B> Answer<B> {
     pub(super) fn new(body: B, running: Running) -> Self {
-        Self { body, running }
+        let offer = Offer::of_this_stream();
+        // The client may have no room even for the first part.
+        offer.iter().for_each(Offer::made);
+        Self { body, running, offer }
     }
 }
 
@@ -172,7 +178,14 @@ impl<B: Body> Body for Answer<B> {
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(context)
+        let this = self.project();
+        let Some(offer) = this.offer else { return this.body.poll_frame(context) };
+        offer.taken();
+        let frame = ready!(this.body.poll_frame(context));
+        if frame.is_some() {
+            offer.made();
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderValue};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -20,6 +20,7 @@ use super::budget::Slot;
 use super::framing::HeadLimits;
 use super::guarded::{Guarded, Verdicts};
 use super::opening::{self, HttpVersion, Opened, Refused, Stream};
+use super::streams::StreamExecutor;
 use super::watch::Watched;
 use super::{ConnectionEvent, Handler, Limits, Listener};
 
@@ -164,8 +165,8 @@ fn head_limits(limits: &Limits) -> HeadLimits {
     HeadLimits { bytes: usize::try_from(limits.header_bytes).unwrap_or(usize::MAX), headers: limits.headers }
 }
 
-fn http2(limits: &Limits) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn http2(limits: &Limits) -> http2::Builder<StreamExecutor> {
+    let mut builder = http2::Builder::new(StreamExecutor { patience: limits.body_idle_timeout });
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams)

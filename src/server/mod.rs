@@ -13,6 +13,7 @@ mod guarded;
 mod opening;
 mod proxy;
 mod settings;
+mod streams;
 mod watch;
 
 #[cfg(test)]

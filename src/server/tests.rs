@@ -7,10 +7,13 @@ mod sockets;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -66,12 +69,32 @@ impl Handler for Mirror {
             return Response::new(Full::from(format!("{reason:?}")).map_err(|never| match never {}).boxed_unsync());
         }
         let text = format!("{:?} {listener} {} {transport:?} {certificate:?}", request.version(), peer.ip());
-        let body = size.map_or(Bytes::from(text), |size| vec![b'x'; size].into());
-        Response::new(Full::new(body).map_err(|never| match never {}).boxed_unsync())
+        Response::new(Parts(size.map_or(Bytes::from(text), |size| vec![b'x'; size].into())).boxed_unsync())
     }
 
     fn observe(&self, event: ConnectionEvent) {
         self.events.send(event).unwrap();
+    }
+}
+
+/// A body that comes in parts, as those from files do.
+struct Parts(Bytes);
+
+impl Body for Parts {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let length = self.0.len().min(64 << 10);
+        Poll::Ready((length > 0).then(|| Ok(Frame::data(self.0.split_to(length)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
     }
 }
 

@@ -143,6 +143,47 @@ async fn an_idle_http_2_connection_is_closed_however_lively_its_client() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_http_2_stream_of_which_nothing_is_taken_is_reset_and_the_others_go_on() {
+    let Piped { client, told: _told, phase: _phase, .. } = piped(HttpVersion::Two, 4096);
+    let mut requests = http_2(client, 64 << 10).await;
+    let untaken = requests.send_request(get_2("/bytes/10000000")).await.unwrap();
+    let mut slow = requests.send_request(get_2("/bytes/10000000")).await.unwrap().into_body();
+    let mut taken = 0;
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        taken += slow.frame().await.unwrap().unwrap().into_data().unwrap().len();
+        let other = requests.send_request(get_2("/")).await.unwrap();
+        assert_eq!(other.into_body().collect().await.unwrap().to_bytes(), "HTTP/2.0 main 192.0.2.1 Plain None");
+    }
+    let error = untaken.into_body().collect().await.unwrap_err();
+    assert!(format!("{error:?}").contains("CANCEL"), "{error:?}");
+    assert_eq!(taken + slow.collect().await.unwrap().to_bytes().len(), 10_000_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http_2_client_that_has_room_for_nothing_is_left() {
+    let Piped { client, served, begin, told: _told, phase: _phase } = piped(HttpVersion::Two, 4096);
+    let mut requests = http_2(client, 0).await;
+    let answer = requests.send_request(get_2("/bytes/10")).await.unwrap();
+    let error = answer.into_body().collect().await.unwrap_err();
+    assert!(format!("{error:?}").contains("CANCEL"), "{error:?}");
+    assert_eq!(begin.elapsed().as_secs(), 60);
+    assert_eq!(served.await.unwrap(), ConnectionEvent::Idle);
+}
+
+async fn http_2(client: DuplexStream, window: u32) -> hyper::client::conn::http2::SendRequest<Empty<Bytes>> {
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let client = builder.initial_stream_window_size(window).handshake(TokioIo::new(client)).await;
+    let (requests, connection) = client.unwrap();
+    tokio::spawn(connection);
+    requests
+}
+
+fn get_2(path: &str) -> Request<Empty<Bytes>> {
+    Request::get(format!("https://localhost{path}")).body(Empty::new()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_ignores_the_end_is_not_waited_for() {
     let mut piped = piped(HttpVersion::One, 4096);
     piped.client.write_all(b"GET /").await.unwrap();
