@@ -66,12 +66,22 @@ impl Sessions {
         principal: &str,
     ) -> Result<Option<Box<Verifier>>, UploadError> {
         let mut open = self.lock();
-        let session = open.get_mut(&id).ok_or(UploadError::Unknown)?;
-        if session.repository != *repository || *session.principal != *principal {
-            return Err(UploadError::Unknown);
-        }
+        let session = find(&mut open, id, repository, principal)?;
         match std::mem::replace(&mut session.state, State::Taken) {
             State::Idle(verifier) => Ok(verifier),
+            State::Taken => Err(UploadError::Busy),
+        }
+    }
+
+    /// Whether a session waits for its next request.
+    pub(super) fn check_idle(
+        &self,
+        id: UploadId,
+        repository: &RepositoryName,
+        principal: &str,
+    ) -> Result<(), UploadError> {
+        match find(&mut self.lock(), id, repository, principal)?.state {
+            State::Idle(_) => Ok(()),
             State::Taken => Err(UploadError::Busy),
         }
     }
@@ -105,4 +115,15 @@ impl Sessions {
     fn lock(&self) -> MutexGuard<'_, HashMap<UploadId, Session>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn find<'o>(
+    open: &'o mut HashMap<UploadId, Session>,
+    id: UploadId,
+    repository: &RepositoryName,
+    principal: &str,
+) -> Result<&'o mut Session, UploadError> {
+    let session = open.get_mut(&id).ok_or(UploadError::Unknown)?;
+    let is_theirs = session.repository == *repository && *session.principal == *principal;
+    if is_theirs { Ok(session) } else { Err(UploadError::Unknown) }
 }

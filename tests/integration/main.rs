@@ -12,6 +12,7 @@ mod first_start;
 mod kill;
 mod protocol;
 
+mod registry;
 mod reload;
 mod screen;
 mod tokens;

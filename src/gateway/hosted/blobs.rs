@@ -9,7 +9,7 @@ use crate::oci::{ByteRange, Digest, ErrorCode, RangeError, RangeSpec, Repository
 use super::super::body::Body;
 use super::super::respond::{self, Failure};
 use super::super::route::BlobVerb;
-use super::Call;
+use super::{Call, not_deleted};
 
 impl Call<'_> {
     pub(super) async fn blob(
@@ -24,10 +24,14 @@ impl Call<'_> {
             BlobVerb::Get => self.get_blob(permit, digest).await,
             BlobVerb::Head => {
                 let size = self.hosted.blob_size(permit, &digest).await?;
+                if self.has_already(&digest) {
+                    return Ok(respond::not_modified(&digest));
+                }
                 Ok(respond::blob_head(&digest, size))
             }
             BlobVerb::Delete => {
-                self.hosted.delete_blob(permit, &digest).await?;
+                let deleted = self.hosted.delete_blob(permit, &digest).await;
+                deleted.map_err(|error| not_deleted(error, "GET, HEAD"))?;
                 Ok(respond::gone(StatusCode::ACCEPTED))
             }
         }

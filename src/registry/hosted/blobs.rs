@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::access::Permit;
 use crate::oci::{ByteRange, Digest};
-use crate::store::{BlobFile, BlobInfo, BlobReader};
+use crate::store::{BlobFile, BlobInfo, BlobReader, StoreError};
 
 use super::super::RegistryError;
 use super::Hosted;
@@ -51,7 +51,7 @@ impl Hosted {
         let info = self.find(&permit, digest).await?;
         let source = match self.memory.get(digest) {
             Some(bytes) => Source::Memory(bytes),
-            None => self.open(&info).await?,
+            None => self.open(&permit, &info).await?,
         };
         Ok(Blob { digest: *digest, size: info.size, source })
     }
@@ -86,14 +86,24 @@ impl Hosted {
     }
 
     /// Small blobs are taken into memory as they are first read: what is pushed is mostly pulled soon.
-    async fn open(&self, info: &BlobInfo) -> Result<Source, RegistryError> {
-        let file = self.store.open_blob(info).await?;
+    async fn open(&self, permit: &Permit, info: &BlobInfo) -> Result<Source, RegistryError> {
+        let file = match self.store.open_blob(info).await {
+            Err(StoreError::Damaged(digest)) => self.open_replaced(permit, &digest).await?,
+            opened => opened?,
+        };
         let fill = if self.memory.admits(info.size) { self.fills.try_acquire().ok() } else { None };
         let Some(_fill) = fill else { return Ok(Source::File(file)) };
         let bytes =
             file.read_all().await.map_err(|error| RegistryError::Internal(format!("reading a blob: {error}")))?;
         self.memory.insert(info.digest, bytes.clone());
         Ok(Source::Memory(bytes))
+    }
+
+    /// Opens a blob whose file was not where it was known to be: a push may have put it elsewhere since.
+    async fn open_replaced(&self, permit: &Permit, digest: &Digest) -> Result<BlobFile, RegistryError> {
+        self.links.forget(&(permit.repository().clone(), *digest));
+        let info = self.find(permit, digest).await?;
+        Ok(self.store.open_blob(&info).await?)
     }
 }
 

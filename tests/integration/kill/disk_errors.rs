@@ -121,12 +121,12 @@ impl Patient {
             assert_eq!(gate.stop(), 0);
             gate = start_again(&prepared);
         }
-        let left = files(&gate.path("data/uploads"));
         if hits.len() > 1 {
             // After a second failure an upload may stay open, as one whose client never came back.
-            left.iter().for_each(|file| cancel(&gate, file));
+            files(&gate.path("data/uploads")).iter().for_each(|file| cancel(&gate, file));
         } else {
-            assert!(left.is_empty(), "{} at {step:?} {hits:?} leaves {left:?}", self.error);
+            let what = format!("nothing to be left of {} at {step:?} {hits:?}", self.error);
+            wait_until(&what, || files(&gate.path("data/uploads")).is_empty());
         }
         self.ledger.absorb(ledger);
         self.gate = Some(gate);
