@@ -7,6 +7,7 @@
 mod support;
 
 mod access_matrix;
+mod bad_input;
 
 mod first_start;
 mod kill;
