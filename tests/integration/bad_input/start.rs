@@ -190,7 +190,7 @@ fn a_broken_gateway_toml() {
         (
             "[[access]]\nwho = [\"anyone\"]\nrepositories = [\"**\"]\nactions = [\"pul\"]",
             "4:12",
-            "did you mean \"pull\"?",
+            "it takes one of \"pull\"",
         ),
     ];
     for (text, place, words) in cases {
