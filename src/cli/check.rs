@@ -1,6 +1,6 @@
 //! `dockgate check`: reads the configuration and everything it names.
 
-use dockgate::identity::UserFile;
+use dockgate::identity::{OpenError, PROBLEMS_TOLD_MAX, UserFile};
 use dockgate::net::tls;
 
 use super::Common;
@@ -14,9 +14,10 @@ pub(super) fn run(common: &Common) -> Result<(), Exit> {
     }
     let users = UserFile::new(&config.identity.htpasswd).list().map_err(Exit::config)?;
     if !users.problems.is_empty() {
-        let file = config.identity.htpasswd.display();
-        let problems: Vec<String> = users.problems.iter().map(|problem| format!("{file}:{problem}")).collect();
-        return Err(Exit::config(problems.join("\n")));
+        // In the words in which serve would refuse them.
+        let more = users.problems.len().saturating_sub(PROBLEMS_TOLD_MAX);
+        let problems = users.problems.into_iter().take(PROBLEMS_TOLD_MAX).collect();
+        return Err(Exit::config(OpenError::Lines { path: config.identity.htpasswd, problems, more }));
     }
     println!("the configuration is good");
     Ok(())

@@ -22,8 +22,6 @@ struct Session {
     repository: RepositoryName,
     principal: Box<str>,
     expires_at: Instant,
-    /// Whether nobody can come back to it, so that it ends when it is given back.
-    transient: bool,
     state: State,
 }
 
@@ -52,18 +50,14 @@ impl Sessions {
             return Err(UploadError::TooManyUploads);
         }
         let expires_at = Instant::now() + self.lifetime;
-        open.insert(
-            id,
-            Session { repository, principal: principal.into(), expires_at, transient: false, state: State::Taken },
-        );
+        open.insert(id, Session { repository, principal: principal.into(), expires_at, state: State::Taken });
         Ok(())
     }
 
     /// A session that an earlier process began, and last wrote to `age` ago.
     pub(super) fn restore(&self, id: UploadId, repository: RepositoryName, principal: &str, age: Duration) {
         let expires_at = Instant::now() + self.lifetime.saturating_sub(age);
-        let session =
-            Session { repository, principal: principal.into(), expires_at, transient: false, state: State::Idle(None) };
+        let session = Session { repository, principal: principal.into(), expires_at, state: State::Idle(None) };
         self.lock().insert(id, session);
     }
 
@@ -76,35 +70,33 @@ impl Sessions {
         principal: &str,
     ) -> Result<Option<Box<Verifier>>, UploadError> {
         let mut open = self.lock();
-        let session = open.get_mut(&id).ok_or(UploadError::Unknown)?;
-        if session.repository != *repository || *session.principal != *principal {
-            return Err(UploadError::Unknown);
-        }
+        let session = find(&mut open, id, repository, principal)?;
         match std::mem::replace(&mut session.state, State::Taken) {
             State::Idle(verifier) => Ok(verifier),
             State::Taken => Err(UploadError::Busy),
         }
     }
 
-    /// Makes a session end when it is given back.
-    pub(super) fn make_transient(&self, id: UploadId) {
-        if let Some(session) = self.lock().get_mut(&id) {
-            session.transient = true;
+    /// Whether a session waits for its next request.
+    pub(super) fn check_idle(
+        &self,
+        id: UploadId,
+        repository: &RepositoryName,
+        principal: &str,
+    ) -> Result<(), UploadError> {
+        match find(&mut self.lock(), id, repository, principal)?.state {
+            State::Idle(_) => Ok(()),
+            State::Taken => Err(UploadError::Busy),
         }
     }
 
-    /// Gives a session back; false if it ended with that.
-    pub(super) fn release(&self, id: UploadId, verifier: Option<Box<Verifier>>) -> bool {
+    /// Gives a session back.
+    pub(super) fn release(&self, id: UploadId, verifier: Option<Box<Verifier>>) {
         if let Entry::Occupied(mut entry) = self.lock().entry(id) {
-            if entry.get().transient {
-                entry.remove();
-                return false;
-            }
             let session = entry.get_mut();
             session.state = State::Idle(verifier);
             session.expires_at = Instant::now() + self.lifetime;
         }
-        true
     }
 
     /// Ends a session.
@@ -127,4 +119,15 @@ impl Sessions {
     fn lock(&self) -> MutexGuard<'_, HashMap<UploadId, Session>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn find<'o>(
+    open: &'o mut HashMap<UploadId, Session>,
+    id: UploadId,
+    repository: &RepositoryName,
+    principal: &str,
+) -> Result<&'o mut Session, UploadError> {
+    let session = open.get_mut(&id).ok_or(UploadError::Unknown)?;
+    let is_theirs = session.repository == *repository && *session.principal == *principal;
+    if is_theirs { Ok(session) } else { Err(UploadError::Unknown) }
 }

@@ -11,7 +11,7 @@ use crate::registry::Blob;
 use super::super::body::Body;
 use super::super::respond::{self, Failure};
 use super::super::route::BlobVerb;
-use super::Call;
+use super::{Call, not_deleted};
 
 impl Call<'_> {
     pub(super) async fn blob(
@@ -32,7 +32,8 @@ impl Call<'_> {
                 }
             }
             BlobVerb::Delete => {
-                self.hosted.delete_blob(permit, &digest).await?;
+                let deleted = self.hosted.delete_blob(permit, &digest).await;
+                deleted.map_err(|error| not_deleted(error, "GET, HEAD"))?;
                 Ok(respond::gone(StatusCode::ACCEPTED))
             }
         }

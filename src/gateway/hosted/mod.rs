@@ -5,10 +5,10 @@ mod lists;
 mod manifests;
 mod uploads;
 
-use http::Response;
+use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
-use crate::registry::Hosted;
+use crate::registry::{Hosted, RegistryError};
 
 use super::body::Body;
 use super::intake::Intake;
@@ -56,4 +56,11 @@ impl Call<'_> {
         self.walk.ask_who(&self.caller, None)?;
         Ok(respond::pong())
     }
+}
+
+/// What was not deleted; where deleting is switched off, `allow` says what is not (RFC 9110, section 15.5.6).
+fn not_deleted(error: RegistryError, allow: &'static str) -> Failure {
+    let failure = Failure::from(error);
+    let allow = (failure.status == StatusCode::METHOD_NOT_ALLOWED).then_some(allow);
+    Failure { allow, ..failure }
 }

@@ -47,14 +47,18 @@ impl Call<'_> {
         intake: &mut Intake<Incoming>,
     ) -> Result<Response<Body>, Failure> {
         let permit = self.permit(&name)?;
-        let mut upload = self.hosted.upload(permit, id).await?;
         match verb {
-            UploadVerb::Status => Ok(respond::upload(StatusCode::NO_CONTENT, &name, id, upload.offset())),
+            UploadVerb::Status => {
+                let offset = self.hosted.upload_offset(permit, id).await?;
+                Ok(respond::upload(StatusCode::NO_CONTENT, &name, id, offset))
+            }
             UploadVerb::Cancel => {
+                let upload = self.hosted.upload(permit, id).await?;
                 upload.cancel().await.map_err(RegistryError::from)?;
                 Ok(respond::gone(StatusCode::NO_CONTENT))
             }
             UploadVerb::Patch => {
+                let mut upload = self.hosted.upload(permit, id).await?;
                 let appended = self.append(&mut upload, intake).await;
                 // What arrived before a break stays, to go on from.
                 let offset = upload.pause().await.map_err(RegistryError::from)?;
@@ -62,6 +66,7 @@ impl Call<'_> {
                 Ok(respond::upload(StatusCode::ACCEPTED, &name, id, offset))
             }
             UploadVerb::Put(digest) => {
+                let mut upload = self.hosted.upload(permit, id).await?;
                 if let Err(failure) = self.append(&mut upload, intake).await {
                     upload.pause().await.map_err(RegistryError::from)?;
                     return Err(failure);
@@ -79,9 +84,9 @@ impl Call<'_> {
         intake: &mut Intake<Incoming>,
     ) -> Result<Response<Body>, Failure> {
         let name = permit.repository().clone();
-        let mut upload = self.hosted.begin_transient_upload(&permit).await?;
+        let mut upload = self.hosted.upload_once(permit).await?;
         self.append(&mut upload, intake).await?;
-        self.hosted.commit(permit, upload, &digest).await?;
+        self.hosted.commit(self.permit(&name)?, upload, &digest).await?;
         Ok(respond::blob_created(&name, &digest))
     }
 

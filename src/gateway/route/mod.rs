@@ -175,7 +175,9 @@ fn v2(method: &Method, path: &str, query: &Query) -> Result<Route, RouteError> {
         ("referrers", _) => {
             let (name, subject) = (parse_name(name)?, parse_digest(last)?);
             let last = query.first("last").map(|last| parse_digest(&last)).transpose()?;
-            read_only(method, Route::Referrers { name, subject, artifact_type: query.first("artifactType"), last })
+            // Media types have no spaces: one that is read here was a plus sign that the client did not escape.
+            let artifact_type = query.first("artifactType").map(|kind| kind.replace(' ', "+"));
+            read_only(method, Route::Referrers { name, subject, artifact_type, last })
         }
         _ => Err(RouteError::Unknown),
     }

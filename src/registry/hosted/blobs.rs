@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::access::Permit;
 use crate::oci::{ByteRange, Digest, RepositoryName};
-use crate::store::{BlobFile, BlobInfo, BlobReader};
+use crate::store::{BlobFile, BlobInfo, BlobReader, StoreError};
 
 use super::super::RegistryError;
 use super::{Hosted, change};
@@ -100,11 +100,9 @@ impl Hosted {
     async fn open_file(&self, blob: &Blob) -> Result<Source, RegistryError> {
         let file = match self.store.open_blob(&blob.info).await {
             Ok(file) => file,
-            Err(error) => {
-                // A push of the same blob mends a lost file under another key, so that has to be looked up anew.
-                self.links.forget(&(blob.repository.clone(), blob.digest));
-                return Err(error.into());
-            }
+            // A push may have put the blob elsewhere since it was looked up.
+            Err(StoreError::Damaged(_)) => self.open_replaced(blob).await?,
+            Err(error) => return Err(error.into()),
         };
         let fill = if self.memory.admits(blob.size) { self.fills.try_acquire().ok() } else { None };
         let Some(_fill) = fill else { return Ok(Source::File(file)) };
@@ -112,6 +110,12 @@ impl Hosted {
             file.read_all().await.map_err(|error| RegistryError::Internal(format!("reading a blob: {error}")))?;
         self.memory.insert(blob.digest, bytes.clone());
         Ok(Source::Memory(bytes))
+    }
+
+    async fn open_replaced(&self, blob: &Blob) -> Result<BlobFile, RegistryError> {
+        self.links.forget(&(blob.repository.clone(), blob.digest));
+        let found = self.store.blob(&blob.repository, &blob.digest).await?;
+        Ok(self.store.open_blob(&found.ok_or(RegistryError::BlobUnknown(blob.digest))?).await?)
     }
 
     /// Forgets that a repository has a blob, and where.

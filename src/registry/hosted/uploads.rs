@@ -19,21 +19,13 @@ impl Hosted {
     /// Begins an upload.
     pub async fn begin_upload(&self, permit: Permit) -> Result<UploadId, RegistryError> {
         let principal = permit.principal().to_string();
-        self.store.begin_upload(permit.repository(), &principal).await.map_err(|error| match error {
-            UploadError::TooManyUploads => RegistryError::TooManyUploads,
-            UploadError::Store(error) => error.into(),
-            other => RegistryError::Internal(other.to_string()),
-        })
+        self.store.begin_upload(permit.repository(), &principal).await.map_err(not_begun)
     }
 
-    /// Begins an upload that ends with this request.
-    pub async fn begin_transient_upload(&self, permit: &Permit) -> Result<Upload, RegistryError> {
+    /// Begins an upload for this request alone: unless it becomes a blob, nothing of it is left.
+    pub async fn upload_once(&self, permit: Permit) -> Result<Upload, RegistryError> {
         let principal = permit.principal().to_string();
-        self.store.begin_transient_upload(permit.repository(), &principal).await.map_err(|error| match error {
-            UploadError::TooManyUploads => RegistryError::TooManyUploads,
-            UploadError::Store(error) => error.into(),
-            other => RegistryError::Internal(other.to_string()),
-        })
+        self.store.upload_once(permit.repository(), &principal).await.map_err(not_begun)
     }
 
     /// Links a blob of one repository into another: `pull` is leave to read it there, `push` to write it here.
@@ -52,12 +44,14 @@ impl Hosted {
     /// Takes an upload up again, for this request alone. Only who began it may.
     pub async fn upload(&self, permit: Permit, id: UploadId) -> Result<Upload, RegistryError> {
         let principal = permit.principal().to_string();
-        self.store.upload(permit.repository(), &principal, id).await.map_err(|error| match error {
-            UploadError::Unknown => RegistryError::UploadUnknown(id),
-            UploadError::Busy => RegistryError::UploadBusy(id),
-            UploadError::TooManyUploads => RegistryError::TooManyUploads,
-            UploadError::Store(error) => error.into(),
-        })
+        self.store.upload(permit.repository(), &principal, id).await.map_err(|error| upload_error(error, id))
+    }
+
+    /// How many bytes an upload has.
+    pub async fn upload_offset(&self, permit: Permit, id: UploadId) -> Result<u64, RegistryError> {
+        let principal = permit.principal().to_string();
+        let offset = self.store.upload_offset(permit.repository(), &principal, id).await;
+        offset.map_err(|error| upload_error(error, id))
     }
 
     /// Makes an upload a blob. The work goes on if the caller leaves.
@@ -74,5 +68,21 @@ impl From<CommitError> for RegistryError {
             CommitError::Mismatch(mismatch) => Self::DigestMismatch(mismatch),
             CommitError::Store(error) => error.into(),
         }
+    }
+}
+
+fn upload_error(error: UploadError, id: UploadId) -> RegistryError {
+    match error {
+        UploadError::Unknown => RegistryError::UploadUnknown(id),
+        UploadError::Busy => RegistryError::UploadBusy(id),
+        other => not_begun(other),
+    }
+}
+
+fn not_begun(error: UploadError) -> RegistryError {
+    match error {
+        UploadError::TooManyUploads => RegistryError::TooManyUploads,
+        UploadError::Store(error) => error.into(),
+        other => RegistryError::Internal(other.to_string()),
     }
 }
