@@ -145,9 +145,10 @@ proptest! {
     #[test]
     fn what_the_v1_registry_is_asked_for_is_what_was_understood(
         method in "(GET|PUT|DELETE)",
-        path in "(repositories(/(tags|images|auth|json|properties|library|[a-z0-9]{1,4})){0,5}|images/0{16}/[a-z]{4,8})/{0,2}",
+        name in "(library|[a-z0-9]{1,4})(/(tags|images|[a-z0-9]{1,4})){0,2}",
+        rest in "(|/tags|/images|/auth|/json|/properties|/tags/(x|tags|json)|/tags/x/(json|images))/{0,2}",
     ) {
-        if let Ok(Route::Legacy(found)) = route(&method, &format!("/v1/{path}")) {
+        if let Ok(Route::Legacy(found)) = route(&method, &format!("/v1/repositories/{name}{rest}")) {
             prop_assert_eq!(route(&method, &found.path()), Ok(Route::Legacy(found)));
         }
     }
