@@ -96,9 +96,12 @@ impl Rules {
         }
     }
 
-    /// Leave to list what `principal` may pull.
-    pub fn authorize_catalog(self: &Arc<Self>, principal: &Principal) -> CatalogPermit {
-        CatalogPermit { rules: Arc::clone(self), principal: principal.clone() }
+    /// Leave to list what `principal` may pull; a token has to be for that.
+    pub fn authorize_catalog(self: &Arc<Self>, principal: &Principal) -> Result<CatalogPermit, Denied> {
+        if principal.has_token() && !principal.token_lists() {
+            return Err(Denied::InsufficientScope);
+        }
+        Ok(CatalogPermit { rules: Arc::clone(self), principal: principal.clone() })
     }
 
     /// All that the rules grant `principal` on `repository`, whatever token they act through.
@@ -236,7 +239,11 @@ mod tests {
 
     #[test]
     fn a_catalog_shows_what_may_be_pulled() {
-        let permit = Arc::new(rules()).authorize_catalog(&Principal::anonymous());
+        let rules = Arc::new(rules());
+        let narrow = Principal::anonymous().with_token(vec![]);
+        assert_eq!(rules.authorize_catalog(&narrow).err(), Some(Denied::InsufficientScope));
+        assert!(rules.authorize_catalog(&narrow.with_catalog()).is_ok());
+        let permit = rules.authorize_catalog(&Principal::anonymous()).unwrap();
         assert!(permit.shows(&"public/a".parse().unwrap()));
         assert!(!permit.shows(&"team/a".parse().unwrap()));
     }

@@ -36,14 +36,14 @@ impl Walk<'_> {
         legacy: &Legacy,
         route: &LegacyRoute,
         caller: Caller,
-        intake: Intake<Incoming>,
+        intake: &mut Intake<Incoming>,
         record: &mut Record,
     ) -> Result<Response<Body>, Failure> {
         self.permit_legacy(&caller, route)?;
         if *route == LegacyRoute::Users {
             return Ok(self.user_is_right());
         }
-        let mut request = Request::new(stream(intake));
+        let mut request = Request::new(stream(intake.hand_on()));
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = self.legacy_target(route);
         *request.headers_mut() = self.parts.headers.clone();

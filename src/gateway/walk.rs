@@ -85,14 +85,17 @@ impl Gateway {
         let (parts, body) = request.into_parts();
         let metrics = self.0.rooms.metrics.clone();
         let mut record = Record::begin(self.0.ids.next(), arrival.peer.ip(), &parts, metrics, settings.access_log);
-        let intake = Intake::new(body, &settings.limits);
+        let mut intake = Intake::new(body, &settings.limits);
         record.received = intake.count();
         let walk = Walk { rooms: &self.0.rooms, settings: &settings, parts: &parts };
-        let response = match walk.go(&arrival, intake, &mut record).await {
+        let response = match walk.go(&arrival, &mut intake, &mut record).await {
             Ok(response) => response,
             Err(failure) => {
+                if !failure.close {
+                    intake.discard().await;
+                }
                 record.private = failure.private.clone();
-                failure.into_response(&record.id)
+                failure.into_response(record.id)
             }
         };
         record.answered(response)
@@ -110,19 +113,19 @@ impl Walk<'_> {
     async fn go(
         &self,
         arrival: &Arrival,
-        intake: Intake<Incoming>,
+        intake: &mut Intake<Incoming>,
         record: &mut Record,
     ) -> Result<Response<Body>, Failure> {
-        let listener = self.settings.listeners.get(&*arrival.listener).cloned().unwrap_or_default();
-        let screened =
-            screen::screen(arrival, &listener, self.parts).map_err(|refusal| self.in_form(refusal.into()))?;
+        let unknown = Listener::default();
+        let listener = self.settings.listeners.get(&*arrival.listener).unwrap_or(&unknown);
+        let screened = screen::screen(arrival, listener, self.parts).map_err(|refusal| self.in_form(refusal.into()))?;
         record.client = screened.client;
         let route = self.route()?;
         record.route = route.label();
         let backend = self.pick(&route)?;
         let identified = self.identify(arrival, &screened, &route).await;
         let (principal, showed_credentials) = identified.map_err(|failure| self.in_form(failure))?;
-        record.principal = principal.to_string();
+        record.identified(&principal);
         let caller = Caller { screened, principal, showed_credentials };
         let answer = match (&route, backend) {
             (Route::Legacy(route), Backend::Legacy(legacy)) => {

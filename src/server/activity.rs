@@ -31,6 +31,8 @@ pub(super) struct Activity {
     head_since: AtomicU64,
     /// Since when the client takes nothing of what is being written.
     stalled_since: AtomicU64,
+    /// Since when the client was told that nothing more comes.
+    left_since: AtomicU64,
     /// 1 once requests come by HTTP/2, where bytes between requests (pings, windows) are no heads.
     multiplexed: AtomicUsize,
 }
@@ -52,6 +54,8 @@ pub(super) enum Waiting {
     Request,
     /// For the client to take what is written.
     Client,
+    /// For the client to leave.
+    End,
 }
 
 impl Activity {
@@ -63,6 +67,7 @@ impl Activity {
             quiet_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
             stalled_since: AtomicU64::new(NEVER),
+            left_since: AtomicU64::new(NEVER),
             multiplexed: AtomicUsize::new(0),
         }
     }
@@ -86,6 +91,9 @@ impl Activity {
             let since = time.load(Ordering::Acquire);
             (since != NEVER).then(|| self.opened + Duration::from_millis(since))
         };
+        if let Some(since) = since(&self.left_since) {
+            return Some((Waiting::End, since + patience.header_read));
+        }
         if let Some(since) = since(&self.stalled_since) {
             return Some((Waiting::Client, since + patience.stall));
         }
@@ -96,6 +104,11 @@ impl Activity {
             return Some((Waiting::Head, since + patience.header_read));
         }
         self.quiet_since().map(|since| (Waiting::Request, since + patience.keep_alive))
+    }
+
+    /// The client was told that nothing more comes.
+    pub(super) fn leave(&self) {
+        self.left_since.store(self.now(), Ordering::Release);
     }
 
     fn is_quiet(&self) -> bool {

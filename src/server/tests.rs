@@ -2,6 +2,7 @@
 
 mod deadlines;
 mod drain;
+mod guard;
 mod sockets;
 
 use std::net::SocketAddr;
@@ -60,7 +61,10 @@ impl Handler for Mirror {
             self.gate.acquire().await.unwrap().forget();
         }
         let size = request.uri().path().strip_prefix("/bytes/").and_then(|size| size.parse().ok());
-        let Arrival { peer, listener, transport, certificate, .. } = arrival;
+        let Arrival { peer, listener, transport, certificate, bad_head, .. } = arrival;
+        if let Some(reason) = bad_head {
+            return Response::new(Full::from(format!("{reason:?}")).map_err(|never| match never {}).boxed_unsync());
+        }
         let text = format!("{:?} {listener} {} {transport:?} {certificate:?}", request.version(), peer.ip());
         let body = size.map_or(Bytes::from(text), |size| vec![b'x'; size].into());
         Response::new(Full::new(body).map_err(|never| match never {}).boxed_unsync())
@@ -172,6 +176,10 @@ impl Certs {
     }
 }
 
+/// Plain or TLS.
+trait AsyncReadWrite: AsyncRead + AsyncWrite {}
+impl<S: AsyncRead + AsyncWrite> AsyncReadWrite for S {}
+
 /// Send a request by HTTP/1.1 and read the answer's body; the connection stays open.
 async fn get(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), path: &str) -> String {
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
@@ -179,7 +187,7 @@ async fn get(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), path: &str) -> 
 }
 
 /// Read an answer with a Content-Length.
-async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> String {
+async fn answer(stream: &mut (impl AsyncRead + Unpin + ?Sized)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.unwrap());
@@ -192,7 +200,7 @@ async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> String {
 }
 
 /// All that comes until the other end closes or resets.
-async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
+async fn rest(stream: &mut (impl AsyncRead + Unpin + ?Sized)) -> String {
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes).await;
     String::from_utf8(bytes).unwrap()

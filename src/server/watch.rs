@@ -48,15 +48,20 @@ impl<C: GracefulConnection, S: Future> Watched<C, S> {
 
     /// Until when the connection may stay as it is, and why not longer.
     fn due(&self) -> Option<(ConnectionEvent, Instant)> {
+        let waiting = self.activity.waiting(self.patience);
+        if let Some((Waiting::End, due)) = waiting {
+            return Some((self.winding_up.map_or(ConnectionEvent::Closed, |winding_up| winding_up.reason), due));
+        }
         if let (Some(WindingUp { since, reason }), Some(quiet)) = (self.winding_up, self.activity.quiet_since()) {
             // The rest is up to the client, which may be gone.
             return Some((reason, since.max(quiet) + self.patience.header_read));
         }
-        let (waiting, due) = self.activity.waiting(self.patience)?;
+        let (waiting, due) = waiting?;
         Some(match waiting {
             Waiting::Client => (ConnectionEvent::Stalled, due),
             Waiting::Head => (ConnectionEvent::HeaderTimedOut, due),
             Waiting::Request => (ConnectionEvent::Idle, due),
+            Waiting::End => (ConnectionEvent::Closed, due),
         })
     }
 }

@@ -9,6 +9,9 @@ use crate::oci::{RepositoryName, UploadId, Verifier};
 
 use super::UploadError;
 
+/// One principal may have the first part of so many of all sessions, so that nobody takes them all.
+const PRINCIPAL_SHARE: usize = 2;
+
 pub(super) struct Sessions {
     open: Mutex<HashMap<UploadId, Session>>,
     limit: usize,
@@ -19,6 +22,8 @@ struct Session {
     repository: RepositoryName,
     principal: Box<str>,
     expires_at: Instant,
+    /// Whether nobody can come back to it, so that it ends when it is given back.
+    transient: bool,
     state: State,
 }
 
@@ -42,18 +47,23 @@ impl Sessions {
     /// A new session, taken by whoever began it.
     pub(super) fn begin(&self, id: UploadId, repository: RepositoryName, principal: &str) -> Result<(), UploadError> {
         let mut open = self.lock();
-        if open.len() >= self.limit {
+        let own = open.values().filter(|session| *session.principal == *principal).count();
+        if open.len() >= self.limit || own >= self.limit.div_ceil(PRINCIPAL_SHARE) {
             return Err(UploadError::TooManyUploads);
         }
         let expires_at = Instant::now() + self.lifetime;
-        open.insert(id, Session { repository, principal: principal.into(), expires_at, state: State::Taken });
+        open.insert(
+            id,
+            Session { repository, principal: principal.into(), expires_at, transient: false, state: State::Taken },
+        );
         Ok(())
     }
 
     /// A session that an earlier process began, and last wrote to `age` ago.
     pub(super) fn restore(&self, id: UploadId, repository: RepositoryName, principal: &str, age: Duration) {
         let expires_at = Instant::now() + self.lifetime.saturating_sub(age);
-        let session = Session { repository, principal: principal.into(), expires_at, state: State::Idle(None) };
+        let session =
+            Session { repository, principal: principal.into(), expires_at, transient: false, state: State::Idle(None) };
         self.lock().insert(id, session);
     }
 
@@ -76,13 +86,25 @@ impl Sessions {
         }
     }
 
-    /// Gives a session back.
-    pub(super) fn release(&self, id: UploadId, verifier: Option<Box<Verifier>>) {
+    /// Makes a session end when it is given back.
+    pub(super) fn make_transient(&self, id: UploadId) {
+        if let Some(session) = self.lock().get_mut(&id) {
+            session.transient = true;
+        }
+    }
+
+    /// Gives a session back; false if it ended with that.
+    pub(super) fn release(&self, id: UploadId, verifier: Option<Box<Verifier>>) -> bool {
         if let Entry::Occupied(mut entry) = self.lock().entry(id) {
+            if entry.get().transient {
+                entry.remove();
+                return false;
+            }
             let session = entry.get_mut();
             session.state = State::Idle(verifier);
             session.expires_at = Instant::now() + self.lifetime;
         }
+        true
     }
 
     /// Ends a session.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::oci::{Algorithm, Digest, UploadId, Verified, Verifier};
 
+use super::upload::delete_upload;
 use super::{CommitError, Inner, StoreError};
 
 /// How much is read at once when a file must be hashed again.
@@ -29,7 +30,13 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.inner.sessions.release(self.id, self.verifier.take());
+        if self.inner.sessions.release(self.id, self.verifier.take()) {
+            return;
+        }
+        // A file that cannot be removed now is found without a row at the next start.
+        let _ = fs::remove_file(self.inner.directory.upload(self.id));
+        let (inner, id) = (Arc::clone(&self.inner), self.id);
+        self.inner.runtime.spawn(async move { delete_upload(&inner, id).await });
     }
 }
 

@@ -25,6 +25,22 @@ impl Store {
         self.inner.runtime.spawn(begun).await.map_err(|error| StoreError::stopped(&error))?
     }
 
+    /// Begins an upload that ends with this request: nobody else learns its name, so dropping it removes what was written.
+    pub async fn begin_transient_upload(
+        &self,
+        repository: &RepositoryName,
+        principal: &str,
+    ) -> Result<Upload, UploadError> {
+        let (store, repository, principal) = (self.clone(), repository.clone(), principal.to_owned());
+        let begun = self.inner.runtime.spawn(async move {
+            let id = begin(store.inner.clone(), repository.clone(), principal.clone()).await?;
+            let upload = store.upload(&repository, &principal, id).await?;
+            store.inner.sessions.make_transient(id);
+            Ok(upload)
+        });
+        begun.await.map_err(|error| StoreError::stopped(&error))?
+    }
+
     /// Takes up a session: nobody else can until the [`Upload`] is dropped.
     pub async fn upload(
         &self,
@@ -101,7 +117,7 @@ async fn record_begin(
 }
 
 /// Forgets the row of an upload.
-async fn delete_upload(inner: &Inner, id: UploadId) -> Result<(), StoreError> {
+pub(super) async fn delete_upload(inner: &Inner, id: UploadId) -> Result<(), StoreError> {
     let delete = inner.database.write(move |connection| {
         Box::pin(async move {
             let row = sqlx::query("DELETE FROM uploads WHERE id = $1").bind(id.to_string());

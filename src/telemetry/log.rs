@@ -1,5 +1,6 @@
 //! The log: lines on standard error, as text or as JSON.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use tracing::level_filters::LevelFilter;
@@ -41,6 +42,7 @@ fn prefix(settings: &Log) -> String {
     let fields = settings.fields.iter();
     match settings.format {
         Format::Text => fields.map(|(key, value)| format!("{key}={} ", value.escape_debug())).collect(),
+        Format::Json if settings.fields.is_empty() => String::new(),
         Format::Json => {
             let fields = fields.map(|(key, value)| format!("{}:{},", serde_json::json!(key), serde_json::json!(value)));
             format!("{{{}", fields.collect::<String>())
@@ -68,16 +70,22 @@ impl<'a> MakeWriter<'a> for Fields {
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let rest = if self.prefix.starts_with('{') { line.strip_prefix(b"{").unwrap_or(line) } else { line };
-        let mut out = io::stderr().lock();
-        out.write_all(self.prefix.as_bytes())?;
-        out.write_all(rest)?;
+        io::stderr().write_all(&with_prefix(self.prefix, line))?;
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
     }
+}
+
+/// The whole line as one piece, so that it is one system call and nothing of another process comes in between.
+fn with_prefix<'a>(prefix: &str, line: &'a [u8]) -> Cow<'a, [u8]> {
+    if prefix.is_empty() {
+        return line.into();
+    }
+    let rest = if prefix.starts_with('{') { line.strip_prefix(b"{").unwrap_or(line) } else { line };
+    [prefix.as_bytes(), rest].concat().into()
 }
 
 #[cfg(test)]
@@ -92,8 +100,14 @@ mod tests {
     #[test]
     fn fields_stand_at_the_beginning_of_every_line() {
         assert_eq!(prefix(&settings(Format::Text)), r#"service=reg\"istry "#);
-        let line = format!("{}{}", prefix(&settings(Format::Json)), r#""level":"INFO"}"#);
-        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let line = with_prefix(&prefix(&settings(Format::Json)), br#"{"level":"INFO"}"#).into_owned();
+        let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
         assert_eq!((&line["service"], &line["level"]), (&"reg\"istry".into(), &"INFO".into()));
+    }
+
+    #[test]
+    fn a_line_of_json_without_fields_was_written_in_two_pieces() {
+        let plain = Log { fields: Default::default(), ..settings(Format::Json) };
+        assert!(matches!(with_prefix(&prefix(&plain), br#"{"level":"INFO"}"#), Cow::Borrowed(br#"{"level":"INFO"}"#)));
     }
 }

@@ -7,6 +7,7 @@
 mod support;
 
 mod access_matrix;
+mod changes;
 
 mod first_start;
 mod kill;
@@ -14,6 +15,8 @@ mod protocol;
 
 mod reload;
 mod screen;
+mod slow_clients;
+mod smuggling;
 mod tokens;
 mod v1;
 mod v1_upstream;

@@ -10,6 +10,9 @@ use serde_json::json;
 
 use super::gate::PATIENCE;
 
+/// With this line in its answer a connection ends; without it, it is good for the next request.
+const CLOSE: &[u8] = b"\r\nConnection: close\r\n";
+
 /// One request, as it arrived.
 #[derive(Debug, Clone, Default)]
 pub struct Asked {
@@ -105,9 +108,15 @@ pub fn reply(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
 fn serve(stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &(dyn Fn(&Asked) -> Vec<u8> + Send + Sync)) {
     let _ = stream.set_read_timeout(Some(PATIENCE));
     let Ok(mut writer) = stream.try_clone() else { return };
-    let Some(asked) = read(&mut BufReader::new(stream)) else { return };
-    log.lock().unwrap().push(asked.clone());
-    let _ = writer.write_all(&answer(&asked));
+    let mut reader = BufReader::new(stream);
+    while let Some(asked) = read(&mut reader) {
+        log.lock().unwrap().push(asked.clone());
+        let answer = answer(&asked);
+        let closes = answer.windows(CLOSE.len()).any(|window| window == CLOSE);
+        if writer.write_all(&answer).is_err() || closes {
+            return;
+        }
+    }
 }
 
 fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {

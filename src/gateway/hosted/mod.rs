@@ -31,7 +31,7 @@ impl Walk<'_> {
         hosted: &Hosted,
         route: Route,
         caller: Caller,
-        mut intake: Intake<Incoming>,
+        intake: &mut Intake<Incoming>,
         record: &mut Record,
     ) -> Result<Response<Body>, Failure> {
         let call = Call { walk: self, hosted, caller, record };
@@ -42,10 +42,10 @@ impl Walk<'_> {
             Route::Referrers { name, subject, artifact_type, last } => {
                 call.referrers(name, subject, artifact_type, last).await
             }
-            Route::Manifest(name, reference, verb) => call.manifest(name, reference, verb, &mut intake).await,
+            Route::Manifest(name, reference, verb) => call.manifest(name, reference, verb, intake).await,
             Route::Blob(name, digest, verb) => call.blob(name, digest, verb).await,
-            Route::UploadStart(name, start) => call.begin_upload(name, start, &mut intake).await,
-            Route::Upload(name, id, verb) => call.upload(name, id, verb, &mut intake).await,
+            Route::UploadStart(name, start) => call.begin_upload(name, start, intake).await,
+            Route::Upload(name, id, verb) => call.upload(name, id, verb, intake).await,
             Route::Token { .. } | Route::Legacy(_) => Err(RouteError::Unknown.into()),
         }
     }

@@ -7,14 +7,20 @@ use crate::identity::{IdentifyError, MalformedCredentials};
 use crate::oci::ErrorCode;
 use crate::registry::{LegacyError, RegistryError, SendError};
 
+use super::super::arrival::BadHead;
 use super::super::intake::IntakeError;
 use super::super::route::RouteError;
 use super::super::screen::Refusal;
 use super::{Failure, Form};
 
+const AMBIGUOUS_LENGTH: &str =
+    "the length of the request is ambiguous: it needs one Content-Length, one number, or Transfer-Encoding";
+const ONLY_CHUNKED: &str = "the only Transfer-Encoding that is served is chunked, once, in HTTP/1.1";
+
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let (status, message) = match refusal {
+            Refusal::Head(reason) => bad_head(reason),
             Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "this method is not served here"),
             Refusal::Host => (
                 StatusCode::BAD_REQUEST,
@@ -23,13 +29,8 @@ impl From<Refusal> for Failure {
             Refusal::HostMismatch => {
                 (StatusCode::BAD_REQUEST, "the request's target and its Host header name different hosts")
             }
-            Refusal::Length => (
-                StatusCode::BAD_REQUEST,
-                "the request has both Content-Length and Transfer-Encoding, or one of them twice",
-            ),
-            Refusal::TransferCoding => {
-                (StatusCode::BAD_REQUEST, "the only Transfer-Encoding that is served is chunked, once")
-            }
+            Refusal::Length => (StatusCode::BAD_REQUEST, AMBIGUOUS_LENGTH),
+            Refusal::TransferCoding => (StatusCode::BAD_REQUEST, ONLY_CHUNKED),
             Refusal::Path => (
                 StatusCode::BAD_REQUEST,
                 "the path must be written plainly: no escapes, no empty parts, no dots alone, no parameters",
@@ -45,6 +46,26 @@ impl From<Refusal> for Failure {
         let failure = Self::new(status, ErrorCode::Unsupported, message).closing();
         Self { allow: (refusal == Refusal::Method).then_some("GET, HEAD, PUT, POST, PATCH, DELETE"), ..failure }
     }
+}
+
+const fn bad_head(reason: BadHead) -> (StatusCode, &'static str) {
+    let message = match reason {
+        BadHead::RequestLine => {
+            "the request line must be a method, a target and HTTP/1.1, with one space between them; or use HTTP/2 over TLS"
+        }
+        BadHead::LineEnd => "every line of a request's head must end in CR LF, and neither stands anywhere else",
+        BadHead::ControlByte => "a request's head must not have control bytes in it",
+        BadHead::Field => {
+            "a header line must be a name, a colon without a space before it, and a value on the same line"
+        }
+        BadHead::Length => return (StatusCode::BAD_REQUEST, AMBIGUOUS_LENGTH),
+        BadHead::TransferCoding => return (StatusCode::BAD_REQUEST, ONLY_CHUNKED),
+        BadHead::TooLarge => {
+            let message = "the head of the request is too large (limits.header_bytes, limits.headers)";
+            return (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message);
+        }
+    };
+    (StatusCode::BAD_REQUEST, message)
 }
 
 impl From<RouteError> for Failure {
@@ -93,7 +114,9 @@ impl From<IntakeError> for Failure {
                 "the body ended before it was complete; try again".to_owned(),
             ),
         };
-        Self::new(status, code, message).closing()
+        let failure = Self::new(status, code, message);
+        // What is only too large is read on to its end; of the others nothing good comes any more.
+        if matches!(error, IntakeError::TooLarge { .. }) { failure } else { failure.closing() }
     }
 }
 

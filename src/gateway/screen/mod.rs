@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, Version};
 
 use crate::config::{Listener, PlainPolicy, Protocol};
 
-use super::arrival::{Arrival, Transport};
+use super::arrival::{Arrival, BadHead, Transport};
 use super::forwarded;
 
 /// The longest path and query. The longest that means something, a mount between two long names, stays far below.
@@ -30,6 +30,8 @@ pub(super) struct Screened {
 /// Why a request is not read any further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
+    /// Its head can be read in two ways; the rest of it was not even passed on.
+    Head(BadHead),
     /// CONNECT, or a method that is none of ours.
     Method,
     /// No Host, two of them, or one that is not a host and port.
@@ -52,6 +54,9 @@ pub(super) enum Refusal {
 
 /// Lets a request through, or says why not.
 pub(super) fn screen(arrival: &Arrival, listener: &Listener, request: &Parts) -> Result<Screened, Refusal> {
+    if let Some(reason) = arrival.bad_head {
+        return Err(Refusal::Head(reason));
+    }
     let called = called_host(request)?;
     check_method(&request.method)?;
     check_length(request)?;
@@ -66,7 +71,11 @@ pub(super) fn screen(arrival: &Arrival, listener: &Listener, request: &Parts) ->
         Some(host) => host.parse::<Authority>().ok().filter(is_host_and_port).ok_or(Refusal::Host)?,
         None => called,
     };
-    Ok(Screened { host: host.to_string(), https, client: told.client.unwrap_or(arrival.peer.ip()).to_canonical() })
+    Ok(Screened {
+        host: host.as_str().to_owned(),
+        https,
+        client: told.client.unwrap_or(arrival.peer.ip()).to_canonical(),
+    })
 }
 
 /// `announced`: who is calling, if a trusted proxy said so. What it had from elsewhere was plain on the way to it.

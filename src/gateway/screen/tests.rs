@@ -7,7 +7,14 @@ fn listener(plain: PlainPolicy) -> Listener {
 
 fn arrival(peer: &str, transport: Transport) -> Arrival {
     let local = "127.0.0.1:5000".parse().unwrap();
-    Arrival { peer: peer.parse().unwrap(), local, listener: "main".into(), transport, certificate: None }
+    Arrival {
+        peer: peer.parse().unwrap(),
+        local,
+        listener: "main".into(),
+        transport,
+        certificate: None,
+        bad_head: None,
+    }
 }
 
 fn parts(target: &str, headers: &[(&str, &str)]) -> Parts {
@@ -28,6 +35,13 @@ fn an_ordinary_request_passes() {
     let client = "192.0.2.1".parse().unwrap();
     assert_eq!(screened, Ok(Screened { host: "registry.example:5000".into(), https: true, client }));
     assert!(over_tls("/v2/", &[("host", "[::1]:5000"), ("transfer-encoding", "chunked")]).is_ok());
+}
+
+#[test]
+fn a_bad_head_is_refused_whatever_else_is_there() {
+    let arrival = Arrival { bad_head: Some(BadHead::Length), ..arrival("127.0.0.1:999", Transport::Tls) };
+    let screened = screen(&arrival, &listener(PlainPolicy::Anyone), &parts("/v2/", &[("host", "a")]));
+    assert_eq!(screened, Err(Refusal::Head(BadHead::Length)));
 }
 
 #[test]

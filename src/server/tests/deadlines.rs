@@ -28,6 +28,7 @@ fn piped(version: HttpVersion, pipe_bytes: usize) -> Piped {
         listener: "main".into(),
         transport: Transport::Plain,
         certificate: None,
+        bad_head: None,
     };
     let served =
         tokio::spawn(
@@ -147,5 +148,17 @@ async fn a_client_that_ignores_the_end_is_not_waited_for() {
     piped.client.write_all(b"GET /").await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     piped.phase.send_replace(Phase::Draining);
+    assert_eq!(piped.end().await, (ConnectionEvent::Closed, 11));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_stops_sending_is_left_all_the_same() {
+    let mut piped = piped(HttpVersion::One, 4096);
+    piped.client.write_all(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n").await.unwrap();
+    answer(&mut piped.client).await;
+    while piped.client.write_all(b"x").await.is_ok() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    // Closed after 10 s, which the client finds out with its next byte.
     assert_eq!(piped.end().await, (ConnectionEvent::Closed, 11));
 }
