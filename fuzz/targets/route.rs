@@ -3,7 +3,9 @@
 //! The input is a request line, `METHOD TARGET`.
 #![no_main]
 
-use dockgate::gateway::route::{self, BlobVerb, LegacyImage, LegacyRepository, LegacyRoute, Route, RouteError, UploadStart, UploadVerb, Verb};
+use dockgate::gateway::route::{
+    self, BlobVerb, LegacyImage, LegacyRepository, LegacyRoute, Route, RouteError, UploadStart, UploadVerb, Verb,
+};
 use http::{Method, Uri};
 use libfuzzer_sys::fuzz_target;
 
@@ -53,7 +55,8 @@ fn legacy(route: &LegacyRoute, path: &str) {
         LegacyRoute::Repository(LegacyRepository { name, .. }) => {
             let rest = path.strip_prefix("/repositories/").expect("a repository's path");
             let bare = name.as_str().strip_prefix("library/").unwrap_or(name.as_str());
-            let follows = |name: &str| rest.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            let follows =
+                |name: &str| rest.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
             assert!(follows(name.as_str()) || follows(bare), "{path} was read as {name}");
         }
     }
