@@ -49,7 +49,8 @@ fn client_parse(user_agent: &str) -> Client {
 /// A manifest of as many layers.
 #[divan::bench(args = [1, 10, 100])]
 fn manifest_parse(bencher: Bencher, layers: usize) {
-    let layer = format!(r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{DIGEST}","size":3}}"#);
+    let layer =
+        format!(r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{DIGEST}","size":3}}"#);
     let text = format!(
         r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{DIGEST}","size":3}},"layers":[{}]}}"#,
         vec![layer; layers].join(",")

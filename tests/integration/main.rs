@@ -10,6 +10,7 @@ mod access_matrix;
 
 mod first_start;
 mod kill;
+mod operations;
 mod protocol;
 
 mod reload;
