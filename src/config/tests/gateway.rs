@@ -294,7 +294,7 @@ fn values_that_do_not_go_together_are_both_named() {
         ),
         (
             "cache = { memory = \"8MiB\", memory_object_max = \"16MiB\" }",
-            &["gateway.toml:1:47: cache.memory_object_max: 16MiB is more than cache.memory (gateway.toml:1:20), \
+            &["gateway.toml:1:48: cache.memory_object_max: 16MiB is more than cache.memory (gateway.toml:1:20), \
                  8MiB; lower it"],
         ),
         (
