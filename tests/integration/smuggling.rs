@@ -242,7 +242,7 @@ fn plain_enough(path: &str) -> Vec<(String, &'static str)> {
         (put("content-length:\t3 \r\n\r\nabc"), "abc"),
         (format!("\r\n{}", put("Content-Length: 3\r\n\r\nabc")), "abc"),
         (put(&format!("Content-Length: {}\r\n\r\n{HIDDEN}", HIDDEN.len())), HIDDEN),
-        (put(&format!("Content-Length: 07\r\n\r\n0\r\n\r\nGE")), "0\r\n\r\nGE"),
+        (put("Content-Length: 07\r\n\r\n0\r\n\r\nGE"), "0\r\n\r\nGE"),
         (put("Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), ""),
         (put("Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"), "abc"),
         (put("TRANSFER-ENCODING:CHUNKED\r\n\r\n1\r\na\r\n02\r\nbc\r\n000\r\n\r\n"), "abc"),

@@ -203,3 +203,16 @@ async fn a_client_that_never_stops_sending_is_left_all_the_same() {
     // Closed after 10 s, which the client finds out with its next byte.
     assert_eq!(piped.end().await, (ConnectionEvent::Closed, 11));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sends_more_than_is_thrown_away_is_left_before_its_time() {
+    let mut piped = piped(HttpVersion::One, 1 << 20);
+    piped.client.write_all(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n").await.unwrap();
+    answer(&mut piped.client).await;
+    let (part, mut sent) = (vec![b'x'; 1 << 20], 0);
+    while piped.client.write_all(&part).await.is_ok() {
+        sent += 1;
+    }
+    assert!((64..70).contains(&sent), "{sent} MiB");
+    assert_eq!(piped.end().await, (ConnectionEvent::Closed, 0));
+}
