@@ -108,7 +108,8 @@ impl Rules {
     pub fn allowed(&self, principal: &Principal, repository: &RepositoryName) -> Actions {
         // Who first: that is a comparison, a pattern is a walk over the name.
         let for_them = self.0.iter().filter(|rule| rule.is_for(principal));
-        let about_it = for_them.filter(|rule| rule.repositories.iter().any(|pattern| pattern.matches(repository)));
+        let name: Vec<&str> = repository.as_str().split('/').collect();
+        let about_it = for_them.filter(|rule| rule.repositories.iter().any(|pattern| pattern.matches_parts(&name)));
         about_it.fold(Actions::NONE, |set, rule| set | rule.actions)
     }
 

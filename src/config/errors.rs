@@ -1,6 +1,6 @@
 //! What is wrong with a configuration: where it stands, what was found there, and what is allowed.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -117,11 +117,26 @@ impl fmt::Display for ConfigErrors {
 impl std::error::Error for ConfigErrors {}
 
 impl fmt::Display for ConfigError {
+    /// In one line, whatever was written: control characters, of which names and keys are full when somebody means ill,
+    /// are escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = Line(f);
         match self.key.as_str() {
-            "" => write!(f, "{}: {}", self.place, self.problem),
-            key => write!(f, "{}: {key}: {}", self.place, self.problem),
+            "" => write!(line, "{}: {}", self.place, self.problem),
+            key => write!(line, "{}: {key}: {}", self.place, self.problem),
         }
+    }
+}
+
+/// Writes text with its control characters escaped.
+struct Line<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl fmt::Write for Line<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|c| match c.is_control() {
+            true => write!(self.0, "{}", c.escape_debug()),
+            false => self.0.write_char(c),
+        })
     }
 }
 
@@ -157,7 +172,7 @@ impl fmt::Display for Place {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Line(path, line, column) => write!(f, "{}:{line}:{column}", path.display()),
-            Self::Variable(name) => write!(f, "environment variable {}", name.escape_debug()),
+            Self::Variable(name) => write!(f, "environment variable {name}"),
         }
     }
 }
@@ -205,9 +220,13 @@ mod tests {
     }
 
     #[test]
-    fn a_control_character_in_a_variable_s_name_was_printed_as_it_is() {
-        let place = Place::Variable("DOCKGATE__LIMITS__CONNE\u{1b}[2JTIONS".into());
-        assert_eq!(place.to_string(), r"environment variable DOCKGATE__LIMITS__CONNE\u{1b}[2JTIONS");
+    fn control_characters_of_a_variable_s_name_were_printed_as_they_are() {
+        let place = Place::Variable("DOCKGATE__A\u{1b}[2J".into());
+        let problem = Problem::UnknownKey { nearest: Some("DOCKGATE__B\u{13}".into()), known: vec![] };
+        let error = ConfigError { place, key: "a\u{7}".into(), problem };
+        let expected =
+            r"environment variable DOCKGATE__A\u{1b}[2J: a\u{7}: unknown key; did you mean DOCKGATE__B\u{13}?";
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]

@@ -310,7 +310,7 @@ fn a_key_that_is_bad_is_named() {
 fn an_admin_port_that_is_taken_is_named_by_its_key() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let prepared = Gate::prepare(&format!("[admin]\naddress = \"{}\"\n", taken.local_addr().unwrap()));
-    let (code, said) = prepared.fail();
+    let (code, said) = prepared.fail(&["serve"]);
     assert_eq!(code, 69);
     assert!(said.contains("change admin.address") && !said.contains("listen.admin"), "{said}");
 }
