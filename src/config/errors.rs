@@ -1,7 +1,7 @@
 //! What is wrong with a configuration: where it stands, what was found there, and what is allowed.
 
 use std::fmt::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The start of the names of the environment variables that override keys.
@@ -77,6 +77,8 @@ pub enum Problem {
     FileOnly,
     /// Two values that are good by themselves do not go together; the text names both.
     Conflict(String),
+    /// The key is planned: it is known, and does nothing yet; the text says what it is for.
+    NoEffect(&'static str),
 }
 
 impl ConfigErrors {
@@ -90,6 +92,14 @@ impl ConfigErrors {
     /// The errors, in the order of the places.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         self.0.iter()
+    }
+
+    /// The files in which a change may mend an error.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = self.iter().flat_map(ConfigError::files).map(Into::into).collect();
+        files.sort();
+        files.dedup();
+        files
     }
 }
 
@@ -132,6 +142,20 @@ impl fmt::Write for Line<'_, '_> {
 
 impl std::error::Error for ConfigError {}
 
+impl ConfigError {
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        let place = match &self.place {
+            Place::File(path) | Place::Line(path, ..) => Some(&**path),
+            Place::Variable(_) => None,
+        };
+        let named = match &self.problem {
+            Problem::Unreadable { file: Some(file), .. } => Some(&**file),
+            _ => None,
+        };
+        place.into_iter().chain(named)
+    }
+}
+
 impl Place {
     /// File by file, a file as a whole before its lines, and variables last.
     fn order(&self) -> (bool, &str, &Path, usize, usize) {
@@ -170,6 +194,7 @@ impl fmt::Display for Problem {
             Self::NotYet { found: Some(found), instead } => write!(f, "{found} is not in this version yet; {instead}"),
             Self::FileOnly => f.write_str("lists cannot be given by the environment; write it in the file"),
             Self::Conflict(text) => f.write_str(text),
+            Self::NoEffect(reason) => write!(f, "no effect in this version: it is {reason}; remove it"),
         }
     }
 }
@@ -216,6 +241,7 @@ mod tests {
         ];
         let errors = ConfigErrors::new(places.iter().rev().cloned().map(error).collect()).unwrap();
         assert_eq!(errors.iter().map(|error| error.place.clone()).collect::<Vec<_>>(), places);
+        assert_eq!(errors.files(), [Path::new("gateway.toml")]);
         assert_eq!(ConfigErrors::new(vec![]), None);
     }
 }

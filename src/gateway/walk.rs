@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
 use crate::access::{Principal, Rules};
@@ -21,7 +21,7 @@ use super::body::Body;
 use super::intake::Intake;
 use super::observe::{Ids, Observed, Record};
 use super::respond::{Failure, Form};
-use super::route::{self, LegacyRoute, Route};
+use super::route::{self, Route};
 use super::screen::{self, Screened};
 
 /// The gateway: from a request to its answer. Cheap to clone.
@@ -91,7 +91,9 @@ impl Gateway {
         let response = match walk.go(&arrival, &mut intake, &mut record).await {
             Ok(response) => response,
             Err(failure) => {
-                if !failure.close {
+                // By HTTP/1 the server reads on after the answer; by HTTP/2 the stream would be reset, and some clients then
+                // throw the answer away.
+                if !failure.close && parts.version == Version::HTTP_2 {
                     intake.discard().await;
                 }
                 record.private = failure.private.clone();
@@ -148,7 +150,10 @@ impl Walk<'_> {
         let generation = Client::parse(user_agent).generation();
         let path = self.parts.uri.path();
         if generation == Generation::V1 && (path == "/v2" || path.starts_with("/v2/")) {
-            let message = "docker before 1.6 is served by the v1 registry under /v1/";
+            let message = match &self.rooms.legacy {
+                Some(_) => "docker before 1.6 is served by the v1 registry under /v1/",
+                None => NO_LEGACY,
+            };
             let failure = Failure::new(StatusCode::NOT_FOUND, ErrorCode::Unsupported, message);
             return Err(Failure { versioned: false, ..failure });
         }
@@ -158,7 +163,7 @@ impl Walk<'_> {
     fn pick(&self, route: &Route) -> Result<Backend, Failure> {
         match (route, &self.rooms.legacy) {
             (Route::Legacy(_), Some(legacy)) => Ok(Backend::Legacy(Arc::clone(legacy))),
-            (Route::Legacy(route), None) => Err(no_legacy(route)),
+            (Route::Legacy(_), None) => Err(no_legacy()),
             _ => Ok(Backend::Hosted(Arc::clone(&self.rooms.hosted))),
         }
     }
@@ -171,7 +176,9 @@ impl Walk<'_> {
     }
 }
 
-fn no_legacy(_: &LegacyRoute) -> Failure {
-    let message = "no v1 registry is configured; to serve docker before 1.6 write upstreams/legacy-v1.toml with kind = \"legacy\"";
-    Failure::new(StatusCode::NOT_FOUND, ErrorCode::Unsupported, message).in_form(Form::V1)
+const NO_LEGACY: &str =
+    "no v1 registry is configured; to serve docker before 1.6 write upstreams/legacy-v1.toml with kind = \"legacy\"";
+
+fn no_legacy() -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, ErrorCode::Unsupported, NO_LEGACY).in_form(Form::V1)
 }

@@ -107,14 +107,17 @@ impl<I: AsyncRead> AsyncRead for Guarded<I> {
                 Some(Refused::Body) => return Poll::Ready(Err(malformed())),
                 None => {}
             }
-            let before = buffer.filled().len();
+            let (before, heads) = (buffer.filled().len(), this.framing.heads());
             let came = if this.held.is_empty() {
                 ready!(self.as_mut().poll_straight(context, buffer))?
             } else {
                 ready!(self.as_mut().poll_pieces(context))?
             };
+            let this = self.as_mut().project();
+            let in_head = came > 0 && this.held.len() > *this.held_good;
+            this.activity.came(in_head, this.framing.heads() > heads);
             if came == 0 {
-                *self.project().leaving = Leaving::ClientLeft;
+                *this.leaving = Leaving::ClientLeft;
                 return Poll::Ready(Ok(()));
             }
             if buffer.filled().len() > before {

@@ -87,6 +87,17 @@ async fn half_a_head_is_waited_for_from_its_first_byte() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn half_a_head_that_came_during_a_request_is_waited_for_from_its_end() {
+    let mut piped = piped(HttpVersion::One, 4096);
+    let requests = b"GET /hold HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\n";
+    piped.client.write_all(requests).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    piped.told.gate.add_permits(1);
+    answer(&mut piped.client).await;
+    assert_eq!(piped.end().await, (ConnectionEvent::HeaderTimedOut, 110));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_may_run_for_as_long_as_it_takes() {
     let mut piped = piped(HttpVersion::One, 4096);
     piped.client.write_all(b"GET /hold HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
@@ -184,12 +195,38 @@ fn get_2(path: &str) -> Request<Empty<Bytes>> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_has_begun_to_come_is_answered_before_the_end() {
+    for already in ["", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+        let mut piped = piped(HttpVersion::One, 4096);
+        let request = format!("{already}GET / HTTP/1.1\r\n");
+        piped.client.write_all(request.as_bytes()).await.unwrap();
+        if !already.is_empty() {
+            answer(&mut piped.client).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        piped.phase.send_replace(Phase::Draining);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        piped.client.write_all(b"Host: localhost\r\n\r\n").await.unwrap();
+        assert_eq!(answer(&mut piped.client).await, "HTTP/1.1 main 192.0.2.1 Plain None");
+        assert_eq!(rest(&mut piped.client).await, "");
+        assert_eq!(piped.end().await, (ConnectionEvent::Closed, 2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_ignores_the_end_is_not_waited_for() {
-    let mut piped = piped(HttpVersion::One, 4096);
-    piped.client.write_all(b"GET /").await.unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    piped.phase.send_replace(Phase::Draining);
-    assert_eq!(piped.end().await, (ConnectionEvent::Closed, 11));
+    for beginning in ["", "GET /", "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"] {
+        let mut piped = piped(HttpVersion::One, 4096);
+        piped.client.write_all(beginning.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        piped.phase.send_replace(Phase::Draining);
+        let (event, seconds) = piped.end().await;
+        match beginning {
+            "" => assert_eq!((event, seconds), (ConnectionEvent::Closed, 1)),
+            "GET /" => assert_eq!((event, seconds), (ConnectionEvent::HeaderTimedOut, 10)),
+            _ => assert_eq!((event, seconds), (ConnectionEvent::Closed, 10)),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,4 +239,17 @@ async fn a_client_that_never_stops_sending_is_left_all_the_same() {
     }
     // Closed after 10 s, which the client finds out with its next byte.
     assert_eq!(piped.end().await, (ConnectionEvent::Closed, 11));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sends_more_than_is_thrown_away_is_left_before_its_time() {
+    let mut piped = piped(HttpVersion::One, 1 << 20);
+    piped.client.write_all(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n").await.unwrap();
+    answer(&mut piped.client).await;
+    let (part, mut sent) = (vec![b'x'; 1 << 20], 0);
+    while piped.client.write_all(&part).await.is_ok() {
+        sent += 1;
+    }
+    assert!((64..70).contains(&sent), "{sent} MiB");
+    assert_eq!(piped.end().await, (ConnectionEvent::Closed, 0));
 }

@@ -20,16 +20,19 @@ use crate::server::guarded::{Guarded, Verdicts};
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 8 << 10, headers: 100 };
 
-/// A client that sends pieces, leaves, and does not care for answers.
-struct Script(VecDeque<Vec<u8>>);
+/// A client that sends pieces, leaves, and keeps what it is answered.
+struct Script {
+    pieces: VecDeque<Vec<u8>>,
+    answers: Arc<Mutex<Vec<u8>>>,
+}
 
 impl AsyncRead for Script {
     fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Some(mut piece) = self.0.pop_front() {
+        if let Some(mut piece) = self.pieces.pop_front() {
             let rest = piece.split_off(piece.len().min(buffer.remaining()));
             buffer.put_slice(&piece);
             if !rest.is_empty() {
-                self.0.push_front(rest);
+                self.pieces.push_front(rest);
             }
         }
         Poll::Ready(Ok(()))
@@ -38,6 +41,7 @@ impl AsyncRead for Script {
 
 impl AsyncWrite for Script {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.answers.lock().unwrap().extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -60,7 +64,9 @@ struct Seen {
 
 /// What hyper makes of `bytes` in pieces of so many: the requests, and what the guard said of the last.
 async fn seen(bytes: &[u8], piece_bytes: usize, guarded: bool) -> (Vec<Seen>, Option<BadHead>) {
-    let script = Script(bytes.chunks(piece_bytes).map(<[u8]>::to_vec).collect());
+    let answers = Arc::default();
+    let script =
+        Script { pieces: bytes.chunks(piece_bytes).map(<[u8]>::to_vec).collect(), answers: Arc::clone(&answers) };
     let verdicts = Arc::new(Verdicts::default());
     let all = Mutex::new((Vec::new(), None));
     let service = service_fn(|request: Request<Incoming>| {
@@ -93,7 +99,12 @@ async fn seen(bytes: &[u8], piece_bytes: usize, guarded: bool) -> (Vec<Seen>, Op
     } else {
         http.serve_connection(TokioIo::new(script), service).await
     };
-    all.into_inner().unwrap()
+    let answers = String::from_utf8(answers.lock().unwrap().clone()).unwrap();
+    let all = all.into_inner().unwrap();
+    // hyper refuses nothing by itself: it would do that without a word of why.
+    let own = answers.matches("HTTP/1.").count() - answers.matches(" 200 OK\r\n").count();
+    assert!(!guarded || own == 0, "{answers:?} to {}", bytes.escape_ascii());
+    all
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -142,7 +153,7 @@ proptest! {
         places in proptest::collection::vec(any::<proptest::sample::Index>(), 1..6),
         mutation in proptest::sample::select(vec![
             "\r\n", "\n", "\r", "\0", " ", "\t", ":", "0", "3", "f", ";", "\r\n ", "Content-Length: 3\r\n", "\r\nTransfer-Encoding: chunked",
-            "\r\nContent-Length: 0", "\r\n\r\n", "GET /smuggled HTTP/1.1\r\n\r\n", "0\r\n\r\n", "",
+            "\r\nContent-Length: 0", "<", "\"", "#", "%", "\u{e9}", "[", "@", "\r\n\r\n", "GET /smuggled HTTP/1.1\r\n\r\n", "0\r\n\r\n", "",
         ]),
         piece_bytes in 1_usize..900,
     ) {
@@ -160,9 +171,6 @@ proptest! {
             let is_last = index + 1 == through.len() && bad.is_none();
             prop_assert!(seen.body == alone.body || (is_last && seen.body.is_none()), "{:?} and alone {:?}", seen, alone);
         }
-        // hyper does not answer for the guard: what it refuses by itself, the guard has refused before.
-        let read = through.len() + usize::from(bad.is_some());
-        prop_assert!(read >= alone.len().min(1), "{} requests through the guard, {} alone: {}", read, alone.len(), bytes.escape_ascii());
     }
 }
 
