@@ -5,6 +5,8 @@ SHELL := /bin/bash
 # rustup puts cargo there, and a shell opened before that does not know it yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 binary := $(or $(CARGO_TARGET_DIR),target)/release/dockgate
+# Where `make install` puts it.
+PREFIX ?= /usr/local
 # How long `make fuzz` spends on each target.
 seconds ?= 60
 
@@ -19,6 +21,11 @@ test: ## Install what the tests need and run all of them, as CI does
 .PHONY: build
 build: needs ## Build the program: target/release/dockgate
 	cargo build --release --locked
+
+.PHONY: install
+install: ## Copy the program to /usr/local/bin (PREFIX=/opt/dockgate for another place); builds it if need be
+	@test -x $(binary) || $(MAKE) build
+	install -D -m 0755 $(binary) $(DESTDIR)$(PREFIX)/bin/dockgate
 
 .PHONY: check
 check: needs ## What is quick: format, lints, unit tests

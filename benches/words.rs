@@ -1,4 +1,5 @@
 //! What every request pays before anybody looks for bytes: time and allocations of reading its words.
+#![expect(clippy::unwrap_used, reason = "what is measured here is known to be good")]
 
 use std::hint::black_box;
 

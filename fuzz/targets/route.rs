@@ -3,7 +3,9 @@
 //! The input is a request line, `METHOD TARGET`.
 #![no_main]
 
-use dockgate::gateway::route::{self, BlobVerb, LegacyRoute, Route, RouteError, UploadStart, UploadVerb, Verb};
+use dockgate::gateway::route::{
+    self, BlobVerb, LegacyImage, LegacyRepository, LegacyRoute, Route, RouteError, UploadStart, UploadVerb, Verb,
+};
 use http::{Method, Uri};
 use libfuzzer_sys::fuzz_target;
 
@@ -49,11 +51,12 @@ fn legacy(route: &LegacyRoute, path: &str) {
         LegacyRoute::Ping => assert_eq!(path, "/_ping"),
         LegacyRoute::Search => assert_eq!(path, "/search"),
         LegacyRoute::Users => assert_eq!(path, "/users"),
-        LegacyRoute::Image(id) => assert!(path.starts_with(&format!("/images/{id}/"))),
-        LegacyRoute::Repository(name) => {
+        LegacyRoute::Image(LegacyImage { id, .. }) => assert!(path.starts_with(&format!("/images/{id}/"))),
+        LegacyRoute::Repository(LegacyRepository { name, .. }) => {
             let rest = path.strip_prefix("/repositories/").expect("a repository's path");
             let bare = name.as_str().strip_prefix("library/").unwrap_or(name.as_str());
-            let follows = |name: &str| rest.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            let follows =
+                |name: &str| rest.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
             assert!(follows(name.as_str()) || follows(bare), "{path} was read as {name}");
         }
     }

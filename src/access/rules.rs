@@ -96,16 +96,20 @@ impl Rules {
         }
     }
 
-    /// Leave to list what `principal` may pull.
-    pub fn authorize_catalog(self: &Arc<Self>, principal: &Principal) -> CatalogPermit {
-        CatalogPermit { rules: Arc::clone(self), principal: principal.clone() }
+    /// Leave to list what `principal` may pull; a token has to be for that.
+    pub fn authorize_catalog(self: &Arc<Self>, principal: &Principal) -> Result<CatalogPermit, Denied> {
+        if principal.has_token() && !principal.token_lists() {
+            return Err(Denied::InsufficientScope);
+        }
+        Ok(CatalogPermit { rules: Arc::clone(self), principal: principal.clone() })
     }
 
     /// All that the rules grant `principal` on `repository`, whatever token they act through.
     pub fn allowed(&self, principal: &Principal, repository: &RepositoryName) -> Actions {
         // Who first: that is a comparison, a pattern is a walk over the name.
         let for_them = self.0.iter().filter(|rule| rule.is_for(principal));
-        let about_it = for_them.filter(|rule| rule.repositories.iter().any(|pattern| pattern.matches(repository)));
+        let name: Vec<&str> = repository.as_str().split('/').collect();
+        let about_it = for_them.filter(|rule| rule.repositories.iter().any(|pattern| pattern.matches_parts(&name)));
         about_it.fold(Actions::NONE, |set, rule| set | rule.actions)
     }
 
@@ -236,7 +240,11 @@ mod tests {
 
     #[test]
     fn a_catalog_shows_what_may_be_pulled() {
-        let permit = Arc::new(rules()).authorize_catalog(&Principal::anonymous());
+        let rules = Arc::new(rules());
+        let narrow = Principal::anonymous().with_token(vec![]);
+        assert_eq!(rules.authorize_catalog(&narrow).err(), Some(Denied::InsufficientScope));
+        assert!(rules.authorize_catalog(&narrow.with_catalog()).is_ok());
+        let permit = rules.authorize_catalog(&Principal::anonymous()).unwrap();
         assert!(permit.shows(&"public/a".parse().unwrap()));
         assert!(!permit.shows(&"team/a".parse().unwrap()));
     }

@@ -11,9 +11,16 @@ use tokio::time::Instant;
 
 use crate::config::Limits;
 
+/// How much of a body is read on after its request was refused.
+const DISCARD_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// How long that may take.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A request's body, of any kind.
 pub(super) struct Intake<B> {
-    body: B,
+    /// `None` once it was handed on.
+    body: Option<B>,
     pace: Pace,
     received: Count,
 }
@@ -33,6 +40,7 @@ impl Count {
 }
 
 /// How slow a body may be.
+#[derive(Clone)]
 struct Pace {
     idle_timeout: Duration,
     rate_bytes: u64,
@@ -67,7 +75,20 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
             waited: Duration::ZERO,
             window_bytes: 0,
         };
-        Self { body, pace, received: Count::default() }
+        Self { body: Some(body), pace, received: Count::default() }
+    }
+
+    /// Hands the rest of the body on; nothing more comes from here.
+    pub(super) fn hand_on(&mut self) -> Self {
+        Self { body: self.body.take(), pace: self.pace.clone(), received: self.received.clone() }
+    }
+
+    /// Reads on and throws away what comes, within limits: a client that is still sending would not see the answer.
+    pub(super) async fn discard(&mut self) {
+        let limit = self.received().saturating_add(DISCARD_BYTES_MAX);
+        let rest = async { while self.received() < limit && matches!(self.next().await, Ok(Some(_))) {} };
+        // Whoever has not ended by then may lose the answer.
+        let _ = tokio::time::timeout(DISCARD_TIMEOUT, rest).await;
     }
 
     /// How many bytes came so far.
@@ -84,7 +105,8 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, IntakeError> {
         loop {
             let began = Instant::now();
-            let frame = tokio::time::timeout(self.pace.idle_timeout, self.body.frame());
+            let Some(body) = &mut self.body else { return Ok(None) };
+            let frame = tokio::time::timeout(self.pace.idle_timeout, body.frame());
             let frame = frame.await.map_err(|_| IntakeError::Idle)?;
             self.pace.waited += began.elapsed();
             let Some(frame) = frame.transpose().map_err(|_| IntakeError::Broken)? else { return Ok(None) };
@@ -103,7 +125,7 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
             if self.received() > limit {
                 return Err(IntakeError::TooLarge { limit });
             }
-            if whole.is_empty() && self.body.is_end_stream() {
+            if whole.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream) {
                 return Ok(bytes);
             }
             whole.extend_from_slice(&bytes);

@@ -1,6 +1,8 @@
 //! The metadata database: many readers, and one task that writes.
 
-use std::path::Path;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,6 +69,8 @@ impl Database {
     pub(super) async fn open(path: &Path, health: Health) -> Result<Self, OpenError> {
         let failed = |error: sqlx::Error| OpenError::Database { path: path.into(), detail: error.to_string() };
         let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT).foreign_keys(true);
+        // What is large while a statement runs would else be written below /var/tmp, which may be full or read-only.
+        let options = options.pragma("temp_store", "memory");
         let writing = options
             .clone()
             .create_if_missing(true)
@@ -86,7 +90,8 @@ impl Database {
             .await
             .map_err(failed)?;
         let (writer, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(write_until_closed(connection, queue, health.clone()));
+        let directory = path.parent().unwrap_or(path).to_owned();
+        tokio::spawn(Writer { connection, directory, health: health.clone() }.write_until_closed(queue));
         Ok(Self { readers, writer, health })
     }
 
@@ -135,44 +140,74 @@ async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), O
     })
 }
 
-async fn write_until_closed(mut connection: SqliteConnection, mut queue: mpsc::Receiver<Message>, health: Health) {
-    let mut messages = Vec::with_capacity(BATCH);
-    let mut closing = Vec::new();
-    while closing.is_empty() && queue.recv_many(&mut messages, BATCH).await > 0 {
-        let mut jobs = Vec::with_capacity(messages.len());
-        for message in messages.drain(..) {
-            match message {
-                Message::Job(job) => jobs.push(job),
-                Message::Close(done) => closing.push(done),
+/// The one who writes.
+struct Writer {
+    connection: SqliteConnection,
+    directory: PathBuf,
+    health: Health,
+}
+
+impl Writer {
+    async fn write_until_closed(mut self, mut queue: mpsc::Receiver<Message>) {
+        let mut messages = Vec::with_capacity(BATCH);
+        let mut closing = Vec::new();
+        while closing.is_empty() && queue.recv_many(&mut messages, BATCH).await > 0 {
+            let mut jobs = Vec::with_capacity(messages.len());
+            for message in messages.drain(..) {
+                match message {
+                    Message::Job(job) => jobs.push(job),
+                    Message::Close(done) => closing.push(done),
+                }
+            }
+            if !jobs.is_empty() {
+                self.commit_together(jobs).await;
             }
         }
-        if !jobs.is_empty() {
-            commit_together(&mut connection, jobs, &health).await;
+        drop(queue);
+        if let Err(error) = self.connection.close().await {
+            tracing::warn!(%error, "the metadata database did not close cleanly");
+        }
+        for done in closing {
+            let _ = done.send(());
         }
     }
-    drop(queue);
-    if let Err(error) = connection.close().await {
-        tracing::warn!(%error, "the metadata database did not close cleanly");
+
+    /// One transaction, one sync, for all `jobs`.
+    async fn commit_together(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        let outcome = match self.health.check() {
+            Ok(()) => self.try_commit(&mut jobs).await,
+            Err(error) => Err(error),
+        };
+        match &outcome {
+            Err(StoreError::Unhealthy) => self.health.lose("commit the metadata"),
+            Err(error) => tracing::error!(%error, "the metadata was not written"),
+            Ok(()) => {}
+        }
+        for job in jobs {
+            job.answer(outcome.clone());
+        }
     }
-    for done in closing {
-        let _ = done.send(());
+
+    async fn try_commit(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+        let Err(error) = try_commit(&mut self.connection, jobs).await else { return Ok(()) };
+        match StoreError::from(error) {
+            // SQLite has one error for all writes that fail.
+            StoreError::Database(_) if refuses_files(self.directory.clone()).await => Err(StoreError::ReadOnly),
+            error => Err(error),
+        }
     }
 }
 
-/// One transaction, one sync, for all `jobs`.
-async fn commit_together(connection: &mut SqliteConnection, mut jobs: Vec<Box<dyn Job>>, health: &Health) {
-    let outcome = match health.check() {
-        Ok(()) => try_commit(connection, &mut jobs).await.map_err(StoreError::from),
-        Err(error) => Err(error),
+/// Whether the disk has become read-only. Only a file that is made can tell: Linux may make a disk read-only after an
+/// error without saying so in its flags.
+async fn refuses_files(directory: PathBuf) -> bool {
+    let probe = move || {
+        let path = directory.join("probe");
+        let made = fs::OpenOptions::new().write(true).create(true).truncate(true).open(&path);
+        let _ = fs::remove_file(path);
+        made.is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
     };
-    match &outcome {
-        Err(StoreError::Unhealthy) => health.lose("commit the metadata"),
-        Err(error) => tracing::error!(%error, "the metadata was not written"),
-        Ok(()) => {}
-    }
-    for job in jobs {
-        job.answer(outcome.clone());
-    }
+    tokio::task::spawn_blocking(probe).await.unwrap_or(false)
 }
 
 /// SQLite itself ends a transaction when the disk is full or fails, and sqlx's own transactions then lose count; plain
@@ -375,6 +410,20 @@ mod tests {
             insert(database.clone(), "later", async { Ok(()) }).await.unwrap();
             assert_eq!(keys(&database).await, ["first", "later"]);
         }
+    }
+
+    /// Large statements were seen to write below /var/tmp, and to fail where that is full.
+    #[tokio::test]
+    async fn nothing_is_written_outside_of_the_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = open(&directory).await;
+        let query = "PRAGMA temp_store";
+        let reading: i64 = sqlx::query_scalar(query).fetch_one(database.readers()).await.unwrap();
+        let writing = database.write(move |connection| {
+            Box::pin(async move { Ok::<i64, StoreError>(sqlx::query_scalar(query).fetch_one(connection).await?) })
+        });
+        // 2 is memory, whatever the library was built with.
+        assert_eq!((reading, writing.await), (2, Ok(2)));
     }
 
     #[tokio::test]

@@ -9,6 +9,9 @@ use crate::oci::{RepositoryName, UploadId, Verifier};
 
 use super::UploadError;
 
+/// One principal may have the first part of so many of all sessions, so that nobody takes them all.
+const PRINCIPAL_SHARE: usize = 2;
+
 pub(super) struct Sessions {
     open: Mutex<HashMap<UploadId, Session>>,
     limit: usize,
@@ -42,7 +45,8 @@ impl Sessions {
     /// A new session, taken by whoever began it.
     pub(super) fn begin(&self, id: UploadId, repository: RepositoryName, principal: &str) -> Result<(), UploadError> {
         let mut open = self.lock();
-        if open.len() >= self.limit {
+        let own = open.values().filter(|session| *session.principal == *principal).count();
+        if open.len() >= self.limit || own >= self.limit.div_ceil(PRINCIPAL_SHARE) {
             return Err(UploadError::TooManyUploads);
         }
         let expires_at = Instant::now() + self.lifetime;
@@ -66,12 +70,22 @@ impl Sessions {
         principal: &str,
     ) -> Result<Option<Box<Verifier>>, UploadError> {
         let mut open = self.lock();
-        let session = open.get_mut(&id).ok_or(UploadError::Unknown)?;
-        if session.repository != *repository || *session.principal != *principal {
-            return Err(UploadError::Unknown);
-        }
+        let session = find(&mut open, id, repository, principal)?;
         match std::mem::replace(&mut session.state, State::Taken) {
             State::Idle(verifier) => Ok(verifier),
+            State::Taken => Err(UploadError::Busy),
+        }
+    }
+
+    /// Whether a session waits for its next request.
+    pub(super) fn check_idle(
+        &self,
+        id: UploadId,
+        repository: &RepositoryName,
+        principal: &str,
+    ) -> Result<(), UploadError> {
+        match find(&mut self.lock(), id, repository, principal)?.state {
+            State::Idle(_) => Ok(()),
             State::Taken => Err(UploadError::Busy),
         }
     }
@@ -105,4 +119,15 @@ impl Sessions {
     fn lock(&self) -> MutexGuard<'_, HashMap<UploadId, Session>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn find<'o>(
+    open: &'o mut HashMap<UploadId, Session>,
+    id: UploadId,
+    repository: &RepositoryName,
+    principal: &str,
+) -> Result<&'o mut Session, UploadError> {
+    let session = open.get_mut(&id).ok_or(UploadError::Unknown)?;
+    let is_theirs = session.repository == *repository && *session.principal == *principal;
+    if is_theirs { Ok(session) } else { Err(UploadError::Unknown) }
 }

@@ -49,9 +49,46 @@ impl Store {
             repository: repository.clone(),
             offset,
             work,
+            once: false,
             buffer: Vec::new(),
             spare: Vec::new(),
         })
+    }
+
+    /// How many bytes a session has. Takes it from nobody: a request that comes meanwhile finds it free.
+    pub async fn upload_offset(
+        &self,
+        repository: &RepositoryName,
+        principal: &str,
+        id: UploadId,
+    ) -> Result<u64, UploadError> {
+        self.inner.sessions.check_idle(id, repository, principal)?;
+        let path = self.inner.directory.upload(id);
+        match self.inner.on_a_thread(move || fs::metadata(path)).await? {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(UploadError::Unknown),
+            Err(error) => Err(StoreError::io("measure an upload", &error).into()),
+        }
+    }
+
+    /// Begins an upload for one request alone: unless it becomes a blob, nothing of it is left once it is dropped.
+    pub async fn upload_once(&self, repository: &RepositoryName, principal: &str) -> Result<Upload, UploadError> {
+        let (store, repository, principal) = (self.clone(), repository.clone(), principal.to_owned());
+        // A task of its own: whoever asks may leave between the beginning and the end of this.
+        let begun = async move {
+            let id = begin(store.inner.clone(), repository.clone(), principal.clone()).await?;
+            match store.upload(&repository, &principal, id).await {
+                Ok(mut upload) => {
+                    upload.once = true;
+                    Ok(upload)
+                }
+                Err(error) => {
+                    discard(&store.inner, id).await;
+                    Err(error)
+                }
+            }
+        };
+        self.inner.runtime.spawn(begun).await.map_err(|error| StoreError::stopped(&error))?
     }
 }
 
@@ -101,7 +138,7 @@ async fn record_begin(
 }
 
 /// Forgets the row of an upload.
-async fn delete_upload(inner: &Inner, id: UploadId) -> Result<(), StoreError> {
+pub(super) async fn delete_upload(inner: &Inner, id: UploadId) -> Result<(), StoreError> {
     let delete = inner.database.write(move |connection| {
         Box::pin(async move {
             let row = sqlx::query("DELETE FROM uploads WHERE id = $1").bind(id.to_string());
@@ -110,6 +147,17 @@ async fn delete_upload(inner: &Inner, id: UploadId) -> Result<(), StoreError> {
         })
     });
     delete.await
+}
+
+/// Removes what is left of an upload that nobody will take up again.
+async fn discard(inner: &Arc<Inner>, id: UploadId) {
+    let path = inner.directory.upload(id);
+    // Should it fail, the next start removes the file.
+    let _ = inner.on_a_thread(move || fs::remove_file(path)).await;
+    inner.sessions.end(id);
+    if let Err(error) = delete_upload(inner, id).await {
+        tracing::warn!(%error, "an upload that failed is not forgotten before the next start");
+    }
 }
 
 /// An upload session, held by one request. Dropping it keeps what was written, so that another can go on.
@@ -121,6 +169,8 @@ pub struct Upload {
     repository: RepositoryName,
     offset: u64,
     work: Work,
+    /// Whether nobody can take it up again.
+    once: bool,
     /// What is not yet being written.
     buffer: Vec<u8>,
     /// The buffer that was written before.
@@ -199,6 +249,7 @@ impl Upload {
     }
 
     async fn cancel_now(mut self) -> Result<(), StoreError> {
+        self.once = false;
         self.buffer.clear();
         let stage = self.take_stage().await?;
         let id = self.id;
@@ -267,12 +318,15 @@ impl Upload {
             Held::Whole(info) if blobs::link_held(&self.inner, self.id, &self.repository, digest).await? => {
                 // Should it fail, the next start removes the file.
                 let _ = self.inner.on_a_thread(move || stage.discard()).await?;
+                self.once = false;
                 return Ok(info);
             }
             Held::Damaged(info) => Some(info),
             Held::Whole(_) | Held::Missing => None,
         };
-        self.place(stage, verified, damaged).await
+        let placed = self.place(stage, verified, damaged).await;
+        self.once = self.once && placed.is_err();
+        placed
     }
 
     /// Files first, then the row; `damaged` is a blob of this name whose file is not what it should be.
@@ -316,8 +370,18 @@ impl Drop for Upload {
     /// What came in before the client left is kept: it may come back and go on from there.
     fn drop(&mut self) {
         let rest = std::mem::take(&mut self.buffer);
-        let dropped = Work::Failed(StoreError::Unhealthy);
-        match std::mem::replace(&mut self.work, dropped) {
+        let work = std::mem::replace(&mut self.work, Work::Failed(StoreError::Unhealthy));
+        if self.once {
+            let (inner, id) = (self.inner.clone(), self.id);
+            self.inner.runtime.spawn(async move {
+                if let Work::Writing(task) = work {
+                    let _ = task.await;
+                }
+                discard(&inner, id).await;
+            });
+            return;
+        }
+        match work {
             Work::Idle(stage) if !rest.is_empty() => {
                 self.inner.runtime.spawn_blocking(move || write(stage, rest));
             }

@@ -1,5 +1,6 @@
 //! Old clients at the gateway's port: docker 1.3 and 1.5 before the real docker-registry 0.9.1.
 
+mod paths;
 mod wire;
 
 use std::net::SocketAddr;

@@ -153,10 +153,28 @@ impl Prepared {
         self.command(arguments).output().unwrap()
     }
 
-    /// Starts a gateway that cannot start: its exit code and what it said.
-    pub fn fail(&self) -> (i32, String) {
-        let output = self.run(&["serve"]);
-        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
+    /// Runs a subcommand that must refuse: its exit code and what it said. One that goes on is ended.
+    pub fn fail(&self, arguments: &[&str]) -> (i32, String) {
+        let child = self.command(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = Ended(child);
+        let log = follow(child.0.stderr.take().unwrap());
+        let mut code = None;
+        wait_until(&format!("{arguments:?} to refuse"), || {
+            code = child.0.try_wait().unwrap().map(|status| status.code().unwrap_or(-1));
+            code.is_some()
+        });
+        assert_ne!(code, Some(0), "{arguments:?} refuses nothing");
+        // The follower is done when it lets go of its copy.
+        wait_until("the end of the log", || Arc::strong_count(&log) == 1);
+        let text = log.lock().unwrap().clone();
+        (code.unwrap(), text)
+    }
+
+    /// Runs a subcommand that must succeed: what it printed.
+    pub fn succeed(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     pub fn start(&self) -> Gate {
@@ -185,6 +203,16 @@ impl Prepared {
             printed,
             log,
         }
+    }
+}
+
+/// A process that does not outlive the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -6,10 +6,12 @@ use http::{Response, StatusCode};
 use crate::access::Action;
 use crate::oci::{ByteRange, Digest, ErrorCode, RangeError, RangeSpec, RepositoryName};
 
+use crate::registry::Blob;
+
 use super::super::body::Body;
 use super::super::respond::{self, Failure};
 use super::super::route::BlobVerb;
-use super::Call;
+use super::{Call, not_deleted};
 
 impl Call<'_> {
     pub(super) async fn blob(
@@ -21,30 +23,31 @@ impl Call<'_> {
         let action = if verb == BlobVerb::Delete { Action::Delete } else { Action::Pull };
         let permit = self.walk.permit(&self.caller, action, &name)?;
         match verb {
-            BlobVerb::Get => self.get_blob(permit, digest).await,
-            BlobVerb::Head => {
-                let size = self.hosted.blob_size(permit, &digest).await?;
-                Ok(respond::blob_head(&digest, size))
+            BlobVerb::Get | BlobVerb::Head => {
+                let blob = self.hosted.blob(permit, &digest).await?;
+                match verb {
+                    _ if self.has_already(&digest) => Ok(respond::not_modified(&digest)),
+                    BlobVerb::Head => Ok(respond::blob_head(&digest, blob.size)),
+                    _ => self.get_blob(blob).await,
+                }
             }
             BlobVerb::Delete => {
-                self.hosted.delete_blob(permit, &digest).await?;
+                let deleted = self.hosted.delete_blob(permit, &digest).await;
+                deleted.map_err(|error| not_deleted(error, "GET, HEAD"))?;
                 Ok(respond::gone(StatusCode::ACCEPTED))
             }
         }
     }
 
-    async fn get_blob(self, permit: crate::access::Permit, digest: Digest) -> Result<Response<Body>, Failure> {
-        let blob = self.hosted.blob(permit, &digest).await?;
-        if self.has_already(&digest) {
-            return Ok(respond::not_modified(&digest));
-        }
-        match self.range(&digest, blob.size) {
+    async fn get_blob(self, blob: Blob) -> Result<Response<Body>, Failure> {
+        match self.range(&blob.digest, blob.size) {
             Err(_) => {
                 let message = format!("the blob has {} bytes; ask for a range inside of them", blob.size);
                 let failure = Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::RangeInvalid, message);
-                Ok(respond::unsatisfiable(failure.into_response(&self.record.id), blob.size))
+                Ok(respond::unsatisfiable(failure.into_response(self.record.id), blob.size))
             }
             Ok(range) => {
+                let blob = self.hosted.open(blob).await?;
                 self.record.tier(blob.tier());
                 Ok(respond::blob(blob, range))
             }

@@ -12,7 +12,7 @@ use super::super::body::Body;
 use super::super::intake::{Intake, IntakeError};
 use super::super::respond::{self, Failure};
 use super::super::route::Verb;
-use super::Call;
+use super::{Call, not_deleted};
 
 impl Call<'_> {
     pub(super) async fn manifest(
@@ -32,7 +32,8 @@ impl Call<'_> {
             Verb::Get | Verb::Head => self.get_manifest(permit, &reference, verb == Verb::Head).await,
             Verb::Put => self.put_manifest(permit, reference, intake).await,
             Verb::Delete => {
-                self.hosted.delete_manifest(permit, &reference).await?;
+                let deleted = self.hosted.delete_manifest(permit, &reference).await;
+                deleted.map_err(|error| not_deleted(error, "GET, HEAD, PUT"))?;
                 Ok(respond::gone(StatusCode::ACCEPTED))
             }
         }

@@ -5,10 +5,10 @@ mod lists;
 mod manifests;
 mod uploads;
 
-use http::Response;
+use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
-use crate::registry::Hosted;
+use crate::registry::{Hosted, RegistryError};
 
 use super::body::Body;
 use super::intake::Intake;
@@ -31,7 +31,7 @@ impl Walk<'_> {
         hosted: &Hosted,
         route: Route,
         caller: Caller,
-        mut intake: Intake<Incoming>,
+        intake: &mut Intake<Incoming>,
         record: &mut Record,
     ) -> Result<Response<Body>, Failure> {
         let call = Call { walk: self, hosted, caller, record };
@@ -42,10 +42,10 @@ impl Walk<'_> {
             Route::Referrers { name, subject, artifact_type, last } => {
                 call.referrers(name, subject, artifact_type, last).await
             }
-            Route::Manifest(name, reference, verb) => call.manifest(name, reference, verb, &mut intake).await,
+            Route::Manifest(name, reference, verb) => call.manifest(name, reference, verb, intake).await,
             Route::Blob(name, digest, verb) => call.blob(name, digest, verb).await,
-            Route::UploadStart(name, start) => call.begin_upload(name, start, &mut intake).await,
-            Route::Upload(name, id, verb) => call.upload(name, id, verb, &mut intake).await,
+            Route::UploadStart(name, start) => call.begin_upload(name, start, intake).await,
+            Route::Upload(name, id, verb) => call.upload(name, id, verb, intake).await,
             Route::Token { .. } | Route::Legacy(_) => Err(RouteError::Unknown.into()),
         }
     }
@@ -56,4 +56,11 @@ impl Call<'_> {
         self.walk.ask_who(&self.caller, None)?;
         Ok(respond::pong())
     }
+}
+
+/// What was not deleted; where deleting is switched off, `allow` says what is not (RFC 9110, section 15.5.6).
+fn not_deleted(error: RegistryError, allow: &'static str) -> Failure {
+    let failure = Failure::from(error);
+    let allow = (failure.status == StatusCode::METHOD_NOT_ALLOWED).then_some(allow);
+    Failure { allow, ..failure }
 }

@@ -47,14 +47,18 @@ impl Call<'_> {
         intake: &mut Intake<Incoming>,
     ) -> Result<Response<Body>, Failure> {
         let permit = self.permit(&name)?;
-        let mut upload = self.hosted.upload(permit, id).await?;
         match verb {
-            UploadVerb::Status => Ok(respond::upload(StatusCode::NO_CONTENT, &name, id, upload.offset())),
+            UploadVerb::Status => {
+                let offset = self.hosted.upload_offset(permit, id).await?;
+                Ok(respond::upload(StatusCode::NO_CONTENT, &name, id, offset))
+            }
             UploadVerb::Cancel => {
+                let upload = self.hosted.upload(permit, id).await?;
                 upload.cancel().await.map_err(RegistryError::from)?;
                 Ok(respond::gone(StatusCode::NO_CONTENT))
             }
             UploadVerb::Patch => {
+                let mut upload = self.hosted.upload(permit, id).await?;
                 let appended = self.append(&mut upload, intake).await;
                 // What arrived before a break stays, to go on from.
                 let offset = upload.pause().await.map_err(RegistryError::from)?;
@@ -62,11 +66,12 @@ impl Call<'_> {
                 Ok(respond::upload(StatusCode::ACCEPTED, &name, id, offset))
             }
             UploadVerb::Put(digest) => {
+                let mut upload = self.hosted.upload(permit, id).await?;
                 if let Err(failure) = self.append(&mut upload, intake).await {
                     upload.pause().await.map_err(RegistryError::from)?;
                     return Err(failure);
                 }
-                self.hosted.commit(upload, &digest).await?;
+                self.hosted.commit(self.permit(&name)?, upload, &digest).await?;
                 Ok(respond::blob_created(&name, &digest))
             }
         }
@@ -79,39 +84,30 @@ impl Call<'_> {
         intake: &mut Intake<Incoming>,
     ) -> Result<Response<Body>, Failure> {
         let name = permit.repository().clone();
-        let id = self.hosted.begin_upload(permit).await?;
-        let permit = self.permit(&name)?;
-        let mut upload = self.hosted.upload(permit, id).await?;
-        let written = match self.append(&mut upload, intake).await {
-            Ok(()) => self.hosted.commit(upload, &digest).await.map_err(Failure::from),
-            Err(failure) => Err(failure),
-        };
-        match written {
-            Ok(()) => Ok(respond::blob_created(&name, &digest)),
-            Err(failure) => {
-                // The caller never learned the id, so nobody will take this upload up again.
-                if let Ok(upload) = self.hosted.upload(self.permit(&name)?, id).await {
-                    upload.cancel().await.map_err(RegistryError::from)?;
-                }
-                Err(failure)
-            }
-        }
+        let mut upload = self.hosted.upload_once(permit).await?;
+        self.append(&mut upload, intake).await?;
+        self.hosted.commit(self.permit(&name)?, upload, &digest).await?;
+        Ok(respond::blob_created(&name, &digest))
     }
 
-    /// Hands the request's body to the end of the upload.
+    /// Hands the request's body to the end of the upload, and never more of it than it said it would bring.
     async fn append(&self, upload: &mut Upload, intake: &mut Intake<Incoming>) -> Result<(), Failure> {
         let stated = self.stated_range()?;
         if let Some(range) = stated.filter(|range| range.start() != upload.offset()) {
             let (expected, found) = (upload.offset(), range.start());
             return Err(RegistryError::UploadOffset { expected, found }.into());
         }
+        let stated = stated.map(|range| range.length());
         while let Some(bytes) = intake.next().await? {
+            let received = intake.received();
+            if let Some(stated) = stated.filter(|stated| received > *stated) {
+                return Err(RegistryError::UploadLength { stated, received }.into());
+            }
             upload.write(bytes).await.map_err(RegistryError::from)?;
         }
+        let received = intake.received();
         match stated {
-            Some(range) if range.length() != intake.received() => {
-                Err(RegistryError::UploadLength { stated: range.length(), received: intake.received() }.into())
-            }
+            Some(stated) if stated != received => Err(RegistryError::UploadLength { stated, received }.into()),
             _ => Ok(()),
         }
     }

@@ -114,7 +114,9 @@ impl From<IntakeError> for Failure {
                 "the body ended before it was complete; try again".to_owned(),
             ),
         };
-        Self::new(status, code, message).closing()
+        let failure = Self::new(status, code, message);
+        // What is only too large is read on to its end; of the others nothing good comes any more.
+        if matches!(error, IntakeError::TooLarge { .. }) { failure } else { failure.closing() }
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::identity::IssuedToken;
 use crate::oci::{ByteRange, Descriptor, Digest, MediaType, RepositoryName, UploadId};
-use crate::registry::{Blob, Content, Manifest, Page, Pushed};
+use crate::registry::{Content, Manifest, OpenBlob, Page, Pushed};
 
 use super::super::body::Body;
 
@@ -46,7 +46,7 @@ pub(in crate::gateway) fn token(issued: &IssuedToken) -> Response<Body> {
 }
 
 /// A blob, whole or in part.
-pub(in crate::gateway) fn blob(blob: Blob, range: Option<ByteRange>) -> Response<Body> {
+pub(in crate::gateway) fn blob(blob: OpenBlob, range: Option<ByteRange>) -> Response<Body> {
     let (digest, size) = (blob.digest, blob.size);
     let length = range.map_or(size, |range| range.length());
     let body = match blob.read(range) {

@@ -119,6 +119,25 @@ fn plain_http_is_served_to_loopback_only() {
 }
 
 #[test]
+fn plain_http_through_a_proxy_on_this_machine_passed_for_local() {
+    let plain = |peer: &str, policy: PlainPolicy, headers: &[(&str, &str)]| {
+        let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap(), "10.0.0.0/8".parse().unwrap()];
+        let listener = Listener { trusted_proxies, ..listener(policy) };
+        let headers = [&[("host", "a")], headers].concat();
+        screen(&arrival(peer, Transport::Plain), &listener, &parts("/v2/", &headers)).map(|_| ())
+    };
+    let (near, far) = ([("x-forwarded-for", "127.0.0.1")], [("x-forwarded-for", "198.51.100.7")]);
+    let encrypted = [far[0], ("x-forwarded-proto", "https")];
+    assert_eq!(plain("127.0.0.1:9", PlainPolicy::Loopback, &far), Err(Refusal::PlainText));
+    assert_eq!(plain("127.0.0.1:9", PlainPolicy::Loopback, &near), Ok(()));
+    assert_eq!(plain("127.0.0.1:9", PlainPolicy::Loopback, &[]), Ok(()));
+    assert_eq!(plain("127.0.0.1:9", PlainPolicy::Loopback, &encrypted), Ok(()));
+    assert_eq!(plain("127.0.0.1:9", PlainPolicy::Anyone, &far), Ok(()));
+    // Who is local to a proxy elsewhere still reaches us over a network.
+    assert_eq!(plain("10.0.0.1:9", PlainPolicy::Loopback, &near), Err(Refusal::PlainText));
+}
+
+#[test]
 fn forwarded_headers_are_believed_only_from_trusted_proxies() {
     let headers =
         [("host", "a"), ("x-forwarded-for", "198.51.100.7"), ("x-forwarded-proto", "https"), ("x-forwarded-host", "b")];

@@ -100,6 +100,8 @@ suite! {
         sessions_are_counted,
         a_cancelled_upload_is_gone,
         a_commit_goes_on_when_the_client_leaves,
+        an_upload_for_one_request_leaves_nothing_but_its_blob,
+        an_offset_is_told_and_the_session_left_alone,
     ],
     manifests: [
         a_manifest_comes_back_byte_for_byte,

@@ -174,3 +174,46 @@ pub(super) async fn a_commit_goes_on_when_the_client_leaves(ground: &Ground) {
     };
     tokio::time::timeout(Duration::from_secs(30), arrived).await.unwrap().unwrap();
 }
+
+pub(super) async fn an_upload_for_one_request_leaves_nothing_but_its_blob(ground: &Ground) {
+    let store = ground.open().await;
+    let app = repository("app");
+    // Dropped with nothing, with bytes in memory, with bytes on their way to the disk, and after a wrong digest.
+    for length in [0, 10, 1_500_000] {
+        let mut upload = store.upload_once(&app, ALICE).await.unwrap();
+        upload.write(some_bytes(length)).await.unwrap();
+    }
+    let wrong = store.upload_once(&app, ALICE).await.unwrap().commit(&Digest::sha256(b"other")).await;
+    assert!(matches!(wrong, Err(CommitError::Mismatch(_))));
+    let mut upload = store.upload_once(&app, ALICE).await.unwrap();
+    upload.write("bytes".into()).await.unwrap();
+    let info = upload.commit(&Digest::sha256(b"bytes")).await.unwrap();
+    let gone = async {
+        let rows = "SELECT count(*) FROM uploads";
+        let left = || std::fs::read_dir(ground.data("uploads")).unwrap().count();
+        let row = || sqlx::query_scalar::<_, i64>(rows).fetch_one(store.inner.database.readers());
+        while left() > 0 || row().await.unwrap() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone).await.unwrap();
+    assert_eq!(read_blob(&store, &info).await, "bytes");
+}
+
+pub(super) async fn an_offset_is_told_and_the_session_left_alone(ground: &Ground) {
+    let store = ground.open().await;
+    let app = repository("app");
+    let id = upload(&store, &app, &"bytes".into()).await;
+    let (told, taken) = tokio::join!(store.upload_offset(&app, ALICE, id), store.upload(&app, ALICE, id));
+    assert_eq!(told, Ok(5));
+    let mut taken = taken.unwrap();
+    assert_eq!(store.upload_offset(&app, ALICE, id).await, Err(UploadError::Busy));
+    taken.write(", more".into()).await.unwrap();
+    taken.pause().await.unwrap();
+    assert_eq!(store.upload_offset(&app, ALICE, id).await, Ok(11));
+    let (other, unknown) = (repository("other"), Err(UploadError::Unknown));
+    assert_eq!(store.upload_offset(&other, ALICE, id).await, unknown);
+    assert_eq!(store.upload_offset(&app, "bob", id).await, unknown);
+    store.upload(&app, ALICE, id).await.unwrap().cancel().await.unwrap();
+    assert_eq!(store.upload_offset(&app, ALICE, id).await, unknown);
+}

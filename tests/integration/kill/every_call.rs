@@ -72,14 +72,15 @@ impl Victim {
         if answer.is_err() {
             gate.wait();
         }
-        let Some(hit) = strace.detach(answer.is_err()) else {
+        let hits = strace.detach(answer.is_err());
+        if hits.is_empty() {
             assert_eq!(answer.map(|answer| answer.status), Ok(step.success()), "{step:?}");
             self.gate = Some(gate);
             self.ledger.absorb(ledger);
             return false;
-        };
+        }
         self.kills += 1;
-        self.points.insert((step, hit.call.clone(), hit.path.clone()));
+        self.points.extend(hits.into_iter().map(|hit| (step, hit.call, hit.path)));
         let gate = start_again(&gate.prepared());
         ledger.check(&gate.plain());
         // The client comes back and pushes all of it once more.

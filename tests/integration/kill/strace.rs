@@ -68,8 +68,9 @@ impl Strace {
         Self { child, said, output }
     }
 
-    /// Lets go of the gateway; what was hit, if anything was. After the gateway's end strace ends by itself.
-    pub(super) fn detach(mut self, gateway_ended: bool) -> Option<Hit> {
+    /// Lets go of the gateway; what was hit: a call in one thread, and perhaps one with the same number in another. After
+    /// the gateway's end strace ends by itself.
+    pub(super) fn detach(mut self, gateway_ended: bool) -> Vec<Hit> {
         if !gateway_ended {
             let pid = rustix::process::Pid::from_child(&self.child);
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
@@ -77,10 +78,14 @@ impl Strace {
         wait_until("strace to let go", || self.child.try_wait().unwrap().is_some());
         let text = fs::read_to_string(self.output.path()).unwrap();
         let is_hit = |line: &&String| line.contains("(INJECTED)") || (gateway_ended && line.ends_with('?'));
-        let hit = whole_lines(&text).iter().find(is_hit).map(|line| Hit::parse(line));
+        let hits: Vec<_> = whole_lines(&text).iter().filter(is_hit).map(|line| Hit::parse(line)).collect();
         let said = || self.said.lock().unwrap().clone();
-        assert!(hit.is_some() || !gateway_ended, "not what was to kill the gateway has killed it: {text}\n{}", said());
-        hit
+        assert!(
+            !hits.is_empty() || !gateway_ended,
+            "not what was to kill the gateway has killed it: {text}\n{}",
+            said()
+        );
+        hits
     }
 }
 

@@ -1,0 +1,196 @@
+//! Manifests: what is stored, what is refused, what deleting means.
+
+use serde_json::{Value, json};
+
+use super::open;
+use crate::support::content::{self, OCI_INDEX, OCI_MANIFEST, digest, manifest, push_blob, push_image, put_manifest};
+use crate::support::{Answer, Client};
+
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+fn put(client: &Client, reference: &str, media_type: &str, bytes: &[u8]) -> Answer {
+    client.send("PUT", &format!("/v2/app/manifests/{reference}"), &[("Content-Type", media_type)], bytes)
+}
+
+fn index(media_type: &str, children: &[(&str, &str, usize)]) -> Vec<u8> {
+    let child =
+        |(kind, digest, size): &(&str, &str, usize)| json!({ "mediaType": kind, "digest": digest, "size": size });
+    let children: Vec<Value> = children.iter().map(child).collect();
+    json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": children }).to_string().into_bytes()
+}
+
+#[test]
+fn stored_bytes_come_back_as_they_were() {
+    let gate = open("");
+    let client = gate.plain();
+    push_blob(&client, "app", b"{}");
+    let plain = String::from_utf8(manifest(&[b"{}"])).unwrap();
+    let texts = [
+        plain.clone(),
+        format!("\n\n  {plain}\n\t "),
+        plain
+            .replace(',', " ,\r\n    ")
+            .replace(':', " : ")
+            .replace(" : \"sha256 : ", " : \"sha256:")
+            .replace("sha256 : ", "sha256:"),
+        plain.replacen(
+            '{',
+            "{\"annotations\":{\"name\":\"h\\u00e9 \u{1f600} \\/\",\"a\":\"\"},\"unknown\":[1.0,1e3,null],",
+            1,
+        ),
+    ];
+    for text in texts {
+        let (bytes, name) = (text.as_bytes(), digest(text.as_bytes()));
+        assert_eq!(put_manifest(&client, "app", "v1", bytes).expect(201).header("docker-content-digest"), Some(&*name));
+        // From the store, and from memory.
+        for reference in ["v1", &name, "v1"] {
+            let answer = client.get(&format!("/v2/app/manifests/{reference}")).expect(200);
+            assert_eq!(answer.body, bytes);
+            assert_eq!(answer.header("content-type"), Some(OCI_MANIFEST));
+        }
+    }
+}
+
+#[test]
+fn an_index_needs_its_children() {
+    let gate = open("");
+    let client = gate.plain();
+    let child = push_image(&client, "app", "child");
+    let size = client.get("/v2/app/manifests/child").body.len();
+    let missing = digest(b"missing");
+    let half = index(OCI_INDEX, &[(OCI_MANIFEST, &child, size), (OCI_MANIFEST, &missing, 7)]);
+    let refused = put(&client, "index", OCI_INDEX, &half).expect(400);
+    assert_eq!(refused.code(), "MANIFEST_BLOB_UNKNOWN");
+    assert_eq!(refused.json()["errors"][0]["detail"]["missing"], json!([missing]));
+    client.get("/v2/app/manifests/index").expect(404);
+    let wrong_size = index(OCI_INDEX, &[(OCI_MANIFEST, &child, size + 1)]);
+    assert_eq!(put(&client, "index", OCI_INDEX, &wrong_size).expect(400).code(), "MANIFEST_INVALID");
+
+    let docker = index(DOCKER_LIST, &[(OCI_MANIFEST, &child, size)]);
+    for (media_type, bytes) in [(OCI_INDEX, index(OCI_INDEX, &[(OCI_MANIFEST, &child, size)])), (DOCKER_LIST, docker)] {
+        put(&client, "index", media_type, &bytes).expect(201);
+        let answer = client.get("/v2/app/manifests/index").expect(200);
+        assert_eq!((answer.header("content-type"), &answer.body), (Some(media_type), &bytes));
+    }
+    // A child of another repository does not count.
+    let elsewhere = format!("/v2/other/manifests/{}", digest(&half));
+    client.send("PUT", &elsewhere, &[("Content-Type", OCI_INDEX)], &half).expect(400);
+    put(&client, "empty", OCI_INDEX, &index(OCI_INDEX, &[])).expect(201);
+}
+
+#[test]
+fn a_manifest_that_could_be_read_two_ways_is_refused() {
+    let gate = open("");
+    let client = gate.plain();
+    push_blob(&client, "app", b"{}");
+    let image = String::from_utf8(manifest(&[b"{}"])).unwrap();
+    let docker = image.replace(OCI_MANIFEST, DOCKER_MANIFEST);
+    let untyped = image.replace(&format!("\"mediaType\":\"{OCI_MANIFEST}\","), "");
+    assert!(untyped.matches("mediaType").count() == 1, "{untyped}");
+    let cases = [
+        (OCI_MANIFEST, image.replacen('{', "{\"manifests\":[],", 1)),
+        (OCI_INDEX, image.replacen('{', "{\"manifests\":[],", 1)),
+        (OCI_INDEX, image.clone()),
+        (OCI_INDEX, untyped.clone()),
+        (DOCKER_MANIFEST, image.clone()),
+        (OCI_MANIFEST, docker.clone()),
+        (OCI_MANIFEST, image.replacen('{', "{\"config\":{},", 1)),
+        (OCI_MANIFEST, image.replacen('{', "{\"Layers\":[],", 1)),
+        (OCI_MANIFEST, image.replacen('{', "{\"fsLayers\":[],", 1)),
+        (OCI_MANIFEST, image.replacen('{', "{\"blobs\":[],", 1)),
+        (OCI_MANIFEST, image.replace("\"schemaVersion\":2", "\"schemaVersion\":1")),
+        (OCI_MANIFEST, format!("{image}{image}")),
+        (OCI_MANIFEST, image.replace("\"layers\":[]", "\"layers\":null")),
+        ("application/vnd.docker.distribution.manifest.v1+json", untyped.clone()),
+        ("text/plain", untyped.clone()),
+        (OCI_MANIFEST, "[]".into()),
+        (OCI_MANIFEST, String::new()),
+    ];
+    for (media_type, text) in &cases {
+        let refused = put(&client, "v1", media_type, text.as_bytes()).expect(400);
+        assert_eq!(refused.code(), "MANIFEST_INVALID", "{media_type} {text}");
+        client.get("/v2/app/manifests/v1").expect(404);
+        client.get(&format!("/v2/app/manifests/{}", digest(text.as_bytes()))).expect(404);
+    }
+    // The header alone says what it is.
+    for (media_type, text) in [(OCI_MANIFEST, &untyped), (DOCKER_MANIFEST, &docker), (OCI_MANIFEST, &image)] {
+        put(&client, "v1", media_type, text.as_bytes()).expect(201);
+        assert_eq!(client.get("/v2/app/manifests/v1").expect(200).header("content-type"), Some(media_type));
+    }
+}
+
+#[test]
+fn deleting_a_tag_leaves_its_manifest() {
+    let gate = open("");
+    let client = gate.plain();
+    let name = push_image(&client, "app", "v1");
+    push_image(&client, "app", "v2");
+    client.delete("/v2/app/manifests/v1").expect(202);
+    assert_eq!(client.get("/v2/app/manifests/v1").expect(404).code(), "MANIFEST_UNKNOWN");
+    client.get("/v2/app/manifests/v2").expect(200);
+    client.get(&format!("/v2/app/manifests/{name}")).expect(200);
+    assert_eq!(client.get("/v2/app/tags/list").expect(200).json()["tags"], json!(["v2"]));
+    assert_eq!(client.delete("/v2/app/manifests/v1").expect(404).code(), "MANIFEST_UNKNOWN");
+}
+
+#[test]
+fn deleting_a_manifest_takes_its_tags() {
+    let gate = open("");
+    let client = gate.plain();
+    let name = push_image(&client, "app", "v1");
+    push_image(&client, "app", "v2");
+    for reference in ["v1", "v2", &name] {
+        client.get(&format!("/v2/app/manifests/{reference}")).expect(200);
+    }
+    client.delete(&format!("/v2/app/manifests/{name}")).expect(202);
+    for reference in ["v1", "v2", &name] {
+        let path = format!("/v2/app/manifests/{reference}");
+        assert_eq!(client.get(&path).expect(404).code(), "MANIFEST_UNKNOWN");
+        client.head(&path).expect(404);
+    }
+    // The blobs are still there, so the repository is too, without tags.
+    assert_eq!(client.get("/v2/app/tags/list").expect(200).json()["tags"], json!([]));
+    client.get(&format!("/v2/app/blobs/{}", digest(b"a layer"))).expect(200);
+    put_manifest(&client, "app", "v1", &manifest(&[b"{}", b"a layer"])).expect(201);
+    client.get("/v2/app/manifests/v1").expect(200);
+}
+
+#[test]
+fn where_deleting_is_switched_off_nothing_is_deleted() {
+    let gate = open("[registry]\ndelete = false\n");
+    let client = gate.plain();
+    let name = push_image(&client, "app", "v1");
+    let blob = digest(b"a layer");
+    let paths = [
+        ("/v2/app/manifests/v1".to_owned(), "GET, HEAD, PUT"),
+        (format!("/v2/app/manifests/{name}"), "GET, HEAD, PUT"),
+        (format!("/v2/app/blobs/{blob}"), "GET, HEAD"),
+        ("/v2/app/manifests/missing".into(), "GET, HEAD, PUT"),
+    ];
+    for (path, allow) in &paths {
+        let refused = client.delete(path).expect(405);
+        assert_eq!(refused.code(), "UNSUPPORTED");
+        assert!(refused.message().contains("registry.delete"), "{}", refused.message());
+        // RFC 9110, section 15.5.6.
+        assert_eq!(refused.header("allow"), Some(*allow), "{path}");
+    }
+    for (path, _) in &paths[..3] {
+        client.get(path).expect(200);
+    }
+    // An upload may be given up all the same.
+    client.delete(&content::begin(&client, "app")).expect(204);
+}
+
+#[test]
+fn one_digest_may_be_pushed_again_and_again() {
+    let gate = open("");
+    let client = gate.plain();
+    let name = push_image(&client, "app", "v1");
+    let bytes = client.get("/v2/app/manifests/v1").body;
+    for reference in ["v1", &name, "v2", "v1"] {
+        let pushed = put_manifest(&client, "app", reference, &bytes).expect(201);
+        assert_eq!(pushed.header("docker-content-digest"), Some(&*name));
+    }
+    assert_eq!(client.get("/v2/app/tags/list").json()["tags"], json!(["v1", "v2"]));
+}
