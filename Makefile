@@ -5,6 +5,8 @@ SHELL := /bin/bash
 # rustup puts cargo there, and a shell opened before that does not know it yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 binary := $(or $(CARGO_TARGET_DIR),target)/release/dockgate
+# Where `make install` puts it.
+PREFIX ?= /usr/local
 # How long `make fuzz` spends on each target.
 seconds ?= 60
 
@@ -19,6 +21,11 @@ test: ## Install what the tests need and run all of them, as CI does
 .PHONY: build
 build: needs ## Build the program: target/release/dockgate
 	cargo build --release --locked
+
+.PHONY: install
+install: ## Copy the program to /usr/local/bin (PREFIX=/opt/dockgate for another place); builds it if need be
+	@test -x $(binary) || $(MAKE) build
+	install -D -m 0755 $(binary) $(DESTDIR)$(PREFIX)/bin/dockgate
 
 .PHONY: check
 check: needs ## What is quick: format, lints, unit tests
@@ -37,17 +44,13 @@ conformance: build ## Only the OCI conformance suite
 	tests/conformance/run.sh $(binary)
 
 .PHONY: bench
-bench: needs ## Measure
-	cargo bench --locked
+bench: build ## Measure: the small words, then the program beside nginx and docker's registry (docs/performance.md)
+	cargo bench --locked --bench words
+	benches/serve.sh $(binary)
 
 .PHONY: fuzz
-fuzz: needs ## Fuzz each target for a while (seconds=60)
-	command -v c++ >/dev/null || { echo 'libFuzzer needs a C++ compiler: apt-get install g++' >&2; exit 1; }
-	cargo fuzz --version >/dev/null 2>&1 || cargo install --quiet --locked --debug cargo-fuzz@0.13.2
-	targets=$$(cargo fuzz list); test -n "$$targets"
-	for target in $$targets; do \
-	  RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none "$$target" -- -max_total_time=$(seconds) -timeout=10 -rss_limit_mb=2048; \
-	done
+fuzz: needs ## Fuzz each target for a while (seconds=60, targets="oci route" for some of them)
+	fuzz/run.sh $(seconds) $(targets)
 
 .PHONY: audit
 audit: needs ## Check the dependencies against the list of known vulnerabilities, from the network

@@ -17,7 +17,7 @@ main() {
   need_go
   need_rust_components
   need_cargo_deny
-  if [[ -x $root/tests/v1/install.sh ]]; then "$root/tests/v1/install.sh"; fi
+  "$root/tests/v1/install.sh" "$root/.test/v1"
 }
 
 # From Debian 13 on the client is a package of its own.

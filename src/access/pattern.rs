@@ -47,10 +47,14 @@ impl RepositoryPattern {
 
     /// Whether it matches `name`.
     pub fn matches(&self, name: &RepositoryName) -> bool {
-        let name: Vec<&str> = name.as_str().split('/').collect();
+        self.matches_parts(&name.as_str().split('/').collect::<Vec<_>>())
+    }
+
+    /// The same for a name that was taken apart, for whoever has many patterns to compare it with.
+    pub(super) fn matches_parts(&self, name: &[&str]) -> bool {
         wildcard(
             &self.parts,
-            &name,
+            name,
             |part| *part == Part::Any,
             |part, text| match part {
                 Part::One(glob) => wildcard(glob.as_bytes(), text.as_bytes(), |b| *b == b'*', |a, b| a == b),

@@ -14,6 +14,7 @@ pub struct Principal {
     groups: Arc<[Arc<str>]>,
     certificate: Option<Arc<str>>,
     token: Option<Arc<[Grant]>>,
+    catalog: bool,
 }
 
 /// What a bearer token was issued for.
@@ -46,6 +47,17 @@ impl Principal {
     #[must_use]
     pub fn with_token(self, grants: Vec<Grant>) -> Self {
         Self { token: Some(grants.into()), ..self }
+    }
+
+    /// The same, with a token for the list of repositories too.
+    #[must_use]
+    pub fn with_catalog(self) -> Self {
+        Self { catalog: true, ..self }
+    }
+
+    /// Whether their token is for the list of repositories.
+    pub const fn token_lists(&self) -> bool {
+        self.catalog
     }
 
     /// Whether nothing is known of them.

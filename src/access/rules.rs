@@ -86,8 +86,9 @@ impl Rules {
     ///
     /// A token is for repositories that it names, so nobody may through a token.
     pub fn authorize_everywhere(&self, principal: &Principal, action: Action) -> Result<EverywherePermit, Denied> {
-        let rules = self.0.iter().filter(|rule| rule.repositories.iter().any(RepositoryPattern::is_everything));
-        let allowed = sum(rules, principal);
+        let for_them = self.0.iter().filter(|rule| rule.is_for(principal));
+        let everywhere = for_them.filter(|rule| rule.repositories.iter().any(RepositoryPattern::is_everything));
+        let allowed = everywhere.fold(Actions::NONE, |set, rule| set | rule.actions);
         match allowed.allow(action) {
             true if principal.has_token() => Err(Denied::InsufficientScope),
             true => Ok(EverywherePermit { action }),
@@ -95,15 +96,21 @@ impl Rules {
         }
     }
 
-    /// Leave to list what `principal` may pull.
-    pub fn authorize_catalog(self: &Arc<Self>, principal: &Principal) -> CatalogPermit {
-        CatalogPermit { rules: Arc::clone(self), principal: principal.clone() }
+    /// Leave to list what `principal` may pull; a token has to be for that.
+    pub fn authorize_catalog(self: &Arc<Self>, principal: &Principal) -> Result<CatalogPermit, Denied> {
+        if principal.has_token() && !principal.token_lists() {
+            return Err(Denied::InsufficientScope);
+        }
+        Ok(CatalogPermit { rules: Arc::clone(self), principal: principal.clone() })
     }
 
     /// All that the rules grant `principal` on `repository`, whatever token they act through.
     pub fn allowed(&self, principal: &Principal, repository: &RepositoryName) -> Actions {
-        let matches = |rule: &&Rule| rule.repositories.iter().any(|pattern| pattern.matches(repository));
-        sum(self.0.iter().filter(matches), principal)
+        // Who first: that is a comparison, a pattern is a walk over the name.
+        let for_them = self.0.iter().filter(|rule| rule.is_for(principal));
+        let name: Vec<&str> = repository.as_str().split('/').collect();
+        let about_it = for_them.filter(|rule| rule.repositories.iter().any(|pattern| pattern.matches_parts(&name)));
+        about_it.fold(Actions::NONE, |set, rule| set | rule.actions)
     }
 
     /// Whether some rule is for anyone.
@@ -117,9 +124,10 @@ impl Rules {
     }
 }
 
-fn sum<'a>(rules: impl Iterator<Item = &'a Rule>, principal: &Principal) -> Actions {
-    let for_them = rules.filter(|rule| rule.who.iter().any(|who| who.is(principal)));
-    for_them.fold(Actions::NONE, |set, rule| set | rule.actions)
+impl Rule {
+    fn is_for(&self, principal: &Principal) -> bool {
+        self.who.iter().any(|who| who.is(principal))
+    }
 }
 
 fn refusal(principal: &Principal, allowed: Actions) -> Denied {
@@ -232,7 +240,11 @@ mod tests {
 
     #[test]
     fn a_catalog_shows_what_may_be_pulled() {
-        let permit = Arc::new(rules()).authorize_catalog(&Principal::anonymous());
+        let rules = Arc::new(rules());
+        let narrow = Principal::anonymous().with_token(vec![]);
+        assert_eq!(rules.authorize_catalog(&narrow).err(), Some(Denied::InsufficientScope));
+        assert!(rules.authorize_catalog(&narrow.with_catalog()).is_ok());
+        let permit = rules.authorize_catalog(&Principal::anonymous()).unwrap();
         assert!(permit.shows(&"public/a".parse().unwrap()));
         assert!(!permit.shows(&"team/a".parse().unwrap()));
     }

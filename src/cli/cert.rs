@@ -2,11 +2,13 @@
 
 use clap::Subcommand;
 
+use time::OffsetDateTime;
+
 use dockgate::net::describe;
 
 use super::Common;
 use super::exit::{Code, Exit};
-use super::serve::{certificates as ensure_certificates, trust_text};
+use super::serve::{Door, certificates as ensure_certificates, tls_problem, trust_text};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -38,12 +40,19 @@ pub(super) fn run(command: &Command) -> Result<(), Exit> {
         }
         Command::Show(_) => {
             let file = config.tls.certificate.clone().unwrap_or_else(|| config.tls.directory.join("server.crt"));
-            let shown = describe(&file).map_err(|error| Exit::new(Code::Data, error))?;
+            if config.tls.certificate.is_none() && !file.exists() {
+                let text = format_args!(
+                    "there is no {} yet; `dockgate cert init` or the first `dockgate serve` makes it",
+                    file.display()
+                );
+                return Err(Exit::new(Code::Data, text));
+            }
+            let shown = describe(&file).map_err(|error| Exit::new(Code::Data, tls_problem(&config, &error)))?;
             println!("{}\n{shown}", file.display());
+            shown.concerns(OffsetDateTime::now_utc()).iter().for_each(|concern| println!("  warning  {concern}"));
         }
         Command::Trust(_) => {
-            let port = config.listen.values().next().map_or(5000, |listener| listener.address.port());
-            print!("{}", trust_text(&config, port));
+            print!("{}", trust_text(&config, &Door::configured(&config)));
         }
     }
     Ok(())

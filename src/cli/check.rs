@@ -1,24 +1,100 @@
 //! `dockgate check`: reads the configuration and everything it names.
 
-use dockgate::identity::{OpenError, PROBLEMS_TOLD_MAX, UserFile};
-use dockgate::net::tls;
+use std::path::Path;
+
+use time::OffsetDateTime;
+
+use dockgate::config::Config;
+use dockgate::identity::UserFile;
+use dockgate::net::tls::TlsError;
+use dockgate::net::{Concern, certificates, describe, tls};
 
 use super::Common;
-use super::exit::Exit;
-use super::serve::tls_settings;
+use super::exit::{Code, Exit};
+use super::serve::{open_legacy, tls_problem, tls_settings};
+use super::user::line_of;
+
+/// What was found.
+#[derive(Default)]
+struct Found {
+    errors: Vec<String>,
+    warnings: Vec<String>,
+}
 
 pub(super) fn run(common: &Common) -> Result<(), Exit> {
     let config = common.load()?;
-    if config.tls.certificate.is_some() {
-        tls::load(&tls_settings(&config)).map_err(Exit::config)?;
-    }
-    let users = UserFile::new(&config.identity.htpasswd).list().map_err(Exit::config)?;
-    if !users.problems.is_empty() {
-        // In the words in which serve would refuse them.
-        let more = users.problems.len().saturating_sub(PROBLEMS_TOLD_MAX);
-        let problems = users.problems.into_iter().take(PROBLEMS_TOLD_MAX).collect();
-        return Err(Exit::config(OpenError::Lines { path: config.identity.htpasswd, problems, more }));
+    let mut found = Found::default();
+    found.warnings.extend(config.warnings.iter().map(ToString::to_string));
+    check_certificates(&config, &mut found);
+    check_client_ca(&config, &mut found);
+    check_directories(&config, &mut found);
+    check_users(&config, &mut found);
+    check_upstreams(&config, &mut found)?;
+    found.warnings.iter().for_each(|warning| eprintln!("dockgate: warning: {warning}"));
+    if !found.errors.is_empty() {
+        return Err(Exit::config(found.errors.join("\n")));
     }
     println!("the configuration is good");
+    Ok(())
+}
+
+fn check_certificates(config: &Config, found: &mut Found) {
+    let settings = tls_settings(config);
+    if config.tls.certificate.is_none() {
+        // `serve` makes and renews all but the authority.
+        found.errors.extend(certificates::check(&config.tls.directory).err().map(|error| error.to_string()));
+        return;
+    }
+    let mut problem = |error: TlsError| found.errors.push(tls_problem(config, &error));
+    if let Err(error) = tls::check_pair(&settings.certificate, &settings.key) {
+        return problem(error);
+    }
+    match describe(&settings.certificate) {
+        Err(error) => problem(error),
+        Ok(description) => {
+            for concern in description.concerns(OffsetDateTime::now_utc()) {
+                let text = format!("tls.certificate: {}: {concern}", settings.certificate.display());
+                let has_ended = matches!(concern, Concern::Ended { .. });
+                if has_ended { &mut found.errors } else { &mut found.warnings }.push(text);
+            }
+        }
+    }
+}
+
+fn check_client_ca(config: &Config, found: &mut Found) {
+    let tls = &config.tls;
+    let Some(file) = &tls.client_ca else { return };
+    // The first start makes it.
+    if tls.certificate.is_none() && *file == tls.directory.join("ca.crt") && !file.exists() {
+        return;
+    }
+    found.errors.extend(tls::check_client_ca(file).err().map(|error| tls_problem(config, &error)));
+}
+
+/// What will be made has to have a place.
+fn check_directories(config: &Config, found: &mut Found) {
+    let own = config.tls.certificate.is_none().then_some(("tls.directory", &*config.tls.directory));
+    let users = config.identity.htpasswd.parent().map(|directory| ("identity.htpasswd", directory));
+    for (key, directory) in [("registry.data", &*config.registry.data)].into_iter().chain(own).chain(users) {
+        let there = directory.ancestors().find(|path| *path != Path::new("") && path.exists());
+        if let Some(file) = there.filter(|path| !path.is_dir()) {
+            found.errors.push(format!("{key}: {} is a file; name a directory, or move the file away", file.display()));
+        }
+    }
+}
+
+fn check_users(config: &Config, found: &mut Found) {
+    let file = &config.identity.htpasswd;
+    match UserFile::new(file).list() {
+        Ok(users) => found.errors.extend(users.problems.iter().map(|problem| line_of(file, problem))),
+        Err(error) => found.errors.push(format!("identity.htpasswd: {}: {error}", file.display())),
+    }
+}
+
+fn check_upstreams(config: &Config, found: &mut Found) -> Result<(), Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Exit::new(Code::Software, format_args!("no threads can be started: {error}")))?;
+    found.errors.extend(runtime.block_on(open_legacy(config)).err().map(|error| error.to_string()));
     Ok(())
 }

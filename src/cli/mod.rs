@@ -21,7 +21,8 @@ use exit::Exit;
 #[command(
     version,
     after_help = "Without a gateway.toml the defaults hold; docs/configuration.md lists every key.\n\
-    Exit codes follow sysexits: 0 done, 64 wrong usage, 65 bad data, 69 unavailable, 73 cannot create, 75 try again, 78 bad configuration."
+    Exit codes follow sysexits: 0 done, 64 wrong usage, 65 bad data, 69 unavailable, 73 cannot create, 75 try again,\n\
+    77 wrong password, 78 bad configuration."
 )]
 struct Arguments {
     #[command(subcommand)]

@@ -1,11 +1,11 @@
 //! `dockgate user`: the htpasswd file. A running gateway notices changes within a second.
 
 use std::io::{self, BufRead, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use dockgate::identity::{Added, COST_DEFAULT, Password, UserFile, UserFileError};
+use dockgate::identity::{Added, COST_DEFAULT, LineProblem, PROBLEMS_TOLD_MAX, Password, UserFile, UserFileError};
 
 use super::Common;
 use super::exit::{Code, Exit};
@@ -48,35 +48,59 @@ pub(super) fn run(command: &Command) -> Result<(), Exit> {
     match command {
         Command::Add(named) => add(named),
         Command::Remove(Nameless { name, common }) => {
-            UserFile::new(htpasswd(common)?).remove(name).map_err(failed)?;
+            let path = htpasswd(common)?;
+            UserFile::new(&path).remove(name).map_err(|error| failed(&path, error))?;
             println!("removed {name}");
-            Ok(())
+            in_force(&path)
         }
         Command::List(common) => {
-            let listing = UserFile::new(htpasswd(common)?).list().map_err(failed)?;
+            let path = htpasswd(common)?;
+            let listing = UserFile::new(&path).list().map_err(|error| failed(&path, error))?;
             listing.users.iter().for_each(|user| println!("{}", user.name));
-            listing.problems.iter().for_each(|problem| eprintln!("dockgate: {problem}"));
+            listing.problems.iter().for_each(|problem| eprintln!("dockgate: {}", line_of(&path, problem)));
             Ok(())
         }
         Command::Verify(named) => {
-            let file = UserFile::new(htpasswd(&named.common)?);
-            match file.verify(&named.name, &password(named, false)?).map_err(failed)? {
-                true => {
+            let path = htpasswd(&named.common)?;
+            match UserFile::new(&path).verify(&named.name, &password(named, false)?) {
+                Ok(true) => {
                     println!("the password is right");
                     Ok(())
                 }
-                false => Err(Exit::new(Code::NoPermission, "wrong user name or password")),
+                Ok(false) | Err(UserFileError::NoSuchUser) => {
+                    Err(Exit::new(Code::NoPermission, "wrong user name or password"))
+                }
+                Err(error) => Err(failed(&path, error)),
             }
         }
     }
 }
 
 fn add(named: &Named) -> Result<(), Exit> {
-    let file = UserFile::new(htpasswd(&named.common)?);
-    let added = file.add(&named.name, &password(named, true)?, COST_DEFAULT).map_err(failed)?;
+    let path = htpasswd(&named.common)?;
+    let added = UserFile::new(&path).add(&named.name, &password(named, true)?, COST_DEFAULT);
+    let added = added.map_err(|error| failed(&path, error))?;
     let done = if added == Added::New { "added" } else { "changed the password of" };
     println!("{done} {}", named.name);
-    Ok(())
+    in_force(&path)
+}
+
+/// A gateway refuses a file with a broken line whole, so that no change of it is in force.
+fn in_force(path: &Path) -> Result<(), Exit> {
+    let problems = UserFile::new(path).list().map_err(|error| failed(path, error))?.problems;
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> =
+        problems.iter().take(PROBLEMS_TOLD_MAX).map(|problem| line_of(path, problem) + "\n").collect();
+    Err(Exit::new(Code::Data, lines.concat() + "the change is not in force until these lines are mended"))
+}
+
+/// `FILE:LINE: user "NAME": …`, as the gateway says it.
+pub(super) fn line_of(path: &Path, problem: &LineProblem) -> String {
+    let LineProblem { line, user, problem } = problem;
+    let user = user.as_ref().map(|user| format!("user {user:?}: ")).unwrap_or_default();
+    format!("{}:{line}: {user}{problem}", path.display())
 }
 
 fn htpasswd(common: &Common) -> Result<PathBuf, Exit> {
@@ -100,10 +124,10 @@ fn password(named: &Named, twice: bool) -> Result<Password, Exit> {
     Ok(Password::new(first))
 }
 
-fn failed(error: UserFileError) -> Exit {
-    let code = match error {
-        UserFileError::File(_) => Code::CannotCreate,
-        _ => Code::Data,
-    };
-    Exit::new(code, error)
+fn failed(path: &Path, error: UserFileError) -> Exit {
+    match error {
+        UserFileError::File(_) => Exit::new(Code::CannotCreate, error),
+        UserFileError::Line(problem) => Exit::new(Code::Data, line_of(path, &problem)),
+        _ => Exit::new(Code::Data, error),
+    }
 }

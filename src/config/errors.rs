@@ -1,7 +1,7 @@
 //! What is wrong with a configuration: where it stands, what was found there, and what is allowed.
 
-use std::fmt;
-use std::path::Path;
+use std::fmt::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The start of the names of the environment variables that override keys.
@@ -77,6 +77,8 @@ pub enum Problem {
     FileOnly,
     /// Two values that are good by themselves do not go together; the text names both.
     Conflict(String),
+    /// The key is planned: it is known, and does nothing yet; the text says what it is for.
+    NoEffect(&'static str),
 }
 
 impl ConfigErrors {
@@ -90,6 +92,14 @@ impl ConfigErrors {
     /// The errors, in the order of the places.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         self.0.iter()
+    }
+
+    /// The files in which a change may mend an error.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = self.iter().flat_map(ConfigError::files).map(Into::into).collect();
+        files.sort();
+        files.dedup();
+        files
     }
 }
 
@@ -107,15 +117,44 @@ impl fmt::Display for ConfigErrors {
 impl std::error::Error for ConfigErrors {}
 
 impl fmt::Display for ConfigError {
+    /// In one line, whatever was written: control characters, of which names and keys are full when somebody means ill,
+    /// are escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = Line(f);
         match self.key.as_str() {
-            "" => write!(f, "{}: {}", self.place, self.problem),
-            key => write!(f, "{}: {key}: {}", self.place, self.problem),
+            "" => write!(line, "{}: {}", self.place, self.problem),
+            key => write!(line, "{}: {key}: {}", self.place, self.problem),
         }
     }
 }
 
+/// Writes text with its control characters escaped.
+struct Line<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl fmt::Write for Line<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|c| match c.is_control() {
+            true => write!(self.0, "{}", c.escape_debug()),
+            false => self.0.write_char(c),
+        })
+    }
+}
+
 impl std::error::Error for ConfigError {}
+
+impl ConfigError {
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        let place = match &self.place {
+            Place::File(path) | Place::Line(path, ..) => Some(&**path),
+            Place::Variable(_) => None,
+        };
+        let named = match &self.problem {
+            Problem::Unreadable { file: Some(file), .. } => Some(&**file),
+            _ => None,
+        };
+        place.into_iter().chain(named)
+    }
+}
 
 impl Place {
     /// File by file, a file as a whole before its lines, and variables last.
@@ -155,6 +194,7 @@ impl fmt::Display for Problem {
             Self::NotYet { found: Some(found), instead } => write!(f, "{found} is not in this version yet; {instead}"),
             Self::FileOnly => f.write_str("lists cannot be given by the environment; write it in the file"),
             Self::Conflict(text) => f.write_str(text),
+            Self::NoEffect(reason) => write!(f, "no effect in this version: it is {reason}; remove it"),
         }
     }
 }
@@ -180,6 +220,16 @@ mod tests {
     }
 
     #[test]
+    fn control_characters_of_a_variable_s_name_were_printed_as_they_are() {
+        let place = Place::Variable("DOCKGATE__A\u{1b}[2J".into());
+        let problem = Problem::UnknownKey { nearest: Some("DOCKGATE__B\u{13}".into()), known: vec![] };
+        let error = ConfigError { place, key: "a\u{7}".into(), problem };
+        let expected =
+            r"environment variable DOCKGATE__A\u{1b}[2J: a\u{7}: unknown key; did you mean DOCKGATE__B\u{13}?";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
     fn errors_stand_in_the_order_of_their_places() {
         let path: Arc<Path> = Path::new("gateway.toml").into();
         let error = |place| ConfigError { place, key: String::new(), problem: Problem::FileOnly };
@@ -191,6 +241,7 @@ mod tests {
         ];
         let errors = ConfigErrors::new(places.iter().rev().cloned().map(error).collect()).unwrap();
         assert_eq!(errors.iter().map(|error| error.place.clone()).collect::<Vec<_>>(), places);
+        assert_eq!(errors.files(), [Path::new("gateway.toml")]);
         assert_eq!(ConfigErrors::new(vec![]), None);
     }
 }

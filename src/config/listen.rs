@@ -201,6 +201,35 @@ pub(super) fn check_listeners(listeners: &BTreeMap<String, Listener>, admin: &Ad
     }
 }
 
+/// Where clients must have a certificate, plain HTTP would go around it: nobody may talk it. What says the opposite is an
+/// error.
+pub(super) fn require_certificates(listeners: &mut BTreeMap<String, Listener>, tls: &Tls, report: &Report) {
+    if tls.client_auth != ClientAuth::Required {
+        return;
+    }
+    let auth = "tls.client_auth";
+    for (name, listener) in listeners {
+        let (protocol, plain) = (format!("listen.{name}.protocol"), format!("listen.{name}.plain"));
+        let text =
+            |word| format!("{word:?} goes around {}, \"required\": plain HTTP has no certificates", report.end(auth));
+        if listener.protocol == Protocol::Plain {
+            report.conflict(&protocol, auth, text("plain"));
+        } else if listener.protocol == Protocol::Auto && listener.plain == PlainPolicy::Anyone {
+            report.conflict(&plain, auth, text("anyone"));
+        }
+        listener.plain = PlainPolicy::Nobody;
+    }
+}
+
+/// Whether they differ in more than who may talk plain HTTP, which each request is held to.
+pub(super) fn needs_restart(old: &BTreeMap<String, Listener>, new: &BTreeMap<String, Listener>) -> bool {
+    let without_plain = |listener: &Listener| Listener { plain: PlainPolicy::Nobody, ..listener.clone() };
+    let same = |name: &String, listener: &Listener| {
+        new.get(name).is_some_and(|new| without_plain(new) == without_plain(listener))
+    };
+    old.len() != new.len() || !old.iter().all(|(name, listener)| same(name, listener))
+}
+
 /// Whether two sockets cannot listen side by side. Port 0 stands for any free one.
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let wildcard = |a: IpAddr, b: IpAddr| a.is_unspecified() && (a.is_ipv6() || b.is_ipv4());

@@ -54,6 +54,28 @@ const FORMATS: [(&str, Format); 2] = [("text", Format::Text), ("json", Format::J
 const FIELDS_MAX: usize = 64;
 const FIELD_NAME: &str = "names made of letters, digits, . _ and -, at most 64 of them";
 
+/// What lines have of their own: a second field of the same name would hide it from whoever reads them.
+const RESERVED_NAMES: [&str; 18] = [
+    "timestamp",
+    "level",
+    "message",
+    "request_id",
+    "client",
+    "user",
+    "method",
+    "target",
+    "status",
+    "complete",
+    "received",
+    "sent",
+    "milliseconds",
+    "route",
+    "backend",
+    "tier",
+    "user_agent",
+    "error",
+];
+
 /// Reads `[log]`.
 pub(super) fn read_log(section: &mut Section<'_>) -> Log {
     let default = Log::default();
@@ -70,6 +92,11 @@ fn read_fields(section: &mut Section<'_>) -> BTreeMap<String, String> {
     for (name, node) in section.entries("fields", "table of strings") {
         if !is_field_name(&name) {
             section.refuse_name(&node.place, "fields", &name, FIELD_NAME);
+            continue;
+        }
+        if RESERVED_NAMES.contains(&name.as_str()) {
+            let allowed = format!("names that lines do not have of their own, which are {}", RESERVED_NAMES.join(", "));
+            section.refuse_name(&node.place, "fields", &name, &allowed);
             continue;
         }
         match node.value.as_text() {

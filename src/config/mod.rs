@@ -72,6 +72,8 @@ pub struct Config {
     pub log: Log,
     /// The registries behind this one that are switched on, by name.
     pub upstreams: BTreeMap<String, Upstream>,
+    /// What is written and does nothing.
+    pub warnings: Vec<ConfigError>,
 }
 
 impl Config {
@@ -101,13 +103,14 @@ impl Config {
 
         let upstreams_directory = resolve(directory, Path::new(UPSTREAMS_DIRECTORY));
         let upstreams = upstream::read_upstreams(&upstreams_directory, directory);
+        let warnings = report.take_warnings();
         let (mut errors, _, secrets) = report.into_parts();
         errors.extend(upstreams.errors);
         if let Some(errors) = ConfigErrors::new(errors) {
             return Err(errors);
         }
         let sources = [file.into(), upstreams_directory].into_iter().chain(upstreams.files).chain(secrets);
-        Ok(Self { sources: sources.collect(), upstreams: upstreams.by_name, ..config })
+        Ok(Self { sources: sources.collect(), upstreams: upstreams.by_name, warnings, ..config })
     }
 
     /// The files and directories in which a change may change this configuration: `gateway.toml` (even if it is not
@@ -116,16 +119,21 @@ impl Config {
         self.sources.clone()
     }
 
-    /// The sections in which `new` differs from this in what only a restart can apply. `tls`, `identity`, `access` and
-    /// `limits` can be applied while running.
+    /// The sections and keys in which `new` differs from this in what only a restart can apply. `tls`, `identity`, `access`
+    /// and the other `limits` can be applied while running.
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        let (old, limits) = (&self.limits, &new.limits);
         let sections = [
-            ("listen", self.listen != new.listen),
+            ("listen", listen::needs_restart(&self.listen, &new.listen)),
             ("registry", self.registry != new.registry),
             ("cache", self.cache != new.cache),
             ("admin", self.admin != new.admin),
             ("log", self.log != new.log),
             ("upstreams", self.upstreams != new.upstreams),
+            ("limits.uploads", old.uploads != limits.uploads),
+            ("limits.upload_lifetime", old.upload_lifetime != limits.upload_lifetime),
+            ("limits.disk_reserve", old.disk_reserve != limits.disk_reserve),
+            ("limits.disk_reserve_percent", old.disk_reserve_percent != limits.disk_reserve_percent),
         ];
         sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
@@ -148,7 +156,7 @@ fn read_tree(file: &Path, must_exist: bool, report: &Report) -> Option<Table> {
 
 fn read_config(root: &mut Section<'_>, directory: &Path) -> Config {
     root.later(&["notifications"]);
-    let listen = listen::read_listeners(root);
+    let mut listen = listen::read_listeners(root);
     let tls = root.table("tls", listen::read_tls);
     let identity = root.table("identity", identity::read_identity);
     let access = Arc::new(identity::read_rules(root, &identity.groups));
@@ -158,6 +166,7 @@ fn read_config(root: &mut Section<'_>, directory: &Path) -> Config {
     let admin = root.table("admin", listen::read_admin);
     let log = root.table("log", log::read_log);
     listen::check_listeners(&listen, &admin, root.report);
+    listen::require_certificates(&mut listen, &tls, root.report);
     Config {
         directory: directory.into(),
         sources: vec![],
@@ -171,6 +180,7 @@ fn read_config(root: &mut Section<'_>, directory: &Path) -> Config {
         admin,
         log,
         upstreams: BTreeMap::new(),
+        warnings: vec![],
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) struct Report {
     keys: RefCell<Vec<Key>>,
     places: RefCell<BTreeMap<String, Place>>,
     files: RefCell<Vec<PathBuf>>,
+    warnings: RefCell<Vec<ConfigError>>,
 }
 
 impl Report {
@@ -42,11 +43,25 @@ impl Report {
             keys: RefCell::default(),
             places: RefCell::default(),
             files: RefCell::default(),
+            warnings: RefCell::default(),
         }
     }
 
     pub(super) fn error(&self, place: Place, key: &str, problem: Problem) {
         self.errors.borrow_mut().push(ConfigError { place, key: key.into(), problem });
+    }
+
+    /// What is written at `key` does nothing; nothing is said where it is not written.
+    pub(super) fn no_effect(&self, key: &str, reason: &'static str) {
+        if let Some(place) = self.place(key) {
+            let warning = ConfigError { place, key: key.into(), problem: Problem::NoEffect(reason) };
+            self.warnings.borrow_mut().push(warning);
+        }
+    }
+
+    /// What was warned of.
+    pub(super) fn take_warnings(&self) -> Vec<ConfigError> {
+        self.warnings.take()
     }
 
     pub(super) fn extend(&self, errors: Vec<ConfigError>) {

@@ -11,6 +11,8 @@ use http_body_util::Full;
 use crate::registry::Hosted;
 use crate::telemetry::Metrics;
 
+use super::arrival::Arrival;
+
 /// Answers the operator's questions. Cheap to clone.
 #[derive(Clone)]
 pub struct Admin {
@@ -31,7 +33,10 @@ impl Admin {
     }
 
     /// Answers a request.
-    pub fn handle<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    pub fn handle<B>(&self, arrival: &Arrival, request: &Request<B>) -> Response<Full<Bytes>> {
+        if arrival.bad_head.is_some() {
+            return text(StatusCode::BAD_REQUEST, "the request can be read in two ways\n");
+        }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
         }

@@ -13,11 +13,13 @@ pub(super) struct Told {
     pub(super) host: Option<String>,
 }
 
-/// Reads the headers. Of a chain of proxies the last part was written by the one that is connected to us; from there on
+/// Reads the headers. A proxy writes one kind and may let the other through as its caller wrote it; most write
+/// `X-Forwarded-*`, so `Forwarded` counts only where nothing of that kind is there. Of a chain of proxies the last part was written by the one that is connected to us; from there on
 /// back, the first address that is no trusted proxy is the caller.
 pub(super) fn read(headers: &HeaderMap, trusted: &[IpNet]) -> Told {
     let hops = values(headers, "forwarded");
-    if !hops.is_empty() {
+    let of_the_other_kind = headers.keys().any(|name| name.as_str().starts_with("x-forwarded-"));
+    if !hops.is_empty() && !of_the_other_kind {
         let client = caller(hops.iter().rev().map(|hop| parameter(hop, "for")), trusted);
         let last = hops.last().map(String::as_str).unwrap_or_default();
         let https = parameter(last, "proto").map(|proto| proto.eq_ignore_ascii_case("https"));
@@ -90,5 +92,16 @@ mod tests {
     fn forwarded_says_all_in_one_header() {
         let expected = Told { client: "2001:db8::1".parse().ok(), https: Some(true), host: Some("a:5000".into()) };
         assert_eq!(told(&[("forwarded", "for=unknown, for=\"[2001:db8::1]:4711\";proto=https;host=a:5000")]), expected);
+    }
+
+    /// A proxy that knows only one kind lets the other through as the caller wrote it.
+    #[test]
+    fn forwarded_spoke_for_a_proxy_that_does_not_write_it() {
+        let forged = ("forwarded", "for=203.0.113.1;proto=https;host=evil.example");
+        let client = told(&[forged, ("x-forwarded-for", "198.51.100.7")]);
+        assert_eq!(client, Told { client: "198.51.100.7".parse().ok(), ..Told::default() });
+        let scheme = told(&[forged, ("x-forwarded-proto", "http")]);
+        assert_eq!(scheme, Told { https: Some(false), ..Told::default() });
+        assert_eq!(told(&[forged, ("x-forwarded-port", "443")]), Told::default());
     }
 }

@@ -9,7 +9,7 @@ use crate::registry::RegistryError;
 
 use super::arrival::Arrival;
 use super::respond::{Challenge, Failure};
-use super::route::{self, LegacyRoute, Route, UploadStart};
+use super::route::{self, BlobVerb, LegacyRoute, Route, UploadStart, Verb};
 use super::screen::Screened;
 use super::walk::{Caller, Walk};
 
@@ -25,7 +25,15 @@ impl Walk<'_> {
         if matches!(route, Route::Legacy(LegacyRoute::Ping)) {
             return Ok((Principal::anonymous(), false));
         }
-        let credentials = self.credentials().map_err(|failure| Failure { challenge: Some(self.basic()), ..failure })?;
+        let credentials = self.credentials().map_err(|failure| {
+            let challenge = Some(self.challenge_on(route, screened, None));
+            Failure { challenge, ..failure }
+        })?;
+        let credentials = match (credentials, route) {
+            // What the v1 registry gave out is for it to read; to us it says nothing of who is asking.
+            (Credentials::Other(scheme), Route::Legacy(_)) if scheme == "token" => Credentials::None,
+            (credentials, _) => credentials,
+        };
         let shown = !matches!(credentials, Credentials::None);
         let certificate = arrival.certificate.as_deref();
         let identified = self.rooms.identity.identify(&credentials, certificate, screened.client).await;
@@ -75,8 +83,10 @@ impl Walk<'_> {
     /// Leave to list repositories. Who has shown nothing is asked to, as by the ping: else docker would never say who it
     /// is, and would see the public ones only.
     pub(super) fn permit_catalog(&self, caller: &Caller) -> Result<CatalogPermit, Failure> {
-        self.ask_who(caller, Some("registry:catalog:*".into()))?;
-        Ok(self.settings.rules.authorize_catalog(&caller.principal))
+        let scope = || Some("registry:catalog:*".into());
+        self.ask_who(caller, scope())?;
+        let permit = self.settings.rules.authorize_catalog(&caller.principal);
+        permit.map_err(|_| self.unauthorized(&caller.screened, scope(), Some("insufficient_scope")))
     }
 
     /// 401 for whoever has shown nothing, as soon as any rule needs a user.
@@ -95,22 +105,15 @@ impl Walk<'_> {
         action: Action,
         repository: &RepositoryName,
     ) -> Failure {
-        let scope = Some(format!("repository:{repository}:{}{}", scope_actions(action), self.mount_scope()));
+        let scope = match route::parse(&self.parts.method, &self.parts.uri) {
+            Ok(route) if route.repository() == Some(repository) => scope(&route),
+            _ => Some(format!("repository:{repository}:{}", scope_actions(action))),
+        };
         match denied {
             Denied::Unauthenticated => self.unauthorized(&caller.screened, scope, None),
             Denied::InsufficientScope => self.unauthorized(&caller.screened, scope, Some("insufficient_scope")),
             Denied::Hidden => RegistryError::NameUnknown(repository.clone()).into(),
             Denied::Forbidden => forbidden(&format!("{action} {repository}")),
-        }
-    }
-
-    /// A client asks for a token once, so the challenge to a mount names where the blob is to come from too.
-    fn mount_scope(&self) -> String {
-        match route::parse(&self.parts.method, &self.parts.uri) {
-            Ok(Route::UploadStart(_, UploadStart::Mount { from: Some(from), .. })) => {
-                format!(" repository:{from}:pull")
-            }
-            _ => String::new(),
         }
     }
 
@@ -157,11 +160,20 @@ const fn scope_actions(action: Action) -> &'static str {
     }
 }
 
-/// What a token would have to allow for this route, where that is known before anything is looked at.
+/// What a token has to allow for this route.
 fn scope(route: &Route) -> Option<String> {
-    match route {
-        Route::Legacy(LegacyRoute::Repository(_)) => None,
-        Route::Catalog(_) => Some("registry:catalog:*".into()),
-        _ => route.repository().map(|name| format!("repository:{name}:pull")),
-    }
+    let (action, name) = match route {
+        Route::Catalog(_) => return Some("registry:catalog:*".into()),
+        Route::Manifest(name, _, Verb::Put) | Route::UploadStart(name, _) | Route::Upload(name, ..) => {
+            (Action::Push, name)
+        }
+        Route::Manifest(name, _, Verb::Delete) | Route::Blob(name, _, BlobVerb::Delete) => (Action::Delete, name),
+        _ => (Action::Pull, route.repository()?),
+    };
+    let source = match route {
+        // A client asks for a token once, so the challenge to a mount names where the blob is to come from too.
+        Route::UploadStart(_, UploadStart::Mount { from: Some(from), .. }) => format!(" repository:{from}:pull"),
+        _ => String::new(),
+    };
+    Some(format!("repository:{name}:{}{source}", scope_actions(action)))
 }

@@ -1,5 +1,7 @@
 //! Bodies of requests, read with deadlines: silence and trickles are cut off, long uploads are not.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -9,14 +11,36 @@ use tokio::time::Instant;
 
 use crate::config::Limits;
 
+/// How much of a body is read on after its request was refused.
+const DISCARD_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// How long that may take.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A request's body, of any kind.
 pub(super) struct Intake<B> {
-    body: B,
+    /// `None` once it was handed on.
+    body: Option<B>,
     pace: Pace,
-    received: u64,
+    received: Count,
+}
+
+/// How many bytes of a body came so far, for whoever wants to know while somebody else reads it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Count(Arc<AtomicU64>);
+
+impl Count {
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 /// How slow a body may be.
+#[derive(Clone)]
 struct Pace {
     idle_timeout: Duration,
     rate_bytes: u64,
@@ -51,24 +75,43 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
             waited: Duration::ZERO,
             window_bytes: 0,
         };
-        Self { body, pace, received: 0 }
+        Self { body: Some(body), pace, received: Count::default() }
+    }
+
+    /// Hands the rest of the body on; nothing more comes from here.
+    pub(super) fn hand_on(&mut self) -> Self {
+        Self { body: self.body.take(), pace: self.pace.clone(), received: self.received.clone() }
+    }
+
+    /// Reads on and throws away what comes, within limits: a client that is still sending would not see the answer.
+    pub(super) async fn discard(&mut self) {
+        let limit = self.received().saturating_add(DISCARD_BYTES_MAX);
+        let rest = async { while self.received() < limit && matches!(self.next().await, Ok(Some(_))) {} };
+        // Whoever has not ended by then may lose the answer.
+        let _ = tokio::time::timeout(DISCARD_TIMEOUT, rest).await;
     }
 
     /// How many bytes came so far.
-    pub(super) const fn received(&self) -> u64 {
-        self.received
+    pub(super) fn received(&self) -> u64 {
+        self.received.bytes()
+    }
+
+    /// The same, as it will be.
+    pub(super) fn count(&self) -> Count {
+        self.received.clone()
     }
 
     /// The next bytes; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, IntakeError> {
         loop {
             let began = Instant::now();
-            let frame = tokio::time::timeout(self.pace.idle_timeout, self.body.frame());
+            let Some(body) = &mut self.body else { return Ok(None) };
+            let frame = tokio::time::timeout(self.pace.idle_timeout, body.frame());
             let frame = frame.await.map_err(|_| IntakeError::Idle)?;
             self.pace.waited += began.elapsed();
             let Some(frame) = frame.transpose().map_err(|_| IntakeError::Broken)? else { return Ok(None) };
             if let Ok(bytes) = frame.into_data() {
-                self.received += bytes.len() as u64;
+                self.received.add(bytes.len() as u64);
                 self.pace.count(bytes.len() as u64)?;
                 return Ok(Some(bytes));
             }
@@ -79,10 +122,10 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
     pub(super) async fn whole(&mut self, limit: u64) -> Result<Bytes, IntakeError> {
         let mut whole = BytesMut::new();
         while let Some(bytes) = self.next().await? {
-            if self.received > limit {
+            if self.received() > limit {
                 return Err(IntakeError::TooLarge { limit });
             }
-            if whole.is_empty() && self.body.is_end_stream() {
+            if whole.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream) {
                 return Ok(bytes);
             }
             whole.extend_from_slice(&bytes);

@@ -17,6 +17,6 @@ mod screen;
 mod token;
 mod walk;
 
-pub use arrival::{Arrival, Transport};
+pub use arrival::{Arrival, BadHead, Transport};
 pub use observe::Observed;
 pub use walk::{Gateway, Rooms, Settings};

@@ -1,5 +1,6 @@
 //! One log line and the metrics for every request, on every way out: answered, failed half-way, or left by the client.
 
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -8,14 +9,17 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Response, header};
+use http::{Method, Response, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+use crate::access::Principal;
 use crate::registry::Tier;
 use crate::telemetry::{Labels, Metrics, Sizes};
 
 use super::body::Body;
+use super::intake::Count;
 
 /// What nginx calls it when the client leaves before there is an answer.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -23,65 +27,89 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 /// How much of a header that a caller wrote goes into the log, in bytes.
 const LOGGED_BYTES_MAX: usize = 256;
 
-/// Makes request ids: random per process, counted per request.
-pub(super) struct Ids {
-    prefix: u32,
-    next: AtomicU64,
-}
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Makes request ids: counted, from a beginning that is random for each process.
+pub(super) struct Ids(AtomicU64);
+
+/// A request's name in the log, in errors and in a header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RequestId(u64);
 
 impl Ids {
-    pub(super) fn new(prefix: u32) -> Self {
-        Self { prefix, next: AtomicU64::new(0) }
+    pub(super) const fn new(prefix: u32) -> Self {
+        Self(AtomicU64::new((prefix as u64) << 32))
     }
 
-    pub(super) fn next(&self) -> String {
-        format!("{:08x}{:08x}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed))
+    pub(super) fn next(&self) -> RequestId {
+        RequestId(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
     }
 }
 
 /// What is known of a request; written when it is dropped.
 pub(super) struct Record {
-    pub(super) id: String,
+    pub(super) id: RequestId,
     pub(super) route: &'static str,
     pub(super) backend: &'static str,
     pub(super) tier: &'static str,
-    pub(super) principal: String,
     pub(super) client: IpAddr,
-    pub(super) received: u64,
+    pub(super) received: Count,
     pub(super) private: Option<String>,
-    method: String,
-    target: String,
-    user_agent: String,
+    /// What only the access log tells; none where there is no log.
+    told: Option<Told>,
+    /// Whether it is HEAD.
+    head: bool,
     began: Instant,
     status: u16,
     sent: u64,
     complete: bool,
     metrics: Metrics,
-    access_log: bool,
+}
+
+/// What was asked, and by whom. It is put into words when it is written.
+struct Told {
+    principal: Option<Principal>,
+    method: Method,
+    target: Uri,
+    user_agent: Option<HeaderValue>,
 }
 
 impl Record {
-    pub(super) fn begin(id: String, client: IpAddr, request: &Parts, metrics: Metrics, access_log: bool) -> Self {
-        let user_agent = request.headers.get(header::USER_AGENT).map(|text| text.as_bytes()).unwrap_or_default();
-        let target = request.uri.path_and_query().map(|target| target.as_str()).unwrap_or_default();
+    pub(super) fn begin(id: RequestId, client: IpAddr, request: &Parts, metrics: Metrics, access_log: bool) -> Self {
+        let told = access_log.then(|| Told {
+            principal: None,
+            method: request.method.clone(),
+            target: request.uri.clone(),
+            user_agent: request.headers.get(header::USER_AGENT).cloned(),
+        });
         Self {
             id,
             route: "none",
             backend: "gateway",
             tier: "none",
-            principal: "-".into(),
             client,
-            received: 0,
+            received: Count::default(),
             private: None,
-            method: printable(request.method.as_str().as_bytes()),
-            target: printable(target.as_bytes()),
-            user_agent: printable(user_agent),
+            told,
+            head: request.method == Method::HEAD,
             began: Instant::now(),
             status: CLIENT_CLOSED_REQUEST,
             sent: 0,
             complete: false,
             metrics,
-            access_log,
+        }
+    }
+
+    /// It was found out who is asking.
+    pub(super) fn identified(&mut self, principal: &Principal) {
+        if let Some(told) = &mut self.told {
+            told.principal = Some(principal.clone());
         }
     }
 
@@ -95,10 +123,11 @@ impl Record {
     /// The answer is known; the record goes on with its body.
     pub(super) fn answered(mut self, response: Response<Body>) -> Response<Observed> {
         self.status = response.status().as_u16();
-        self.complete = response.body().is_end_stream();
+        // To HEAD no body is sent, whatever there is.
+        self.complete = response.body().is_end_stream() || self.head;
         let (mut parts, body) = response.into_parts();
-        if let Ok(id) = self.id.parse() {
-            parts.headers.insert("x-request-id", id);
+        if let Ok(id) = HeaderValue::try_from(self.id.to_string()) {
+            parts.headers.insert(REQUEST_ID, id);
         }
         Response::from_parts(parts, Observed { body, record: self })
     }
@@ -107,18 +136,24 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let Self { route, backend, tier, status, .. } = *self;
-        let (duration, sizes) = (self.began.elapsed(), Sizes { received: self.received, sent: self.sent });
+        let (duration, sizes) = (self.began.elapsed(), Sizes { received: self.received.bytes(), sent: self.sent });
         self.metrics.request(&Labels { route, status, backend, tier }, sizes, duration);
         if let Some(private) = &self.private {
             tracing::error!(request_id = %self.id, reason = %printable(private.as_bytes()), "request failed");
         }
-        if self.access_log {
+        if let Some(Told { principal, method, target, user_agent }) = &self.told {
+            let user = principal.as_ref().map(ToString::to_string);
+            let target = target.path_and_query().map(|target| target.as_str());
             tracing::info!(
                 target: "access",
-                request_id = %self.id, client = %self.client, user = %printable(self.principal.as_bytes()),
-                method = %self.method, target = %self.target, status, complete = self.complete,
+                request_id = %self.id, client = %self.client,
+                user = %printable(user.as_deref().unwrap_or("-").as_bytes()),
+                method = %printable(method.as_str().as_bytes()),
+                target = %printable(target.unwrap_or_default().as_bytes()),
+                status, complete = self.complete,
                 received = sizes.received, sent = sizes.sent, milliseconds = duration.as_millis() as u64,
-                route, backend, tier, user_agent = %self.user_agent,
+                route, backend, tier,
+                user_agent = %printable(user_agent.as_ref().map(|text| text.as_bytes()).unwrap_or_default()),
                 "request"
             );
         }
@@ -126,8 +161,8 @@ impl Drop for Record {
 }
 
 /// What a caller wrote, with everything that could steer a terminal or forge a line escaped.
-fn printable(text: &[u8]) -> String {
-    text[..text.len().min(LOGGED_BYTES_MAX)].escape_ascii().to_string()
+fn printable(text: &[u8]) -> std::slice::EscapeAscii<'_> {
+    text[..text.len().min(LOGGED_BYTES_MAX)].escape_ascii()
 }
 
 /// A body whose bytes are counted for its record.
@@ -168,13 +203,14 @@ mod tests {
 
     #[test]
     fn what_callers_write_cannot_steer_a_terminal() {
-        assert_eq!(printable(b"a\x1b[31m\r\nb\xff"), r"a\x1b[31m\r\nb\xff");
-        assert_eq!(printable(&[b'x'; 1000]).len(), LOGGED_BYTES_MAX);
+        assert_eq!(printable(b"a\x1b[31m\r\nb\xff").to_string(), r"a\x1b[31m\r\nb\xff");
+        assert_eq!(printable(&[b'x'; 1000]).count(), LOGGED_BYTES_MAX);
     }
 
     #[test]
     fn ids_differ() {
         let ids = Ids::new(7);
-        assert_eq!((ids.next(), ids.next()), ("0000000700000000".into(), "0000000700000001".into()));
+        let texts = [ids.next().to_string(), ids.next().to_string()];
+        assert_eq!(texts, ["0000000700000000", "0000000700000001"]);
     }
 }

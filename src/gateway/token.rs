@@ -10,6 +10,9 @@ use super::body::Body;
 use super::respond::{self, Failure};
 use super::walk::{Caller, Walk};
 
+/// What clients ask for before they list repositories; the list shows each caller only what they may pull.
+const CATALOG_SCOPE: &str = "registry:catalog:";
+
 /// How many repositories one token can name: a push with mounts names two.
 const SCOPES_MAX: usize = 64;
 
@@ -28,9 +31,12 @@ impl Walk<'_> {
             return Err(Failure::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message));
         }
         // A scope of another kind grants nothing; clients ask for some that only other registries know.
+        let catalog = asked.iter().any(|scope| scope.starts_with(CATALOG_SCOPE));
+        let principal = caller.principal.clone();
+        let principal = if catalog { principal.with_catalog() } else { principal };
         let parsed = asked.into_iter().filter_map(parse_scope);
         let grants = parsed.filter_map(|(repository, asked)| self.cut(caller, repository, asked)).collect();
-        let issued = self.rooms.identity.issue(&caller.principal, &self.settings.realm, grants);
+        let issued = self.rooms.identity.issue(&principal, &self.settings.realm, grants);
         let issued = issued.map_err(|error| {
             let failure = Failure::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown, "no token could be made");
             failure.private(error.to_string())

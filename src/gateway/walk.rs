@@ -21,7 +21,7 @@ use super::body::Body;
 use super::intake::Intake;
 use super::observe::{Ids, Observed, Record};
 use super::respond::{Failure, Form};
-use super::route::{self, LegacyRoute, Route};
+use super::route::{self, Route};
 use super::screen::{self, Screened};
 
 /// The gateway: from a request to its answer. Cheap to clone.
@@ -85,13 +85,17 @@ impl Gateway {
         let (parts, body) = request.into_parts();
         let metrics = self.0.rooms.metrics.clone();
         let mut record = Record::begin(self.0.ids.next(), arrival.peer.ip(), &parts, metrics, settings.access_log);
-        let intake = Intake::new(body, &settings.limits);
+        let mut intake = Intake::new(body, &settings.limits);
+        record.received = intake.count();
         let walk = Walk { rooms: &self.0.rooms, settings: &settings, parts: &parts };
-        let response = match walk.go(&arrival, intake, &mut record).await {
+        let response = match walk.go(&arrival, &mut intake, &mut record).await {
             Ok(response) => response,
             Err(failure) => {
+                if !failure.close {
+                    intake.discard().await;
+                }
                 record.private = failure.private.clone();
-                failure.into_response(&record.id)
+                failure.into_response(record.id)
             }
         };
         record.answered(response)
@@ -109,18 +113,19 @@ impl Walk<'_> {
     async fn go(
         &self,
         arrival: &Arrival,
-        intake: Intake<Incoming>,
+        intake: &mut Intake<Incoming>,
         record: &mut Record,
     ) -> Result<Response<Body>, Failure> {
-        let listener = self.settings.listeners.get(&*arrival.listener).cloned().unwrap_or_default();
-        let screened = screen::screen(arrival, &listener, self.parts)?;
+        let unknown = Listener::default();
+        let listener = self.settings.listeners.get(&*arrival.listener).unwrap_or(&unknown);
+        let screened = screen::screen(arrival, listener, self.parts).map_err(|refusal| self.in_form(refusal.into()))?;
         record.client = screened.client;
         let route = self.route()?;
         record.route = route.label();
         let backend = self.pick(&route)?;
         let identified = self.identify(arrival, &screened, &route).await;
         let (principal, showed_credentials) = identified.map_err(|failure| self.in_form(failure))?;
-        record.principal = principal.to_string();
+        record.identified(&principal);
         let caller = Caller { screened, principal, showed_credentials };
         let answer = match (&route, backend) {
             (Route::Legacy(route), Backend::Legacy(legacy)) => {
@@ -143,7 +148,10 @@ impl Walk<'_> {
         let generation = Client::parse(user_agent).generation();
         let path = self.parts.uri.path();
         if generation == Generation::V1 && (path == "/v2" || path.starts_with("/v2/")) {
-            let message = "docker before 1.6 is served by the v1 registry under /v1/";
+            let message = match &self.rooms.legacy {
+                Some(_) => "docker before 1.6 is served by the v1 registry under /v1/",
+                None => NO_LEGACY,
+            };
             let failure = Failure::new(StatusCode::NOT_FOUND, ErrorCode::Unsupported, message);
             return Err(Failure { versioned: false, ..failure });
         }
@@ -153,7 +161,7 @@ impl Walk<'_> {
     fn pick(&self, route: &Route) -> Result<Backend, Failure> {
         match (route, &self.rooms.legacy) {
             (Route::Legacy(_), Some(legacy)) => Ok(Backend::Legacy(Arc::clone(legacy))),
-            (Route::Legacy(route), None) => Err(no_legacy(route)),
+            (Route::Legacy(_), None) => Err(no_legacy()),
             _ => Ok(Backend::Hosted(Arc::clone(&self.rooms.hosted))),
         }
     }
@@ -161,11 +169,14 @@ impl Walk<'_> {
     /// Every error under `/v1/` is told as v1 clients print it.
     fn in_form(&self, failure: Failure) -> Failure {
         let path = self.parts.uri.path();
-        if path.starts_with("/v1/") || path == "/_ping" { failure.in_form(Form::V1) } else { failure }
+        let v1 = path.starts_with("/v1/") || matches!(path, "/v1" | "/_ping");
+        if v1 { failure.in_form(Form::V1) } else { failure }
     }
 }
 
-fn no_legacy(_: &LegacyRoute) -> Failure {
-    let message = "no v1 registry is configured; to serve docker before 1.6 write upstreams/legacy-v1.toml with kind = \"legacy\"";
-    Failure::new(StatusCode::NOT_FOUND, ErrorCode::Unsupported, message).in_form(Form::V1)
+const NO_LEGACY: &str =
+    "no v1 registry is configured; to serve docker before 1.6 write upstreams/legacy-v1.toml with kind = \"legacy\"";
+
+fn no_legacy() -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, ErrorCode::Unsupported, NO_LEGACY).in_form(Form::V1)
 }

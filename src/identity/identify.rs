@@ -130,7 +130,8 @@ impl Identity {
             Some(user) => state.principal(user).ok_or(IdentifyError::InvalidToken)?,
             None => Principal::anonymous(),
         };
-        Ok(principal.with_token(accepted.grants))
+        let principal = principal.with_token(accepted.grants);
+        Ok(if accepted.catalog { principal.with_catalog() } else { principal })
     }
 
     /// A token with which `principal` can do what is in `grants`, as far as the rules allow it when it is used.

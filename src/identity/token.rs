@@ -56,6 +56,8 @@ pub(super) struct Accepted {
     /// The user, not checked to be one still.
     pub(super) user: Option<String>,
     pub(super) grants: Vec<Grant>,
+    /// Whether it is for the list of repositories.
+    pub(super) catalog: bool,
 }
 
 /// The claims, under the names of RFC 7519 and of docker's token specification; times in seconds since 1970.
@@ -99,7 +101,7 @@ pub(super) fn issue(
         nbf: now,
         iat: now,
         jti: URL_SAFE_NO_PAD.encode(random_bytes::<16>()?),
-        access: grants.iter().filter(|grant| !grant.actions.is_empty()).map(Access::from_grant).collect(),
+        access: Access::of(grants, principal.token_lists()),
     };
     let header = Header { kid: Some(key.id.clone()), ..Header::new(Algorithm::ES256) };
     let token = jsonwebtoken::encode(&header, &claims, &key.encoding).map_err(|_| IssueError::Signature)?;
@@ -132,7 +134,8 @@ pub(super) fn accept(token: &str, key: &TokenKey, service: &str, now: u64) -> Re
         return Err(IdentifyError::ExpiredToken);
     }
     let grants = claims.access.iter().filter_map(Access::to_grant).collect();
-    Ok(Accepted { user: Some(claims.sub).filter(|user| !user.is_empty()), grants })
+    let catalog = claims.access.iter().any(Access::is_catalog);
+    Ok(Accepted { user: Some(claims.sub).filter(|user| !user.is_empty()), grants, catalog })
 }
 
 fn validation(service: &str) -> Validation {
@@ -146,6 +149,16 @@ fn validation(service: &str) -> Validation {
 }
 
 impl Access {
+    fn of(grants: &[Grant], catalog: bool) -> Vec<Self> {
+        let grants = grants.iter().filter(|grant| !grant.actions.is_empty()).map(Self::from_grant);
+        let list = Self { r#type: "registry".into(), name: "catalog".into(), actions: vec!["*".into()] };
+        grants.chain(catalog.then_some(list)).collect()
+    }
+
+    fn is_catalog(&self) -> bool {
+        self.r#type == "registry" && self.name == "catalog" && self.actions.iter().any(|action| action == "*")
+    }
+
     fn from_grant(grant: &Grant) -> Self {
         // The specification has no word for making tags without moving them; what may be moved the rules say anyway.
         let words = [(Action::Pull, "pull"), (Action::Create, "push"), (Action::Delete, "delete")];

@@ -138,6 +138,12 @@ pub fn ensure(directory: &Path, names: &[String], addresses: &[IpAddr]) -> Resul
     ensure_at(directory, &wanted(names, addresses)?, OffsetDateTime::now_utc())
 }
 
+/// Whether the authority in `directory`, if there is one yet, can be read. Nothing is made.
+pub fn check(directory: &Path) -> Result<(), CertificateError> {
+    let paths = Paths::of(directory);
+    if paths.authority.exists() { read_authority(&paths).map(drop) } else { Ok(()) }
+}
+
 /// The names and addresses of this machine, for [`ensure`].
 pub fn local_names() -> (Vec<String>, Vec<IpAddr>) {
     let host = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
@@ -193,17 +199,23 @@ struct Paths {
     key: PathBuf,
 }
 
+impl Paths {
+    fn of(directory: &Path) -> Self {
+        Self {
+            authority: directory.join("ca.crt"),
+            authority_key: directory.join("ca.key"),
+            certificate: directory.join("server.crt"),
+            key: directory.join("server.key"),
+        }
+    }
+}
+
 fn ensure_at(directory: &Path, wanted: &[Name], now: OffsetDateTime) -> Result<Made, CertificateError> {
     let failed = |error: io::Error| CertificateError::Files { path: directory.into(), kind: error.kind() };
     DirBuilder::new().recursive(true).create(directory).map_err(failed)?;
     let lock = File::open(directory).map_err(failed)?;
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
-    let paths = Paths {
-        authority: directory.join("ca.crt"),
-        authority_key: directory.join("ca.key"),
-        certificate: directory.join("server.crt"),
-        key: directory.join("server.key"),
-    };
+    let paths = Paths::of(directory);
     let new_authority = !paths.authority.exists();
     if new_authority {
         make_authority(directory, &paths, wanted, now)?;

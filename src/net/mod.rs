@@ -5,4 +5,4 @@ pub mod client;
 mod description;
 pub mod tls;
 
-pub use description::{Description, describe};
+pub use description::{Concern, Description, describe};

@@ -5,7 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ServerSessionMemoryCache, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
@@ -144,6 +145,27 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
+impl TlsError {
+    /// The file to mend; none, where no single one is to blame.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Unreadable { file, .. }
+            | Self::NotPem { file }
+            | Self::NoCertificate { file }
+            | Self::NoKey { file }
+            | Self::BadCertificate { file }
+            | Self::BadKey { file }
+            | Self::KeyMismatch { key: file, .. } => Some(file),
+            Self::Refused { .. } => None,
+        }
+    }
+
+    /// Whether it is about a private key.
+    pub const fn is_about_key(&self) -> bool {
+        matches!(self, Self::NoKey { .. } | Self::BadKey { .. } | Self::KeyMismatch { .. })
+    }
+}
+
 /// Load what [`Settings`] name into a configuration that connections can share.
 ///
 /// Session tickets live as long as the configuration; a reload makes clients do one full handshake.
@@ -154,15 +176,7 @@ pub fn load(settings: &Settings) -> Result<Arc<ServerConfig>, TlsError> {
         .map_err(refused)?;
     let builder = match &settings.client_ca {
         None => builder.with_no_client_auth(),
-        Some(file) => {
-            let roots = Arc::new(roots(file)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
-            let verifier = match settings.client_auth {
-                ClientAuth::Optional => verifier.allow_unauthenticated(),
-                ClientAuth::Required => verifier,
-            };
-            builder.with_client_cert_verifier(verifier.build().map_err(refused)?)
-        }
+        Some(file) => builder.with_client_cert_verifier(verifier(file, settings.client_auth, provider)?),
     };
     let (chain, key) = certified_key(&settings.certificate, &settings.key)?;
     let mut config = builder.with_single_cert(chain, key).map_err(refused)?;
@@ -170,6 +184,29 @@ pub fn load(settings: &Settings) -> Result<Arc<ServerConfig>, TlsError> {
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(refused)?;
     config.session_storage = ServerSessionMemoryCache::new(REMEMBERED_SESSIONS);
     Ok(Arc::new(config))
+}
+
+/// Whether `file` can tell who may have issued the certificates that clients show.
+pub fn check_client_ca(file: &Path) -> Result<(), TlsError> {
+    verifier(file, ClientAuth::Required, Arc::new(aws_lc_rs::default_provider())).map(drop)
+}
+
+fn verifier(
+    file: &Path,
+    auth: ClientAuth,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(file)?), provider);
+    let verifier = match auth {
+        ClientAuth::Optional => verifier.allow_unauthenticated(),
+        ClientAuth::Required => verifier,
+    };
+    verifier.build().map_err(refused)
+}
+
+/// Whether the certificate and the key can be used together.
+pub fn check_pair(certificate: &Path, key: &Path) -> Result<(), TlsError> {
+    certified_key(certificate, key).map(drop)
 }
 
 /// The name that a verified client certificate gives its holder: its common name, else its first DNS or URI name.

@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256, Sha512};
 
+/// The digits of the longest digest.
+const HEX_LENGTH_MAX: usize = 128;
+
 /// A hash algorithm that the image-spec registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
@@ -88,18 +91,24 @@ impl Digest {
 
     /// The hexadecimal part, without the algorithm.
     pub fn hex(&self) -> String {
-        let mut text = String::with_capacity(self.as_bytes().len() * 2);
-        for byte in self.as_bytes() {
-            text.push(hex_digit(byte >> 4));
-            text.push(hex_digit(byte & 15));
+        self.print_hex(&mut [0; HEX_LENGTH_MAX]).into()
+    }
+
+    fn print_hex<'a>(&self, digits: &'a mut [u8; HEX_LENGTH_MAX]) -> &'a str {
+        let bytes = self.as_bytes();
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+            pair.copy_from_slice(&[hex_digit(byte >> 4), hex_digit(byte & 15)]);
         }
-        text
+        std::str::from_utf8(&digits[..bytes.len() * 2]).unwrap_or_default()
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm().as_str(), self.hex())
+        // No format string and no heap: every answer has its digest in two headers.
+        f.write_str(self.algorithm().as_str())?;
+        f.write_str(":")?;
+        f.write_str(self.print_hex(&mut [0; HEX_LENGTH_MAX]))
     }
 }
 
@@ -148,8 +157,8 @@ fn hex_value(digit: u8) -> Result<u8, DigestError> {
     }
 }
 
-fn hex_digit(nibble: u8) -> char {
-    char::from(b"0123456789abcdef"[usize::from(nibble)])
+fn hex_digit(nibble: u8) -> u8 {
+    b"0123456789abcdef"[usize::from(nibble)]
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Manifests and indexes (image-spec 1.1, manifest.md and image-index.md; docker's schema 2).
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
@@ -201,10 +202,15 @@ fn agreed_media_type(raw: &Raw, content_type: Option<&str>) -> Result<MediaType,
 /// Any JSON in which no object says a key twice, nor, outside annotations, a word of ours in another spelling: readers
 /// differ in which one they take (Go ignores case), so such a manifest is a different one for each.
 #[derive(Clone, Copy)]
-struct UniqueKeys {
+struct UniqueKeys<'a> {
     /// Whether keys here may be words of ours.
     words: bool,
+    /// How many were read.
+    keys: &'a Cell<usize>,
 }
+
+/// How many keys a manifest may have in all; one of a thousand layers has some four thousand.
+const KEYS_MAX: usize = 20_000;
 
 /// The keys whose spelling decides what a manifest is.
 const WORDS: [&str; 12] = [
@@ -224,11 +230,12 @@ const WORDS: [&str; 12] = [
 
 fn check_keys(bytes: &[u8]) -> Result<(), serde_json::Error> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    UniqueKeys { words: true }.deserialize(&mut json)?;
+    let keys = Cell::new(0);
+    UniqueKeys { words: true, keys: &keys }.deserialize(&mut json)?;
     json.end()
 }
 
-impl<'de> DeserializeSeed<'de> for UniqueKeys {
+impl<'de> DeserializeSeed<'de> for UniqueKeys<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -236,7 +243,7 @@ impl<'de> DeserializeSeed<'de> for UniqueKeys {
     }
 }
 
-impl<'de> Visitor<'de> for UniqueKeys {
+impl<'de> Visitor<'de> for UniqueKeys<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -246,11 +253,15 @@ impl<'de> Visitor<'de> for UniqueKeys {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut seen = HashSet::new();
         while let Some(key) = map.next_key::<String>()? {
+            self.keys.set(self.keys.get() + 1);
+            if self.keys.get() > KEYS_MAX {
+                return Err(de::Error::custom(format_args!("it has more than {KEYS_MAX} keys")));
+            }
             let misspelt = self.words && WORDS.iter().any(|word| word.eq_ignore_ascii_case(&key) && *word != key);
             if misspelt || seen.contains(&key) {
                 return Err(de::Error::custom(format_args!("the key {key:?} stands twice or in a second spelling")));
             }
-            map.next_value_seed(Self { words: self.words && key != "annotations" })?;
+            map.next_value_seed(Self { words: self.words && key != "annotations", keys: self.keys })?;
             seen.insert(key);
         }
         Ok(())
@@ -351,6 +362,13 @@ mod tests {
     fn annotations_may_use_any_word() {
         let text = image().replacen('{', r#"{"annotations":{"Size":"3","size":"3"},"#, 1);
         assert!(Manifest::parse(text.as_bytes(), None).is_ok());
+    }
+
+    #[test]
+    fn more_keys_than_any_manifest_has_are_refused() {
+        let keys: String = (0..=KEYS_MAX).map(|n| format!(r#""{n}":0,"#)).collect();
+        let many = image().replacen('{', &format!("{{{keys}"), 1);
+        assert!(matches!(Manifest::parse(many.as_bytes(), None), Err(ManifestError::Malformed(_))));
     }
 
     #[test]

@@ -58,6 +58,7 @@ impl Legacy {
         let mut request = Request::new(body);
         *request.method_mut() = parts.method;
         *request.uri_mut() = parts.uri;
+        *request.extensions_mut() = parts.extensions;
         *request.headers_mut() = self.outgoing_headers(parts.headers, &forwarded)?;
         let answer = self.peers.send(request).await.map_err(LegacyError::Send)?;
         Ok(self.rewritten(answer, &forwarded))

@@ -6,9 +6,9 @@ mod hosted;
 mod legacy;
 
 pub use crate::store::{BlobReader, Upload};
-pub use crate::upstream::{Forwarded, SendError};
+pub use crate::upstream::{Forwarded, SendError, SlotPatience};
 pub use error::RegistryError;
-pub use hosted::{Blob, Content, Hosted, Manifest, ManifestPut, Mounted, Page, Pushed, Tier};
+pub use hosted::{Blob, Content, Hosted, Manifest, ManifestPut, Mounted, OpenBlob, Page, Pushed, Tier};
 pub use legacy::{Legacy, LegacyError};
 
 use std::sync::Arc;

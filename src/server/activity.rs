@@ -6,7 +6,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
+
+use super::streams::Offer;
 
 /// The time of something that has not happened.
 const NEVER: u64 = u64::MAX;
@@ -27,12 +29,14 @@ pub(super) struct Activity {
     running: AtomicUsize,
     /// Since when there is no request and nothing to write.
     quiet_since: AtomicU64,
-    /// When the first byte of a request's head came, if its last has not.
+    /// Since when a request's head is due of which not all has come.
     head_since: AtomicU64,
     /// Since when the client takes nothing of what is being written.
     stalled_since: AtomicU64,
-    /// 1 once requests come by HTTP/2, where bytes between requests (pings, windows) are no heads.
-    multiplexed: AtomicUsize,
+    /// Since when the client was told that nothing more comes.
+    left_since: AtomicU64,
+    /// Whether a part of a request's head is held back until the rest of it comes.
+    in_head: AtomicBool,
 }
 
 /// How long a connection may stay in each state.
@@ -52,6 +56,8 @@ pub(super) enum Waiting {
     Request,
     /// For the client to take what is written.
     Client,
+    /// For the client to leave.
+    End,
 }
 
 impl Activity {
@@ -63,15 +69,18 @@ impl Activity {
             quiet_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
             stalled_since: AtomicU64::new(NEVER),
-            multiplexed: AtomicUsize::new(0),
+            left_since: AtomicU64::new(NEVER),
+            in_head: AtomicBool::new(false),
         }
     }
 
-    /// A request begins; it ends when the guard is dropped.
+    /// A request begins; it ends when what this returns is dropped.
     pub(super) fn begin(self: &Arc<Self>, version: Version) -> Running {
         self.running.fetch_add(1, Ordering::AcqRel);
-        self.head_since.store(NEVER, Ordering::Release);
-        self.multiplexed.store(usize::from(version == Version::HTTP_2), Ordering::Release);
+        // Of HTTP/2 only the first head has a deadline; on HTTP/1 half of the next one may be here already.
+        if version == Version::HTTP_2 {
+            self.head_since.store(NEVER, Ordering::Release);
+        }
         Running(Arc::clone(self))
     }
 
@@ -86,16 +95,39 @@ impl Activity {
             let since = time.load(Ordering::Acquire);
             (since != NEVER).then(|| self.opened + Duration::from_millis(since))
         };
+        if let Some(since) = since(&self.left_since) {
+            return Some((Waiting::End, since + patience.header_read));
+        }
         if let Some(since) = since(&self.stalled_since) {
             return Some((Waiting::Client, since + patience.stall));
         }
-        if !self.is_quiet() {
-            return None;
+        let quiet_since = self.quiet_since()?;
+        Some(match since(&self.head_since) {
+            // What came while another request was running is waited for from its end on.
+            Some(since) => (Waiting::Head, since.max(quiet_since) + patience.header_read),
+            None => (Waiting::Request, quiet_since + patience.keep_alive),
+        })
+    }
+
+    /// The client was told that nothing more comes.
+    pub(super) fn leave(&self) {
+        self.left_since.store(self.now(), Ordering::Release);
+    }
+
+    /// Bytes came by HTTP/1. `in_head`: they end in a part of a head, which is held back until the rest of it comes; `new`:
+    /// it is the first part.
+    pub(super) fn came(&self, in_head: bool, new: bool) {
+        self.in_head.store(in_head, Ordering::Release);
+        if !in_head {
+            self.head_since.store(NEVER, Ordering::Release);
+        } else if new || self.head_since.load(Ordering::Acquire) == NEVER {
+            self.head_since.store(self.now(), Ordering::Release);
         }
-        if let Some(since) = since(&self.head_since) {
-            return Some((Waiting::Head, since + patience.header_read));
-        }
-        self.quiet_since().map(|since| (Waiting::Request, since + patience.keep_alive))
+    }
+
+    /// Whether a part of a head is held back until the rest of it comes.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.in_head.load(Ordering::Acquire)
     }
 
     fn is_quiet(&self) -> bool {
@@ -104,13 +136,6 @@ impl Activity {
 
     fn now(&self) -> u64 {
         u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(NEVER)
-    }
-
-    fn bytes_came(&self) {
-        let between = self.is_quiet() && self.multiplexed.load(Ordering::Acquire) == 0;
-        if between && self.head_since.load(Ordering::Acquire) == NEVER {
-            self.head_since.store(self.now(), Ordering::Release);
-        }
     }
 
     /// Note whether writing goes on.
@@ -145,12 +170,16 @@ pin_project! {
         #[pin]
         body: B,
         running: Running,
+        offer: Option<Offer>,
     }
 }
 
 impl<B> Answer<B> {
     pub(super) fn new(body: B, running: Running) -> Self {
-        Self { body, running }
+        let offer = Offer::of_this_stream();
+        // The client may have no room even for the first part.
+        offer.iter().for_each(Offer::made);
+        Self { body, running, offer }
     }
 }
 
@@ -159,7 +188,14 @@ impl<B: Body> Body for Answer<B> {
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(context)
+        let this = self.project();
+        let Some(offer) = this.offer else { return this.body.poll_frame(context) };
+        offer.taken();
+        let frame = ready!(this.body.poll_frame(context));
+        if frame.is_some() {
+            offer.made();
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -172,7 +208,7 @@ impl<B: Body> Body for Answer<B> {
 }
 
 pin_project! {
-    /// The bytes of a connection, with an eye on when they flow.
+    /// The bytes of a connection, with an eye on whether the client takes what is written.
     #[derive(Debug)]
     pub(super) struct Monitored<I> {
         #[pin]
@@ -189,13 +225,7 @@ impl<I> Monitored<I> {
 
 impl<I: AsyncRead> AsyncRead for Monitored<I> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.project();
-        let before = buffer.filled().len();
-        let outcome = ready!(this.io.poll_read(context, buffer));
-        if buffer.filled().len() > before {
-            this.activity.bytes_came();
-        }
-        Poll::Ready(outcome)
+        self.project().io.poll_read(context, buffer)
     }
 }
 

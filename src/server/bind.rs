@@ -34,29 +34,32 @@ pub struct BindError {
     pub reason: String,
 }
 
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl BindError {
+    /// What happened and what to do, where `key` is what set the address.
+    pub fn explain(&self, key: &str) -> String {
         let Self { listener, address, kind, reason } = self;
-        write!(f, "cannot listen on {address} ({listener}): ")?;
-        match kind {
-            io::ErrorKind::AddrInUse => write!(
-                f,
-                "another program listens there; stop it (ss -ltnp 'sport = :{}' names it), or change \
-                 listen.{listener}.address",
+        let advice = match kind {
+            io::ErrorKind::AddrInUse => format!(
+                "another program listens there; stop it (ss -ltnp 'sport = :{}' names it), or change {key}",
                 address.port()
             ),
-            io::ErrorKind::PermissionDenied => write!(
-                f,
-                "the system keeps ports below 1024 for root; take a higher one in listen.{listener}.address, or give \
-                 the program the capability CAP_NET_BIND_SERVICE"
+            io::ErrorKind::PermissionDenied => format!(
+                "the system keeps ports below 1024 for root; take a higher one in {key}, or give the program the \
+                 capability CAP_NET_BIND_SERVICE"
             ),
-            io::ErrorKind::AddrNotAvailable => write!(
-                f,
+            io::ErrorKind::AddrNotAvailable => format!(
                 "this machine has no such address; use 0.0.0.0 or [::] for all of its addresses, or one that it has, \
-                 in listen.{listener}.address"
+                 in {key}"
             ),
-            _ => write!(f, "{reason}; change listen.{listener}.address"),
-        }
+            _ => format!("{reason}; change {key}"),
+        };
+        format!("cannot listen on {address} ({listener}): {advice}")
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.explain(&format!("listen.{}.address", self.listener)))
     }
 }
 

@@ -4,9 +4,10 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use http::header::{self, HeaderValue};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -16,7 +17,10 @@ use crate::gateway::Arrival;
 
 use super::activity::{Activity, Answer, Monitored, Patience};
 use super::budget::Slot;
+use super::framing::HeadLimits;
+use super::guarded::{Guarded, Verdicts};
 use super::opening::{self, HttpVersion, Opened, Refused, Stream};
+use super::streams::StreamExecutor;
 use super::watch::Watched;
 use super::{ConnectionEvent, Handler, Limits, Listener};
 
@@ -92,26 +96,32 @@ pub(super) async fn serve<H: Handler>(
     phases: &watch::Receiver<Phase>,
 ) -> ConnectionEvent {
     let activity = Arc::new(Activity::start());
-    let io = TokioIo::new(Monitored::new(stream, Arc::clone(&activity)));
+    let io = Monitored::new(stream, Arc::clone(&activity));
+    let verdicts = Arc::new(Verdicts::default());
     let peer = arrival.peer;
     let service = {
-        let (activity, handler) = (Arc::clone(&activity), handler.clone());
+        let (activity, verdicts, handler) = (Arc::clone(&activity), Arc::clone(&verdicts), handler.clone());
         service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let running = activity.begin(request.version());
-            let (handler, arrival) = (handler.clone(), arrival.clone());
+            let bad_head = verdicts.next();
+            let (handler, arrival) = (handler.clone(), Arrival { bad_head, ..arrival.clone() });
             async move {
-                let response = handler.handle(arrival, request).await;
+                let mut response = handler.handle(arrival, request).await;
+                if bad_head.is_some() {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 Ok::<_, Infallible>(response.map(|body| Answer::new(body, running)))
             }
         })
     };
     match version {
         HttpVersion::One => {
-            let connection = http1(limits).serve_connection(io, service);
+            let io = Guarded::new(io, head_limits(limits), verdicts, Arc::clone(&activity));
+            let connection = http1(limits).serve_connection(TokioIo::new(io), service);
             drive(connection, activity, limits, phases, peer).await
         }
         HttpVersion::Two => {
-            let connection = http2(limits).serve_connection(io, service);
+            let connection = http2(limits).serve_connection(TokioIo::new(io), service);
             drive(connection, activity, limits, phases, peer).await
         }
     }
@@ -147,12 +157,16 @@ fn http1(limits: &Limits) -> http1::Builder {
         .timer(TokioTimer::new())
         .header_read_timeout(None)
         .max_headers(limits.headers)
-        .max_header_size(usize::try_from(limits.header_bytes).unwrap_or(usize::MAX));
+        .max_header_size(head_limits(limits).bytes);
     builder
 }
 
-fn http2(limits: &Limits) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn head_limits(limits: &Limits) -> HeadLimits {
+    HeadLimits { bytes: usize::try_from(limits.header_bytes).unwrap_or(usize::MAX), headers: limits.headers }
+}
+
+fn http2(limits: &Limits) -> http2::Builder<StreamExecutor> {
+    let mut builder = http2::Builder::new(StreamExecutor { patience: limits.body_idle_timeout });
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams)

@@ -1,6 +1,6 @@
 //! Floor 7: sockets, from the bind to the last byte of the last connection.
 //!
-//! accept → budget → PROXY header → first byte → TLS handshake → HTTP, each connection in a task of its own. What a
+//! accept → budget → PROXY header → first byte → TLS handshake → framing → HTTP, each connection in a task of its own. What a
 //! request means is the [`Handler`]'s business.
 
 mod accept;
@@ -8,9 +8,12 @@ mod activity;
 mod bind;
 mod budget;
 mod connection;
+mod framing;
+mod guarded;
 mod opening;
 mod proxy;
 mod settings;
+mod streams;
 mod watch;
 
 #[cfg(test)]
@@ -33,7 +36,8 @@ pub trait Handler: Clone + Send + Sync + 'static {
     /// What answers carry.
     type Body: Body<Data = Bytes, Error = io::Error> + Send + 'static;
 
-    /// Answer `request`. Dropped when the client leaves.
+    /// Answer `request`. Dropped when the client leaves. Where `arrival` has a [`BadHead`](crate::gateway::BadHead), the
+    /// request is to be refused: nothing but its request line is there. The server closes the connection after that.
     fn handle(&self, arrival: Arrival, request: Request<Incoming>)
     -> impl Future<Output = Response<Self::Body>> + Send;
 

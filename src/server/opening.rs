@@ -81,8 +81,14 @@ pub(super) async fn open(
     if !slot.claim(peer.ip(), limits.connections_per_client) {
         return Err(ConnectionEvent::OverConnectionsPerClient.into());
     }
-    let arrival =
-        Arrival { peer, local, listener: Arc::clone(&listener.name), transport: Transport::Plain, certificate: None };
+    let arrival = Arrival {
+        peer,
+        local,
+        listener: Arc::clone(&listener.name),
+        transport: Transport::Plain,
+        certificate: None,
+        bad_head: None,
+    };
     match (first_bytes(&stream).await?, listener.protocol, tls) {
         (First::Tls, Protocol::Auto | Protocol::Tls, Some(tls)) => handshake(stream, tls, arrival).await,
         (First::Http(version), Protocol::Auto | Protocol::Plain, _) => {

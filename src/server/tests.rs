@@ -2,14 +2,18 @@
 
 mod deadlines;
 mod drain;
+mod guard;
 mod sockets;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -60,14 +64,37 @@ impl Handler for Mirror {
             self.gate.acquire().await.unwrap().forget();
         }
         let size = request.uri().path().strip_prefix("/bytes/").and_then(|size| size.parse().ok());
-        let Arrival { peer, listener, transport, certificate, .. } = arrival;
+        let Arrival { peer, listener, transport, certificate, bad_head, .. } = arrival;
+        if let Some(reason) = bad_head {
+            return Response::new(Full::from(format!("{reason:?}")).map_err(|never| match never {}).boxed_unsync());
+        }
         let text = format!("{:?} {listener} {} {transport:?} {certificate:?}", request.version(), peer.ip());
-        let body = size.map_or(Bytes::from(text), |size| vec![b'x'; size].into());
-        Response::new(Full::new(body).map_err(|never| match never {}).boxed_unsync())
+        Response::new(Parts(size.map_or(Bytes::from(text), |size| vec![b'x'; size].into())).boxed_unsync())
     }
 
     fn observe(&self, event: ConnectionEvent) {
         self.events.send(event).unwrap();
+    }
+}
+
+/// A body that comes in parts, as those from files do.
+struct Parts(Bytes);
+
+impl Body for Parts {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let length = self.0.len().min(64 << 10);
+        Poll::Ready((length > 0).then(|| Ok(Frame::data(self.0.split_to(length)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
     }
 }
 
@@ -172,6 +199,10 @@ impl Certs {
     }
 }
 
+/// Plain or TLS.
+trait AsyncReadWrite: AsyncRead + AsyncWrite {}
+impl<S: AsyncRead + AsyncWrite> AsyncReadWrite for S {}
+
 /// Send a request by HTTP/1.1 and read the answer's body; the connection stays open.
 async fn get(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), path: &str) -> String {
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
@@ -179,7 +210,7 @@ async fn get(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), path: &str) -> 
 }
 
 /// Read an answer with a Content-Length.
-async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> String {
+async fn answer(stream: &mut (impl AsyncRead + Unpin + ?Sized)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.unwrap());
@@ -192,7 +223,7 @@ async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> String {
 }
 
 /// All that comes until the other end closes or resets.
-async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
+async fn rest(stream: &mut (impl AsyncRead + Unpin + ?Sized)) -> String {
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes).await;
     String::from_utf8(bytes).unwrap()

@@ -13,12 +13,13 @@ use super::activity::{Activity, Patience, Waiting};
 
 pin_project! {
     /// Drives `connection` until it ends, by itself or because it waited too long. `stop` winds it up: what is running
-    /// is finished, nothing new is begun.
+    /// or has begun to come is finished, nothing new is begun.
     pub(super) struct Watched<C, S> {
         #[pin]
         connection: C,
         #[pin]
         stop: S,
+        stopped: bool,
         #[pin]
         sleep: Sleep,
         activity: Arc<Activity>,
@@ -37,7 +38,7 @@ struct WindingUp {
 impl<C: GracefulConnection, S: Future> Watched<C, S> {
     pub(super) fn new(connection: C, stop: S, activity: Arc<Activity>, patience: Patience) -> Self {
         let sleep = tokio::time::sleep(patience.header_read);
-        Self { connection, stop, sleep, activity, patience, winding_up: None }
+        Self { connection, stop, stopped: false, sleep, activity, patience, winding_up: None }
     }
 
     fn wind_up(self: Pin<&mut Self>, reason: ConnectionEvent) {
@@ -46,17 +47,27 @@ impl<C: GracefulConnection, S: Future> Watched<C, S> {
         this.connection.graceful_shutdown();
     }
 
+    /// Whether it is time to wind up. Not in the middle of a head: hyper knows nothing of that yet and would close.
+    fn is_over(&self) -> bool {
+        self.stopped && self.winding_up.is_none() && !self.activity.is_in_head()
+    }
+
     /// Until when the connection may stay as it is, and why not longer.
     fn due(&self) -> Option<(ConnectionEvent, Instant)> {
+        let waiting = self.activity.waiting(self.patience);
+        if let Some((Waiting::End, due)) = waiting {
+            return Some((self.winding_up.map_or(ConnectionEvent::Closed, |winding_up| winding_up.reason), due));
+        }
         if let (Some(WindingUp { since, reason }), Some(quiet)) = (self.winding_up, self.activity.quiet_since()) {
             // The rest is up to the client, which may be gone.
             return Some((reason, since.max(quiet) + self.patience.header_read));
         }
-        let (waiting, due) = self.activity.waiting(self.patience)?;
+        let (waiting, due) = waiting?;
         Some(match waiting {
             Waiting::Client => (ConnectionEvent::Stalled, due),
             Waiting::Head => (ConnectionEvent::HeaderTimedOut, due),
             Waiting::Request => (ConnectionEvent::Idle, due),
+            Waiting::End => (ConnectionEvent::Closed, due),
         })
     }
 }
@@ -65,10 +76,13 @@ impl<C: GracefulConnection, S: Future> Future for Watched<C, S> {
     type Output = Result<ConnectionEvent, C::Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.winding_up.is_none() && self.as_mut().project().stop.poll(context).is_ready() {
-            self.as_mut().wind_up(ConnectionEvent::Closed);
+        if !self.stopped && self.as_mut().project().stop.poll(context).is_ready() {
+            *self.as_mut().project().stopped = true;
         }
         loop {
+            if self.is_over() {
+                self.as_mut().wind_up(ConnectionEvent::Closed);
+            }
             if let Poll::Ready(outcome) = self.as_mut().project().connection.poll(context) {
                 return Poll::Ready(match (outcome, self.winding_up) {
                     (Ok(()), None) => Ok(ConnectionEvent::Closed),
@@ -77,6 +91,9 @@ impl<C: GracefulConnection, S: Future> Future for Watched<C, S> {
                     (Err(_), Some(WindingUp { reason, .. })) if self.activity.quiet_since().is_some() => Ok(reason),
                     (Err(error), _) => Err(error),
                 });
+            }
+            if self.is_over() {
+                continue;
             }
             let due = self.due();
             let mut sleep = self.as_mut().project().sleep;

@@ -116,12 +116,28 @@ impl Store {
         .transpose()
     }
 
-    /// Removes a manifest, with the tags that name it; false if the repository did not have it.
-    pub async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, StoreError> {
-        // Its tags and references go with it: the schema says so.
-        let delete = "DELETE FROM manifests WHERE digest = $2 \
-                      AND repository = (SELECT id FROM repositories WHERE name = $1)";
-        self.delete_named(delete, repository, digest.to_string()).await
+    /// Removes a manifest, with the tags that name it; gives their names, or `None` if the repository did not have it.
+    pub async fn delete_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Vec<Tag>>, StoreError> {
+        let (repository, digest) = (repository.as_str().to_owned(), digest.to_string());
+        let delete = self.inner.database.write(move |connection| {
+            Box::pin(async move {
+                let tags = "SELECT name FROM tags WHERE digest = $2 \
+                            AND repository = (SELECT id FROM repositories WHERE name = $1)";
+                let tags = sqlx::query_scalar(tags).bind(repository.clone()).bind(digest.clone());
+                let tags: Vec<String> = tags.fetch_all(&mut *connection).await?;
+                // Its tags and references go with it: the schema says so.
+                let delete = "DELETE FROM manifests WHERE digest = $2 \
+                              AND repository = (SELECT id FROM repositories WHERE name = $1)";
+                let gone = sqlx::query(delete).bind(repository).bind(digest).execute(connection).await?;
+                let tags = tags.iter().filter_map(|tag| tag.parse().ok()).collect();
+                Ok::<_, StoreError>((gone.rows_affected() > 0).then_some(tags))
+            })
+        });
+        delete.await
     }
 
     /// Removes a tag, and not what it names; false if there was none.

@@ -9,6 +9,9 @@ use crate::oci::{RepositoryName, UploadId, Verifier};
 
 use super::UploadError;
 
+/// One principal may have the first part of so many of all sessions, so that nobody takes them all.
+const PRINCIPAL_SHARE: usize = 2;
+
 pub(super) struct Sessions {
     open: Mutex<HashMap<UploadId, Session>>,
     limit: usize,
@@ -42,7 +45,8 @@ impl Sessions {
     /// A new session, taken by whoever began it.
     pub(super) fn begin(&self, id: UploadId, repository: RepositoryName, principal: &str) -> Result<(), UploadError> {
         let mut open = self.lock();
-        if open.len() >= self.limit {
+        let own = open.values().filter(|session| *session.principal == *principal).count();
+        if open.len() >= self.limit || own >= self.limit.div_ceil(PRINCIPAL_SHARE) {
             return Err(UploadError::TooManyUploads);
         }
         let expires_at = Instant::now() + self.lifetime;

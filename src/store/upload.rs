@@ -138,7 +138,7 @@ async fn record_begin(
 }
 
 /// Forgets the row of an upload.
-async fn delete_upload(inner: &Inner, id: UploadId) -> Result<(), StoreError> {
+pub(super) async fn delete_upload(inner: &Inner, id: UploadId) -> Result<(), StoreError> {
     let delete = inner.database.write(move |connection| {
         Box::pin(async move {
             let row = sqlx::query("DELETE FROM uploads WHERE id = $1").bind(id.to_string());

@@ -1,10 +1,15 @@
 //! The log: lines on standard error, as text or as JSON.
 
+use std::borrow::Cow;
+use std::fmt::Debug;
 use std::io::{self, Write};
 
+use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
@@ -15,7 +20,10 @@ use crate::config::{Format, Level, Log};
 pub fn init(settings: &Log) {
     let writer = Fields { prefix: prefix(settings) };
     let layer = match settings.format {
-        Format::Text => fmt::layer().with_writer(writer).with_ansi(false).with_target(false).boxed(),
+        Format::Text => {
+            let fields = fmt::format::debug_fn(write_field).delimited(" ");
+            fmt::layer().fmt_fields(fields).with_writer(writer).with_ansi(false).with_target(false).boxed()
+        }
         Format::Json => fmt::layer().json().flatten_event(true).with_writer(writer).with_target(false).boxed(),
     };
     // Fails only where a log was begun already.
@@ -36,11 +44,48 @@ fn targets(level: Level) -> Targets {
     Targets::new().with_default(libraries).with_target("dockgate", level).with_target("access", LevelFilter::INFO)
 }
 
+/// `name=value`; the message stands alone.
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std::fmt::Result {
+    let value = format!("{value:?}");
+    match field.name() {
+        "message" => writer.write_str(&value),
+        name => write!(writer, "{name}={}", quoted(&value)),
+    }
+}
+
+/// The value, in quotes where it could be taken for more than one, or for the next field.
+fn quoted(value: &str) -> Cow<'_, str> {
+    let parts_fields = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '=' | '"');
+    if value.is_empty() || value.contains(parts_fields) && !is_quoted(value) {
+        Cow::Owned(format!("{value:?}"))
+    } else {
+        Cow::Borrowed(value)
+    }
+}
+
+/// Whether it stands in quotes as a whole, as `Debug` writes strings.
+fn is_quoted(value: &str) -> bool {
+    let Some(inner) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return false };
+    let mut characters = inner.chars();
+    while let Some(character) = characters.next() {
+        let is_fine = match character {
+            '\\' => characters.next().is_some(),
+            '"' => false,
+            character => !character.is_control(),
+        };
+        if !is_fine {
+            return false;
+        }
+    }
+    true
+}
+
 /// What every line begins with: `log.fields`.
 fn prefix(settings: &Log) -> String {
     let fields = settings.fields.iter();
     match settings.format {
-        Format::Text => fields.map(|(key, value)| format!("{key}={} ", value.escape_debug())).collect(),
+        Format::Text => fields.map(|(key, value)| format!("{key}={} ", quoted(value))).collect(),
+        Format::Json if settings.fields.is_empty() => String::new(),
         Format::Json => {
             let fields = fields.map(|(key, value)| format!("{}:{},", serde_json::json!(key), serde_json::json!(value)));
             format!("{{{}", fields.collect::<String>())
@@ -68,16 +113,22 @@ impl<'a> MakeWriter<'a> for Fields {
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let rest = if self.prefix.starts_with('{') { line.strip_prefix(b"{").unwrap_or(line) } else { line };
-        let mut out = io::stderr().lock();
-        out.write_all(self.prefix.as_bytes())?;
-        out.write_all(rest)?;
+        io::stderr().write_all(&with_prefix(self.prefix, line))?;
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
     }
+}
+
+/// The whole line as one piece, so that it is one system call and nothing of another process comes in between.
+fn with_prefix<'a>(prefix: &str, line: &'a [u8]) -> Cow<'a, [u8]> {
+    if prefix.is_empty() {
+        return line.into();
+    }
+    let rest = if prefix.starts_with('{') { line.strip_prefix(b"{").unwrap_or(line) } else { line };
+    [prefix.as_bytes(), rest].concat().into()
 }
 
 #[cfg(test)]
@@ -90,10 +141,35 @@ mod tests {
     }
 
     #[test]
+    fn a_value_could_be_taken_for_another_field() {
+        for (value, expected) in [
+            ("-", "-"),
+            ("ada", "ada"),
+            ("", r#""""#),
+            ("a b", r#""a b""#),
+            ("a=b", r#""a=b""#),
+            ("a\nb", r#""a\nb""#),
+            (r#""a" user="b""#, r#""\"a\" user=\"b\"""#),
+            (r#""a b""#, r#""a b""#),
+            (r#""a \" b""#, r#""a \" b""#),
+            (r#""a b\""#, r#""\"a b\\\"""#),
+            (r#"""#, r#""\"""#),
+        ] {
+            assert_eq!(quoted(value), expected, "{value}");
+        }
+    }
+
+    #[test]
     fn fields_stand_at_the_beginning_of_every_line() {
-        assert_eq!(prefix(&settings(Format::Text)), r#"service=reg\"istry "#);
-        let line = format!("{}{}", prefix(&settings(Format::Json)), r#""level":"INFO"}"#);
-        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(prefix(&settings(Format::Text)), r#"service="reg\"istry" "#);
+        let line = with_prefix(&prefix(&settings(Format::Json)), br#"{"level":"INFO"}"#).into_owned();
+        let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
         assert_eq!((&line["service"], &line["level"]), (&"reg\"istry".into(), &"INFO".into()));
+    }
+
+    #[test]
+    fn a_line_of_json_without_fields_was_written_in_two_pieces() {
+        let plain = Log { fields: Default::default(), ..settings(Format::Json) };
+        assert!(matches!(with_prefix(&prefix(&plain), br#"{"level":"INFO"}"#), Cow::Borrowed(br#"{"level":"INFO"}"#)));
     }
 }

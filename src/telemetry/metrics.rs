@@ -1,7 +1,8 @@
 //! The metrics, as one handle that is passed to whoever counts (Prometheus text format, OpenMetrics 1.0).
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -44,6 +45,14 @@ struct Outcome {
     outcome: &'static str,
 }
 
+/// What is counted of the requests that have the same labels.
+struct Series {
+    requests: Counter<u64, AtomicU64>,
+    received: Counter<u64, AtomicU64>,
+    sent: Counter<u64, AtomicU64>,
+    latency: Histogram,
+}
+
 /// How many bytes passed, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sizes {
@@ -59,6 +68,8 @@ pub struct Metrics(Arc<Inner>);
 
 struct Inner {
     registry: Registry,
+    /// The four below, by their labels: one look for a request, not four.
+    series: RwLock<HashMap<Labels, Series>>,
     requests: Family<Labels, Counter<u64, AtomicU64>>,
     received: Family<Labels, Counter<u64, AtomicU64>>,
     sent: Family<Labels, Counter<u64, AtomicU64>>,
@@ -84,6 +95,7 @@ impl Metrics {
         let latency: Family<Latency, Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS));
         let inner = Inner {
+            series: RwLock::default(),
             requests: Family::default(),
             received: Family::default(),
             sent: Family::default(),
@@ -102,11 +114,17 @@ impl Metrics {
 
     /// A request is over.
     pub fn request(&self, labels: &Labels, sizes: Sizes, duration: Duration) {
-        let latency = Latency { route: labels.route, backend: labels.backend };
-        self.0.requests.get_or_create(labels).inc();
-        self.0.received.get_or_create(labels).inc_by(sizes.received);
-        self.0.sent.get_or_create(labels).inc_by(sizes.sent);
-        self.0.latency.get_or_create(&latency).observe(duration.as_secs_f64());
+        let count = |series: &Series| {
+            series.requests.inc();
+            series.received.inc_by(sizes.received);
+            series.sent.inc_by(sizes.sent);
+            series.latency.observe(duration.as_secs_f64());
+        };
+        if let Some(series) = self.0.series.read().unwrap_or_else(PoisonError::into_inner).get(labels) {
+            return count(series);
+        }
+        let mut all = self.0.series.write().unwrap_or_else(PoisonError::into_inner);
+        count(all.entry(labels.clone()).or_insert_with(|| self.0.series(labels)));
     }
 
     /// A connection was accepted.
@@ -150,6 +168,16 @@ impl Metrics {
 }
 
 impl Inner {
+    fn series(&self, labels: &Labels) -> Series {
+        let latency = Latency { route: labels.route, backend: labels.backend };
+        Series {
+            requests: self.requests.get_or_create_owned(labels),
+            received: self.received.get_or_create_owned(labels),
+            sent: self.sent.get_or_create_owned(labels),
+            latency: self.latency.get_or_create_owned(&latency),
+        }
+    }
+
     fn register(&self, registry: &mut Registry) {
         registry.register("requests", "Requests by route, status, backend and cache tier", self.requests.clone());
         let (received, sent) = (self.received.clone(), self.sent.clone());
@@ -174,14 +202,18 @@ mod tests {
     fn a_request_is_counted_under_its_labels() {
         let metrics = Metrics::new();
         let labels = Labels { route: "blob", status: 200, backend: "hosted", tier: "memory" };
-        metrics.request(&labels, Sizes { received: 3, sent: 5 }, Duration::from_millis(2));
+        for _ in 0..2 {
+            metrics.request(&labels, Sizes { received: 3, sent: 5 }, Duration::from_millis(2));
+        }
+        metrics.request(&Labels { tier: "file", ..labels }, Sizes::default(), Duration::from_millis(2));
         metrics.memory_bytes(7);
         let page = metrics.encode().unwrap();
         for line in [
-            r#"dockgate_requests_total{route="blob",status="200",backend="hosted",tier="memory"} 1"#,
-            r#"dockgate_request_body_bytes_total{route="blob",status="200",backend="hosted",tier="memory"} 3"#,
-            r#"dockgate_response_body_bytes_total{route="blob",status="200",backend="hosted",tier="memory"} 5"#,
-            r#"dockgate_request_duration_seconds_bucket{le="0.0025",route="blob",backend="hosted"} 1"#,
+            r#"dockgate_requests_total{route="blob",status="200",backend="hosted",tier="memory"} 2"#,
+            r#"dockgate_requests_total{route="blob",status="200",backend="hosted",tier="file"} 1"#,
+            r#"dockgate_request_body_bytes_total{route="blob",status="200",backend="hosted",tier="memory"} 6"#,
+            r#"dockgate_response_body_bytes_total{route="blob",status="200",backend="hosted",tier="memory"} 10"#,
+            r#"dockgate_request_duration_seconds_bucket{le="0.0025",route="blob",backend="hosted"} 3"#,
             "dockgate_memory_tier_bytes 7",
         ] {
             assert!(page.contains(line), "{line} is not in\n{page}");

@@ -110,6 +110,18 @@ pub enum BodyError {
 }
 
 impl SendError {
+    /// The name of the upstream, unless it never came to ask one.
+    pub fn upstream(&self) -> Option<&str> {
+        match self {
+            Self::NoHealthyPeer { upstream, .. }
+            | Self::Unreachable { upstream, .. }
+            | Self::Busy { upstream, .. }
+            | Self::Silent { upstream, .. }
+            | Self::Broken { upstream, .. } => Some(upstream),
+            Self::Caller { .. } => None,
+        }
+    }
+
     /// Whose fault it was.
     pub const fn fault(&self) -> Fault {
         match self {

@@ -49,11 +49,12 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Puts our own word about the caller in place of whatever the request said about it. `Host` stays the caller's.
+/// Puts our own word about the caller in place of whatever the request said about it. `Host` stays the caller's. Names
+/// with an underscore go, for some servers read it as a hyphen (WSGI: both are `HTTP_X_FORWARDED_FOR`).
 pub fn set_forwarded(headers: &mut HeaderMap, forwarded: &Forwarded) -> Result<(), InvalidHeaderValue> {
     let claims = |name: &&HeaderName| {
         let name = name.as_str();
-        name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip"
+        name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip" || name.contains('_')
     };
     for name in headers.keys().filter(claims).cloned().collect::<Vec<_>>() {
         headers.remove(name);
@@ -122,6 +123,9 @@ mod tests {
             ("x-forwarded-port", "443"),
             ("forwarded", "for=10.0.0.1"),
             ("x-real-ip", "10.0.0.1"),
+            // WSGI servers read an underscore as a hyphen.
+            ("x_forwarded_for", "10.0.0.1"),
+            ("x_docker-token", "true"),
             ("accept", "*/*"),
         ]);
         let forwarded =

@@ -23,6 +23,7 @@ pub use answer::Exactly;
 pub use error::{BodyError, Fault, OpenError, SendError};
 pub use headers::Forwarded;
 pub use peers::{Peer, Peers, State};
+pub use send::SlotPatience;
 
 /// A body of a request or an answer, as it streams through.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;

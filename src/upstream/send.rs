@@ -1,6 +1,7 @@
 //! One exchange with one of the peers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -18,12 +19,17 @@ use super::error::SendError;
 use super::outgoing::Outgoing;
 use super::peers::{Peer, Peers};
 
+/// How long a request waits for a free slot, as an extension of it: for callers who want an answer at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotPatience(pub Duration);
+
 impl Peers {
     /// Sends `request` to a healthy peer; of its URI only path and query count. Waits for a free slot, at most as long as
-    /// an answer may take to begin. A peer that takes no connection is put aside and the next is asked; once a byte of the
+    /// an answer may take to begin, or as its [`SlotPatience`] says. A peer that takes no connection is put aside and the next is asked; once a byte of the
     /// body was read there is only that one. The answer's extensions carry the `Arc<Peer>` that gave it.
     pub async fn send(&self, request: Request<Body>) -> Result<Response<Body>, SendError> {
-        let slot = self.slot().await?;
+        let patience = request.extensions().get().map(|SlotPatience(patience)| *patience);
+        let slot = self.slot(patience.unwrap_or(self.first_byte_timeout).min(self.first_byte_timeout)).await?;
         let (parts, body) = request.into_parts();
         let outgoing = Outgoing::new(body, self.idle_timeout);
         let mut tried = Vec::new();
@@ -46,13 +52,13 @@ impl Peers {
         Err(last.unwrap_or_else(|| self.no_healthy_peer()))
     }
 
-    async fn slot(&self) -> Result<OwnedSemaphorePermit, SendError> {
+    async fn slot(&self, patience: Duration) -> Result<OwnedSemaphorePermit, SendError> {
         let waiting = Semaphore::acquire_owned(Arc::clone(&self.slots));
-        let slot = timeout(self.first_byte_timeout, waiting).await.ok().and_then(Result::ok);
+        let slot = timeout(patience, waiting).await.ok().and_then(Result::ok);
         slot.ok_or_else(|| SendError::Busy {
             upstream: self.name.clone(),
             concurrency: self.concurrency,
-            waited: self.first_byte_timeout,
+            waited: patience,
         })
     }
 

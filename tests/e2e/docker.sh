@@ -3,21 +3,12 @@
 # shellcheck source=lib.sh
 source "${BASH_SOURCE[0]%/*}/lib.sh"
 
-export DOCKER_CONFIG=$place/config DOCKER_HOST=unix://$place/docker.sock
+export DOCKER_CONFIG=$place/config
 private=$secure/team/app
 
 docker() { bounded docker "$@"; }
-engine_answers() { command docker version; }
 login() { docker login --username "$1" --password-stdin "$2" <<<"$3"; }
 logged_out() { docker logout "$1"; }
-
-# No bridge and no firewall rules: the containers need no network, so the machine's stays as it is.
-engine_start() {
-  daemon_start dockerd 60 engine_answers \
-    dockerd --data-root "$place/data" --exec-root "$place/exec" --pidfile "$place/docker.pid" --host "$DOCKER_HOST" \
-    --bridge=none --iptables=false --ip6tables=false --exec-opt native.cgroupdriver=cgroupfs
-  command docker load --quiet --input "$images/single.tar" >/dev/null
-}
 
 # push NAME: tags the test image so, pushes it, prints its digest.
 push() {

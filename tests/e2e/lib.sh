@@ -86,6 +86,18 @@ gateway_stops_cleanly() {
   same 0 "$(cat "$gateway/exit")"
 }
 
+# A docker engine of this client's own. No bridge and no firewall rules: the containers need no network, so the machine's
+# stays as it is.
+engine_start() {
+  export DOCKER_HOST=unix://$place/docker.sock
+  daemon_start dockerd 60 engine_answers \
+    dockerd --data-root "$place/data" --exec-root "$place/exec" --pidfile "$place/docker.pid" --host "$DOCKER_HOST" \
+    --bridge=none --iptables=false --ip6tables=false --exec-opt native.cgroupdriver=cgroupfs
+  command docker load --quiet --input "$images/single.tar" >/dev/null
+}
+
+engine_answers() { command docker version; }
+
 # podman's and buildah's storage: this client's own, not the machine's.
 container_storage() {
   export CONTAINERS_STORAGE_CONF=$place/storage.conf

@@ -8,7 +8,7 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-clients=(http docker podman skopeo buildah containerd crane regctl)
+clients=(http v1 docker podman skopeo buildah containerd crane regctl)
 
 main() {
   local binary=${1:-$here/../../target/release/dockgate}
@@ -19,6 +19,7 @@ main() {
   if [[ ${DOCKGATE_E2E_INSIDE:-} != 1 ]]; then
     require_programs
     build_go_clients
+    "$here/../v1/install.sh" "$here/../../.test/v1"
     enter_namespaces "$binary" "${clients[@]}"
   fi
   make_workplace

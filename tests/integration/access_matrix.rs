@@ -160,7 +160,7 @@ fn restore(root: &Client, repository: &str, row: &Row) {
 fn token(gate: &Gate, caller: &Client) -> Client {
     let scopes: String =
         REPOSITORIES.iter().map(|repository| format!("&scope=repository:{repository}:pull,push,delete")).collect();
-    let answer = caller.get(&format!("/token?service=dockgate{scopes}")).expect(200);
+    let answer = caller.get(&format!("/token?service=dockgate&scope=registry:catalog:*{scopes}")).expect(200);
     gate.tls().with("Authorization", &format!("Bearer {}", answer.json()["token"].as_str().unwrap()))
 }
 

@@ -8,13 +8,16 @@ mod support;
 
 mod access_matrix;
 mod bad_input;
-
+mod changes;
 mod first_start;
 mod kill;
+mod operations;
 mod protocol;
-
 mod registry;
 mod reload;
 mod screen;
+mod slow_clients;
+mod smuggling;
 mod tokens;
+mod v1;
 mod v1_upstream;

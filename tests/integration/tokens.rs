@@ -109,8 +109,35 @@ fn credentials_that_cannot_be_read_are_answered_with_a_challenge() {
     let gate = Gate::start("");
     for header in ["Basic", "Basic !!!", "Basic YQ==", "Bearer"] {
         let answer = gate.tls().with("Authorization", header).get("/v2/").expect(401);
-        assert_eq!(answer.header("www-authenticate"), Some("Basic realm=\"dockgate\""), "{header}");
+        assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer realm="), "{header}");
     }
     let twice = gate.root().with("Authorization", "Basic Og==").get("/v2/").expect(401);
     assert!(twice.header("www-authenticate").is_some());
+}
+
+#[test]
+fn a_token_for_one_repository_does_not_list_the_others() {
+    let gate = Gate::start("");
+    content::push_image(&gate.root(), "secret/app", "v1");
+    let token = |scope: &str| {
+        let answer = gate.root().get(&format!("/token?service=dockgate&scope={scope}")).expect(200).json();
+        gate.tls().with("Authorization", &format!("Bearer {}", answer["token"].as_str().unwrap()))
+    };
+    let answer = token("repository:public/none:pull").get("/v2/_catalog").expect(401);
+    let challenge = answer.header("www-authenticate").unwrap();
+    assert!(challenge.contains("registry:catalog:*") && challenge.contains("insufficient_scope"), "{challenge}");
+    let listed = token("registry:catalog:*").get("/v2/_catalog").expect(200).json();
+    assert_eq!(listed["repositories"].to_string(), r#"["secret/app"]"#);
+}
+
+#[test]
+fn a_bad_token_on_a_push_is_asked_for_one_that_may_push() {
+    let gate = Gate::start("");
+    let client = gate.tls().with("Authorization", "Bearer bad");
+    let answer = client.send("POST", "/v2/app/blobs/uploads/?mount=sha256:1&from=base", &[], b"").expect(400);
+    assert_eq!(answer.code(), "DIGEST_INVALID");
+    let mount = format!("/v2/app/blobs/uploads/?mount={}&from=base", content::digest(b""));
+    let answer = client.send("POST", &mount, &[], b"").expect(401);
+    let challenge = answer.header("www-authenticate").unwrap();
+    assert!(challenge.contains("scope=\"repository:app:pull,push repository:base:pull\""), "{challenge}");
 }

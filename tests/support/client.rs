@@ -174,6 +174,24 @@ impl Answer {
         Ok(answer)
     }
 
+    /// Reads the next answer of several, and nothing after it; `None` where there is none.
+    pub fn next(stream: &mut dyn Stream, method: &str) -> Option<Self> {
+        let head = take_until(stream, b"\r\n\r\n")?;
+        let head = String::from_utf8(head).unwrap();
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let header = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned()));
+        let mut answer = Self { status, headers: lines.filter_map(header).collect(), body: Vec::new() };
+        if answer.header("transfer-encoding") == Some("chunked") {
+            let chunks = take_until(stream, b"0\r\n\r\n").unwrap();
+            answer.body = unchunk(&chunks).unwrap();
+        } else if method != "HEAD" && !matches!(status, 204 | 304) {
+            answer.body = vec![0; answer.header("content-length").unwrap().parse().unwrap()];
+            stream.read_exact(&mut answer.body).unwrap();
+        }
+        Some(answer)
+    }
+
     /// Checks that the body has the length that was announced.
     fn frame(&mut self, method: &str) -> Result<(), String> {
         if self.header("transfer-encoding") == Some("chunked") {
@@ -215,6 +233,19 @@ impl Answer {
         assert_eq!(self.status, status, "{:?} {}", self.headers, self.text());
         self
     }
+}
+
+/// Reads up to `end`; `None` if nothing comes any more.
+fn take_until(stream: &mut dyn Stream, end: &[u8]) -> Option<Vec<u8>> {
+    let (mut bytes, mut byte) = (Vec::new(), [0]);
+    while !bytes.ends_with(end) {
+        match stream.read(&mut byte) {
+            Ok(1) => bytes.push(byte[0]),
+            _ if bytes.is_empty() => return None,
+            other => panic!("{other:?} after {:?}", String::from_utf8_lossy(&bytes)),
+        }
+    }
+    Some(bytes)
 }
 
 fn unchunk(mut bytes: &[u8]) -> Option<Vec<u8>> {

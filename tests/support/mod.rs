@@ -5,6 +5,7 @@ pub mod content;
 pub mod gate;
 pub mod v1_client;
 pub mod v1_registry;
+pub mod v1_upstream;
 
 pub use client::{Answer, Client};
 pub use gate::Gate;

@@ -1,7 +1,7 @@
 //! A v1 client: what docker 1.5 asks a registry, in its order. What docker would not accept is a panic that says so.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -15,8 +15,10 @@ use http_body::Frame;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper_util::rt::TokioIo;
+use rustls::SignatureScheme;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -25,12 +27,18 @@ pub(crate) const PING_AGENT: &str = "Go 1.1 package http";
 /// What docker 1.5.0 calls itself otherwise.
 pub(crate) const AGENT: &str = "docker/1.5.0 go/go1.4.1 git-commit/a8a31ef kernel/3.16.0 os/linux arch/amd64";
 
+/// What docker 1.3.0 calls itself.
+const AGENT_1_3: &str = "docker/1.3.0 go/go1.3.3 git-commit/c78088f kernel/3.16.0 os/linux arch/amd64";
+
 /// An empty user with an empty password.
 const LOGGED_OUT: &str = "Basic Og==";
 /// Longer than anything here may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The pieces in which a layer is sent.
 const PIECE: usize = 16 * 1024;
+
+/// Which algorithms each scheme stands for.
+type Mapping = Vec<(SignatureScheme, &'static [&'static dyn SignatureVerificationAlgorithm])>;
 
 pub(crate) type Body = BoxBody<Bytes, std::io::Error>;
 
@@ -66,6 +74,9 @@ pub(crate) struct V1Client {
     token: Option<String>,
     /// Whether the registry said that it is its own index.
     standalone: bool,
+    agent: &'static str,
+    /// Whether it asks for a v2 registry before a v1 one.
+    asks_v2: bool,
     seen: Vec<Seen>,
 }
 
@@ -91,7 +102,16 @@ impl Image {
 impl V1Client {
     /// Over plain HTTP.
     pub(crate) fn plain(host: &str) -> Self {
-        Self { host: host.to_owned(), ca: None, basic: None, token: None, standalone: true, seen: Vec::new() }
+        Self {
+            host: host.to_owned(),
+            ca: None,
+            basic: None,
+            token: None,
+            standalone: true,
+            agent: AGENT,
+            asks_v2: true,
+            seen: Vec::new(),
+        }
     }
 
     /// Over TLS, trusting the authorities in the PEM file `ca`.
@@ -106,6 +126,12 @@ impl V1Client {
         self
     }
 
+    /// As docker 1.3, which knows nothing of v2.
+    #[must_use]
+    pub(crate) fn docker_1_3(self) -> Self {
+        Self { agent: AGENT_1_3, asks_v2: false, ..self }
+    }
+
     /// Everything that was asked and answered so far.
     pub(crate) fn seen(&self) -> &[Seen] {
         &self.seen
@@ -114,13 +140,9 @@ impl V1Client {
     /// Asks who is there, as docker 1.5 does before everything else: a v2 registry first, then a v1 one.
     /// Panics when it would be taken for a v2 registry.
     pub(crate) async fn ping(&mut self) {
-        let v2 = self.call(Method::GET, "/v2/", PING_AGENT, &[], nothing()).await;
-        assert!(
-            v2.status != StatusCode::OK && v2.status != StatusCode::UNAUTHORIZED
-                || !v2.headers.contains_key("docker-distribution-api-version"),
-            "docker 1.5 would go on with v2: GET /v2/ gave {} with the version header",
-            v2.status
-        );
+        if self.asks_v2 {
+            self.ping_v2().await;
+        }
         for _ in 0..if self.ca.is_some() { 2 } else { 1 } {
             let v1 = self.call(Method::GET, "/v1/_ping", PING_AGENT, &[], nothing()).await;
             // The status means nothing to docker; no header means that it is its own index.
@@ -128,6 +150,16 @@ impl V1Client {
                 v1.headers.get("x-docker-registry-standalone").map(|value| value.as_bytes().to_ascii_lowercase());
             self.standalone = standalone.is_none_or(|value| value == b"true" || value == b"1");
         }
+    }
+
+    async fn ping_v2(&mut self) {
+        let v2 = self.call(Method::GET, "/v2/", PING_AGENT, &[], nothing()).await;
+        assert!(
+            v2.status != StatusCode::OK && v2.status != StatusCode::UNAUTHORIZED
+                || !v2.headers.contains_key("docker-distribution-api-version"),
+            "docker 1.5 would go on with v2: GET /v2/ gave {} with the version header",
+            v2.status
+        );
     }
 
     /// `docker login`: 201 makes an account; a 401, or a 400 with one exact text, makes it ask whether the password is right.
@@ -145,7 +177,7 @@ impl V1Client {
             return made.status;
         }
         let basic = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
-        self.call(Method::GET, "/v1/users/", AGENT, &[(header::AUTHORIZATION, basic)], nothing()).await.status
+        self.call(Method::GET, "/v1/users/", self.agent, &[(header::AUTHORIZATION, basic)], nothing()).await.status
     }
 
     /// `docker push HOST/REPOSITORY:TAG`; the images base first.
@@ -188,7 +220,7 @@ impl V1Client {
         let mut headers = self.index_credentials();
         headers.push((HeaderName::from_static("x-docker-endpoints"), self.host.clone()));
         headers.push((header::CONTENT_TYPE, "application/json".to_owned()));
-        self.call(Method::PUT, &path, AGENT, &headers, full("[]")).await
+        self.call(Method::PUT, &path, self.agent, &headers, full("[]")).await
     }
 
     /// `docker pull HOST/REPOSITORY:TAG`: the images top first, as ancestry lists them.
@@ -254,20 +286,20 @@ impl V1Client {
             (None, Some(_)) => vec![(header::AUTHORIZATION, LOGGED_OUT.to_owned())],
             (None, None) => Vec::new(),
         };
-        self.call(Method::GET, &format!("/v1/search?q={term}"), AGENT, &headers, nothing()).await.ok().json()
+        self.call(Method::GET, &format!("/v1/search?q={term}"), self.agent, &headers, nothing()).await.ok().json()
     }
 
     /// A call to the index: with the password, and asking for a token.
     async fn repository(&mut self, method: Method, path: &str, body: &str) -> Seen {
         let mut headers = self.index_credentials();
         let body = if method == Method::GET {
-            headers.retain(|(_, value)| value != LOGGED_OUT);
+            headers.retain(|(_, value)| self.says_basic_always() || value != LOGGED_OUT);
             nothing()
         } else {
             headers.push((header::CONTENT_TYPE, "application/json".to_owned()));
             full(body.to_owned())
         };
-        let answer = self.call(method, path, AGENT, &headers, body).await;
+        let answer = self.call(method, path, self.agent, &headers, body).await;
         answer.expect(&[StatusCode::OK, StatusCode::CREATED]);
         self.token = Some(answer.header("x-docker-token").to_owned());
         let endpoints = answer.header("x-docker-endpoints");
@@ -278,7 +310,7 @@ impl V1Client {
     /// A call to the registry itself, with what the index call gave.
     async fn session(&mut self, method: Method, path: &str, headers: &[(HeaderName, String)], body: Body) -> Seen {
         let headers = [self.credentials().as_slice(), headers].concat();
-        self.call(method, path, AGENT, &headers, body).await
+        self.call(method, path, self.agent, &headers, body).await
     }
 
     /// The password, and the wish for a token. Docker 1.5 says an empty user's empty password where it has none.
@@ -289,9 +321,16 @@ impl V1Client {
 
     /// The password on every call over https with a registry that is its own index; else the token.
     fn credentials(&self) -> Vec<(HeaderName, String)> {
-        let basic = self.basic.as_ref().filter(|_| self.ca.is_some() && self.standalone).cloned();
-        let token = || self.token.as_ref().map(|token| format!("Token {token}"));
-        basic.or_else(token).map(|value| (header::AUTHORIZATION, value)).into_iter().collect()
+        let value = if self.says_basic_always() {
+            Some(self.basic.clone().unwrap_or_else(|| LOGGED_OUT.to_owned()))
+        } else {
+            self.token.as_ref().map(|token| format!("Token {token}"))
+        };
+        value.map(|value| (header::AUTHORIZATION, value)).into_iter().collect()
+    }
+
+    const fn says_basic_always(&self) -> bool {
+        self.ca.is_some() && self.standalone
     }
 
     /// One exchange, on a connection of its own, as docker 1.5 makes them all.
@@ -392,15 +431,14 @@ where
     }
 }
 
-/// TLS as docker 1.5 (Go 1.4) speaks it: 1.2 at most, no ALPN.
+/// TLS as docker 1.3 to 1.5 (Go 1.3 and 1.4) speak it: 1.2 at most, no ALPN.
 async fn handshake(stream: TcpStream, host: &str, ca: &Path) -> tokio_rustls::client::TlsStream<TcpStream> {
     let mut roots = rustls::RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(ca).unwrap_or_else(|error| panic!("{}: {error}", ca.display()));
     for certificate in certificates {
         roots.add(certificate.expect("a certificate")).expect("an authority");
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(go_1_4()))
         .with_protocol_versions(&[&rustls::version::TLS12])
         .expect("TLS 1.2")
         .with_root_certificates(roots)
@@ -409,6 +447,23 @@ async fn handshake(stream: TcpStream, host: &str, ca: &Path) -> tokio_rustls::cl
     let name = ServerName::try_from(name).expect("a server's name");
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     connector.connect(name, stream).await.unwrap_or_else(|error| panic!("no TLS with {host}: {error}"))
+}
+
+/// What Go 1.3 and 1.4 have of what rustls knows: ECDHE with AES-128-GCM, P-256 and P-384, signatures with SHA-256.
+fn go_1_4() -> CryptoProvider {
+    const SCHEMES: [SignatureScheme; 2] = [SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::RSA_PKCS1_SHA256];
+    static MAPPING: LazyLock<Mapping> = LazyLock::new(|| {
+        let all = aws_lc_rs::default_provider().signature_verification_algorithms.mapping;
+        all.iter().filter(|(scheme, _)| SCHEMES.contains(scheme)).copied().collect()
+    });
+    let mut provider = aws_lc_rs::default_provider();
+    provider.cipher_suites = vec![
+        aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    ];
+    provider.kx_groups = vec![aws_lc_rs::kx_group::SECP256R1, aws_lc_rs::kx_group::SECP384R1];
+    provider.signature_verification_algorithms.mapping = &MAPPING;
+    provider
 }
 
 /// A request without a body.

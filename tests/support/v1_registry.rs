@@ -1,6 +1,7 @@
 //! The real docker-registry 0.9.1, started for one test.
 
 use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,16 +17,64 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// A running v1 registry; it is stopped and its files are gone when this is dropped.
 pub(crate) struct V1Registry {
     address: SocketAddr,
-    server: Child,
+    server: Server,
     storage: TempDir,
 }
+
+/// A v1 registry that was stopped, with its files.
+pub(crate) struct Stopped {
+    address: SocketAddr,
+    storage: TempDir,
+}
+
+/// The process; dropped, it is stopped.
+struct Server(Child);
 
 impl V1Registry {
     /// Installs it where it is not yet, which takes a minute, and waits until it answers. Panics where it cannot be had.
     pub(crate) fn start() -> Self {
+        Stopped { address: free_address(), storage: tempfile::tempdir().expect("a temporary directory") }.start()
+    }
+
+    /// Where it answers.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops it and keeps its files.
+    pub(crate) fn stop(self) -> Stopped {
+        let Self { address, storage, .. } = self;
+        Stopped { address, storage }
+    }
+
+    fn wait(&mut self) {
+        let begin = Instant::now();
+        while !self.answers() {
+            let ended = self.server.0.try_wait().expect("the server's state");
+            let log = || std::fs::read_to_string(self.storage.path().join("log")).unwrap_or_default();
+            assert!(ended.is_none(), "docker-registry 0.9.1 ended at once: {}", log());
+            assert!(begin.elapsed() < PATIENCE, "docker-registry 0.9.1 does not answer: {}", log());
+            std::thread::sleep(AGAIN);
+        }
+    }
+
+    /// Its master takes connections before its worker can answer.
+    fn answers(&self) -> bool {
+        let mut answer = Vec::new();
+        let asked = TcpStream::connect(self.address).and_then(|mut stream| {
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.write_all(b"GET /v1/_ping HTTP/1.0\r\n\r\n")?;
+            stream.read_to_end(&mut answer)
+        });
+        asked.is_ok() && answer.starts_with(b"HTTP/1.0 200")
+    }
+}
+
+impl Stopped {
+    /// Starts it where it was.
+    pub(crate) fn start(self) -> V1Registry {
+        let Self { address, storage } = self;
         let directory = install();
-        let storage = tempfile::tempdir().expect("a temporary directory");
-        let address = free_address();
         let log = File::create(storage.path().join("log")).expect("a log");
         let server = Command::new(project().join("tests/v1/run.sh"))
             .args([&directory, Path::new(&address.port().to_string()), &storage.path().join("files")])
@@ -34,34 +83,18 @@ impl V1Registry {
             .stderr(log)
             .spawn()
             .expect("tests/v1/run.sh can be run");
-        let mut registry = Self { address, server, storage };
+        let mut registry = V1Registry { address, server: Server(server), storage };
         registry.wait();
         registry
     }
-
-    /// Where it answers.
-    pub(crate) const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    fn wait(&mut self) {
-        let begin = Instant::now();
-        while TcpStream::connect(self.address).is_err() {
-            let ended = self.server.try_wait().expect("the server's state");
-            let log = || std::fs::read_to_string(self.storage.path().join("log")).unwrap_or_default();
-            assert!(ended.is_none(), "docker-registry 0.9.1 ended at once: {}", log());
-            assert!(begin.elapsed() < PATIENCE, "docker-registry 0.9.1 does not answer: {}", log());
-            std::thread::sleep(AGAIN);
-        }
-    }
 }
 
-impl Drop for V1Registry {
+impl Drop for Server {
     fn drop(&mut self) {
         // gunicorn's master stops its workers on SIGTERM; on SIGKILL it would leave them behind.
-        let pid = rustix::process::Pid::from_child(&self.server);
+        let pid = rustix::process::Pid::from_child(&self.0);
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let _ = self.server.wait();
+        let _ = self.0.wait();
     }
 }
 

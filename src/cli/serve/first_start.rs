@@ -9,6 +9,7 @@ use dockgate::config::Config;
 use dockgate::identity::{COST_DEFAULT, Password, UserFile};
 use dockgate::server::Listeners;
 
+use super::trust::{Door, trust_text};
 use crate::cli::exit::{Code, Exit};
 
 /// The first user's name.
@@ -48,42 +49,21 @@ pub(super) fn ready_text(config: &Config, public: &Listeners, admin: &Listeners,
     let addresses = public.addresses().chain(admin.addresses()).map(|(name, address)| format!("{name}={address}"));
     let addresses: Vec<String> = addresses.collect();
     let mut text = format!("dockgate {} is ready: {}\n", env!("CARGO_PKG_VERSION"), addresses.join(" "));
-    let port = public.addresses().next().map_or(5000, |(_, address)| address.port());
+    let bound: Vec<_> = public.addresses().map(|(name, address)| (name.to_owned(), address)).collect();
+    let door = Door::of(config, &bound);
+    let here = &door.here;
     let password = match first_user {
         Some(file) => format!("The password of the first user, {FIRST_USER}, is in {}.\n", file.display()),
         None => String::new(),
     };
     let login = match first_user {
-        Some(file) => format!("docker login -u {FIRST_USER} --password-stdin localhost:{port} < {}", file.display()),
-        None => format!("docker login localhost:{port}"),
+        Some(file) => format!("docker login -u {FIRST_USER} --password-stdin {here} < {}", file.display()),
+        None => format!("docker login {here}"),
     };
     text += &password;
     text += &format!(
-        "Next:\n  {login}\n  docker tag IMAGE localhost:{port}/IMAGE\n  docker push localhost:{port}/IMAGE\n\n{}",
-        trust_text(config, port)
+        "Next:\n  {login}\n  docker tag IMAGE {here}/IMAGE\n  docker push {here}/IMAGE\n\n{}",
+        trust_text(config, &door)
     );
     text
-}
-
-/// Where each client wants the CA.
-pub(in crate::cli) fn trust_text(config: &Config, port: u16) -> String {
-    if config.tls.certificate.is_some() {
-        return "The certificate is your own (tls.certificate): clients trust whatever issued it.\n".into();
-    }
-    let ca = config.tls.directory.join("ca.crt");
-    let ca = std::path::absolute(&ca).unwrap_or(ca);
-    let ca = ca.display();
-    let host = format!("HOST:{port}");
-    format!(
-        "On this machine docker needs nothing more for localhost:{port}. On others, with HOST a name of this machine,\n\
-         copy {ca} to:\n  \
-         docker on Linux    /etc/docker/certs.d/{host}/ca.crt\n  \
-         docker on Windows  C:\\ProgramData\\docker\\certs.d\\{host}\\ca.crt, or import it into the trusted roots\n  \
-         docker on macOS    ~/.docker/certs.d/{host}/ca.crt, then restart Docker Desktop\n  \
-         docker-machine     /var/lib/boot2docker/certs.d/{host}/ca.crt in the machine\n  \
-         containerd         /etc/containerd/certs.d/{host}/ca.crt, named by ca = in the hosts.toml beside it\n  \
-         podman, skopeo     /etc/containers/certs.d/{host}/ca.crt\n  \
-         Debian, Ubuntu     /usr/local/share/ca-certificates/dockgate.crt, then update-ca-certificates\n  \
-         Fedora, RHEL       /etc/pki/ca-trust/source/anchors/dockgate.crt, then update-ca-trust\n"
-    )
 }

@@ -62,8 +62,8 @@ pub(super) struct AdminHandler(pub(super) Admin);
 impl Handler for AdminHandler {
     type Body = MapErr<Full<Bytes>, fn(Infallible) -> io::Error>;
 
-    async fn handle(&self, _: Arrival, request: Request<Incoming>) -> Response<Self::Body> {
+    async fn handle(&self, arrival: Arrival, request: Request<Incoming>) -> Response<Self::Body> {
         let never: fn(Infallible) -> io::Error = |never| match never {};
-        self.0.handle(&request).map(|body| body.map_err(never))
+        self.0.handle(&arrival, &request).map(|body| body.map_err(never))
     }
 }

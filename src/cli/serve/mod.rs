@@ -5,24 +5,27 @@ mod handlers;
 mod reload;
 mod rooms;
 mod signals;
+mod trust;
 
-pub(super) use first_start::trust_text;
-pub(super) use rooms::{certificates, tls_settings};
+pub(super) use rooms::{certificates, open_legacy, tls_problem, tls_settings};
+pub(super) use trust::{Door, trust_text};
 
 use std::io::Write;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use dockgate::config::Config;
-use dockgate::server::{Listener, Listeners};
+use dockgate::net::describe;
+use dockgate::server::{BindError, Listener, Listeners};
 use dockgate::telemetry::{Metrics, log};
 
 use super::Common;
 use super::exit::{Code, Exit};
 use handlers::{AdminHandler, GatewayHandler};
-use reload::Reload;
+use reload::{Reach, Reload};
 use rooms::House;
 use signals::Signals;
 
@@ -38,10 +41,12 @@ pub(super) fn run(common: &Common) -> Result<(), Exit> {
 async fn serve(config: Config, common: &Common) -> Result<(), Exit> {
     let mut signals = Signals::install()?;
     let metrics = Metrics::new();
-    let listeners = bind(&rooms::listeners(&config))?;
-    let admin_listeners = bind(&rooms::admin_listener(&config))?;
+    warn_of_configuration(&config);
+    let listeners = bind(&rooms::listeners(&config), BindError::to_string)?;
+    let admin_listeners = bind(&rooms::admin_listener(&config), |error| error.explain("admin.address"))?;
     let house = House::open(&config, &metrics).await?;
     let tls = Arc::new(ArcSwap::new(rooms::tls(&config)?));
+    warn_of_certificate(&config);
     let limits = Arc::new(ArcSwap::from_pointee(rooms::server_limits(&config.limits)));
     let ready = first_start::ready_text(&config, &listeners, &admin_listeners, house.first_user.as_deref());
 
@@ -57,7 +62,7 @@ async fn serve(config: Config, common: &Common) -> Result<(), Exit> {
 
     let (gateway, identity) = (house.gateway.clone(), Arc::clone(&house.identity));
     let file = common.config.clone();
-    Reload { running: config, file, gateway, identity, tls, limits, metrics }.run(&mut signals).await;
+    Reload::new(config, Reach { file, gateway, identity, tls, limits, metrics }).run(&mut signals).await;
 
     // Readiness is false first, so that a balancer sends no more while the last requests are finished.
     house.admin.set_ready(false);
@@ -75,8 +80,20 @@ async fn serve(config: Config, common: &Common) -> Result<(), Exit> {
     Ok(())
 }
 
-fn bind(listeners: &[Listener]) -> Result<Listeners, Exit> {
-    Listeners::bind(listeners).map_err(|error| Exit::new(Code::Unavailable, error))
+fn bind(listeners: &[Listener], explain: fn(&BindError) -> String) -> Result<Listeners, Exit> {
+    Listeners::bind(listeners).map_err(|error| Exit::new(Code::Unavailable, explain(&error)))
+}
+
+fn warn_of_configuration(config: &Config) {
+    config.warnings.iter().for_each(|problem| tracing::warn!(%problem, "the configuration is taken as it is"));
+}
+
+/// What clients will not like about the certificate.
+fn warn_of_certificate(config: &Config) {
+    let file = rooms::tls_settings(config).certificate;
+    // What cannot be read was told when it was loaded.
+    let concerns = describe(&file).map(|found| found.concerns(OffsetDateTime::now_utc())).unwrap_or_default();
+    concerns.iter().for_each(|problem| tracing::warn!(file = %file.display(), %problem, "the certificate"));
 }
 
 async fn until(mut stopped: watch::Receiver<bool>) {

@@ -14,7 +14,7 @@ use dockgate::gateway::admin::Admin;
 use dockgate::gateway::{self, Gateway, Rooms};
 use dockgate::identity::{self, Identity, TokenKey};
 use dockgate::net::certificates::{self, Made};
-use dockgate::net::tls;
+use dockgate::net::tls::{self, TlsError};
 use dockgate::registry::{Hosted, Legacy};
 use dockgate::server;
 use dockgate::store::{self, OpenError, Store};
@@ -85,11 +85,16 @@ impl House {
 }
 
 async fn legacy(config: &Config) -> Result<Option<Arc<Legacy>>, Exit> {
-    let Some(Upstream::Legacy(upstream)) = config.upstreams.values().next() else { return Ok(None) };
-    let legacy = Legacy::open(upstream).await.map_err(Exit::config)?;
+    let Some(legacy) = open_legacy(config).await? else { return Ok(None) };
     // Once before serving: a peer that nobody asked yet would count as healthy.
     legacy.peers().check_once().await;
     Ok(Some(Arc::new(legacy)))
+}
+
+/// The v1 registry behind this one, where there is one; nobody is asked yet.
+pub(in crate::cli) async fn open_legacy(config: &Config) -> Result<Option<Legacy>, Exit> {
+    let Some(Upstream::Legacy(upstream)) = config.upstreams.values().next() else { return Ok(None) };
+    Legacy::open(upstream).await.map(Some).map_err(Exit::config)
 }
 
 /// The key that signs tokens; the first process to ask for it makes it.
@@ -112,11 +117,32 @@ const fn open_code(error: &OpenError) -> Code {
 }
 
 /// The TLS side of the configuration; makes the certificates where the operator has none.
-pub(in crate::cli) fn tls(config: &Config) -> Result<Arc<ServerConfig>, Exit> {
-    if config.tls.certificate.is_none() {
-        certificates(config)?;
+pub(super) fn tls(config: &Config) -> Result<Arc<ServerConfig>, Exit> {
+    ensure_certificates(config)?;
+    load_tls(config)
+}
+
+/// Makes the certificates where the operator has none.
+pub(super) fn ensure_certificates(config: &Config) -> Result<(), Exit> {
+    if config.tls.certificate.is_none() { certificates(config).map(drop) } else { Ok(()) }
+}
+
+pub(super) fn load_tls(config: &Config) -> Result<Arc<ServerConfig>, Exit> {
+    tls::load(&tls_settings(config)).map_err(|error| Exit::config(tls_problem(config, &error)))
+}
+
+/// The error, after the key that names the file.
+pub(in crate::cli) fn tls_problem(config: &Config, error: &TlsError) -> String {
+    let tls = &config.tls;
+    let mut keys = [("tls.certificate", &tls.certificate), ("tls.key", &tls.key), ("tls.client_ca", &tls.client_ca)];
+    if error.is_about_key() {
+        // One file may hold both.
+        keys.swap(0, 1);
     }
-    tls::load(&tls_settings(config)).map_err(Exit::config)
+    match keys.iter().find(|(_, file)| file.is_some() && file.as_deref() == error.file()) {
+        Some((key, _)) => format!("{key}: {error}"),
+        None => error.to_string(),
+    }
 }
 
 /// Makes or renews the private CA and the server certificate.
@@ -158,12 +184,23 @@ pub(super) fn identity_settings(config: &Config) -> identity::Settings {
     }
 }
 
-/// What requests go by: all of `new` but the listeners, which are as they were bound.
+/// What requests go by: all of `new` but the listeners, which are as they were bound. Only who may talk plain HTTP there
+/// follows `new`: where it demands certificates of clients, nobody may, on a listener for plain HTTP neither.
 pub(super) fn gateway_settings(running: &Config, new: &Config) -> gateway::Settings {
+    let mut listeners = running.listen.clone();
+    for (name, listener) in &mut listeners {
+        if let Some(new) = new.listen.get(name) {
+            listener.plain = new.plain;
+        }
+        if new.tls.client_auth == config::ClientAuth::Required {
+            listener.plain = config::PlainPolicy::Nobody;
+            listener.protocol = config::Protocol::Tls;
+        }
+    }
     gateway::Settings {
         rules: Arc::clone(&new.access),
         limits: new.limits.clone(),
-        listeners: running.listen.clone(),
+        listeners,
         realm: new.identity.realm.clone(),
         access_log: running.log.access,
     }

@@ -32,7 +32,7 @@ fn what_is_written_is_what_holds() {
     let config = config(
         r#"
         listen.main = { address = "[::1]:443", protocol = "tls", trusted_proxies = ["10.0.0.7", "192.168.1.1/16"], proxy_protocol = true }
-        listen.lan-2 = { address = "10.0.0.1:80", protocol = "plain", plain = "nobody" }
+        listen.lan-2 = { address = "10.0.0.1:80", plain = "nobody" }
         tls = { certificate = "/c", key = "/k", min_version = "1.3", client_ca = "/ca", client_auth = "required" }
         cache = { memory = "0", disk = "50GB" }
         admin.address = ""
@@ -293,9 +293,19 @@ fn values_that_do_not_go_together_are_both_named() {
                of them another port"],
         ),
         (
-            "cache.memory = \"8MiB\"",
-            &["gateway.toml:1:16: cache.memory_object_max: 16MiB is more than cache.memory (gateway.toml:1:16), \
+            "cache = { memory = \"8MiB\", memory_object_max = \"16MiB\" }",
+            &["gateway.toml:1:48: cache.memory_object_max: 16MiB is more than cache.memory (gateway.toml:1:20), \
                  8MiB; lower it"],
+        ),
+        (
+            "tls = { client_ca = \"c\", client_auth = \"required\" }\nlisten.a = { address = \"127.0.0.1:1\", protocol = \
+             \"plain\" }\nlisten.b = { address = \"127.0.0.1:2\", plain = \"anyone\" }",
+            &[
+                "gateway.toml:2:50: listen.a.protocol: \"plain\" goes around tls.client_auth (gateway.toml:1:40), \
+                 \"required\": plain HTTP has no certificates",
+                "gateway.toml:3:47: listen.b.plain: \"anyone\" goes around tls.client_auth (gateway.toml:1:40), \
+                 \"required\": plain HTTP has no certificates",
+            ],
         ),
         (
             "listen.main.proxy_protocol = true",
@@ -316,6 +326,41 @@ fn values_that_do_not_go_together_are_both_named() {
                \"[::1]:5000\""],
         ),
     ]);
+}
+
+#[test]
+fn nobody_talks_plain_http_where_certificates_are_required() {
+    let config = config("tls = { client_ca = \"c\", client_auth = \"required\" }");
+    assert_eq!(config.listen["main"].plain, PlainPolicy::Nobody);
+}
+
+#[test]
+fn a_small_cache_was_an_error_about_a_key_that_nobody_wrote() {
+    let cache = config("cache.memory = \"8MiB\"").cache;
+    assert_eq!((cache.memory, cache.memory_object_max), (8 << 20, 8 << 20));
+    assert_eq!(config("cache.memory = \"1GiB\"").cache.memory_object_max, Config::default().cache.memory_object_max);
+}
+
+#[test]
+fn what_has_no_effect_is_told() {
+    let config = Site::new("cache.disk = \"1GB\"").load(&[("DOCKGATE__CACHE__PATH", "x")]).unwrap();
+    let told: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 2);
+    assert!(
+        told[0].ends_with(
+            "gateway.toml:1:14: cache.disk: no effect in this version: it is for mirrors, which are planned; remove it"
+        ),
+        "{told:?}"
+    );
+    assert!(told[1].starts_with("environment variable DOCKGATE__CACHE__PATH: cache.path: "), "{told:?}");
+}
+
+#[test]
+fn a_field_of_the_log_could_hide_one_that_lines_have() {
+    for name in ["level", "status", "user"] {
+        let told = errors(&format!("log.fields = {{ {name} = \"x\" }}"));
+        assert!(told[0].contains("but it takes names that lines do not have of their own"), "{told:?}");
+    }
 }
 
 #[test]

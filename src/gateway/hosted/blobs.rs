@@ -6,6 +6,8 @@ use http::{Response, StatusCode};
 use crate::access::Action;
 use crate::oci::{ByteRange, Digest, ErrorCode, RangeError, RangeSpec, RepositoryName};
 
+use crate::registry::Blob;
+
 use super::super::body::Body;
 use super::super::respond::{self, Failure};
 use super::super::route::BlobVerb;
@@ -21,13 +23,13 @@ impl Call<'_> {
         let action = if verb == BlobVerb::Delete { Action::Delete } else { Action::Pull };
         let permit = self.walk.permit(&self.caller, action, &name)?;
         match verb {
-            BlobVerb::Get => self.get_blob(permit, digest).await,
-            BlobVerb::Head => {
-                let size = self.hosted.blob_size(permit, &digest).await?;
-                if self.has_already(&digest) {
-                    return Ok(respond::not_modified(&digest));
+            BlobVerb::Get | BlobVerb::Head => {
+                let blob = self.hosted.blob(permit, &digest).await?;
+                match verb {
+                    _ if self.has_already(&digest) => Ok(respond::not_modified(&digest)),
+                    BlobVerb::Head => Ok(respond::blob_head(&digest, blob.size)),
+                    _ => self.get_blob(blob).await,
                 }
-                Ok(respond::blob_head(&digest, size))
             }
             BlobVerb::Delete => {
                 let deleted = self.hosted.delete_blob(permit, &digest).await;
@@ -37,18 +39,15 @@ impl Call<'_> {
         }
     }
 
-    async fn get_blob(self, permit: crate::access::Permit, digest: Digest) -> Result<Response<Body>, Failure> {
-        let blob = self.hosted.blob(permit, &digest).await?;
-        if self.has_already(&digest) {
-            return Ok(respond::not_modified(&digest));
-        }
-        match self.range(&digest, blob.size) {
+    async fn get_blob(self, blob: Blob) -> Result<Response<Body>, Failure> {
+        match self.range(&blob.digest, blob.size) {
             Err(_) => {
                 let message = format!("the blob has {} bytes; ask for a range inside of them", blob.size);
                 let failure = Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::RangeInvalid, message);
-                Ok(respond::unsatisfiable(failure.into_response(&self.record.id), blob.size))
+                Ok(respond::unsatisfiable(failure.into_response(self.record.id), blob.size))
             }
             Ok(range) => {
+                let blob = self.hosted.open(blob).await?;
                 self.record.tier(blob.tier());
                 Ok(respond::blob(blob, range))
             }
@@ -68,8 +67,12 @@ impl Call<'_> {
 
     /// Whether the caller's copy is the one that is asked for (RFC 9110, section 13.1.2).
     pub(super) fn has_already(&self, digest: &Digest) -> bool {
+        let headers = &self.walk.parts.headers;
+        if !headers.contains_key(IF_NONE_MATCH) {
+            return false;
+        }
         let digest = digest.to_string();
-        let lists = self.walk.parts.headers.get_all(IF_NONE_MATCH).iter().filter_map(|list| list.to_str().ok());
+        let lists = headers.get_all(IF_NONE_MATCH).iter().filter_map(|list| list.to_str().ok());
         let mut tags = lists.flat_map(|list| list.split(',')).map(str::trim);
         tags.any(|tag| tag == "*" || tag.trim_start_matches("W/").trim_matches('"') == digest)
     }

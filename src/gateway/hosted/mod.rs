@@ -31,25 +31,23 @@ impl Walk<'_> {
         hosted: &Hosted,
         route: Route,
         caller: Caller,
-        mut intake: Intake<Incoming>,
+        intake: &mut Intake<Incoming>,
         record: &mut Record,
     ) -> Result<Response<Body>, Failure> {
         let call = Call { walk: self, hosted, caller, record };
-        let answer = match route {
+        match route {
             Route::Ping => call.ping(),
             Route::Catalog(page) => call.catalog(page).await,
             Route::Tags(name, page) => call.tags(name, page).await,
             Route::Referrers { name, subject, artifact_type, last } => {
                 call.referrers(name, subject, artifact_type, last).await
             }
-            Route::Manifest(name, reference, verb) => call.manifest(name, reference, verb, &mut intake).await,
+            Route::Manifest(name, reference, verb) => call.manifest(name, reference, verb, intake).await,
             Route::Blob(name, digest, verb) => call.blob(name, digest, verb).await,
-            Route::UploadStart(name, start) => call.begin_upload(name, start, &mut intake).await,
-            Route::Upload(name, id, verb) => call.upload(name, id, verb, &mut intake).await,
+            Route::UploadStart(name, start) => call.begin_upload(name, start, intake).await,
+            Route::Upload(name, id, verb) => call.upload(name, id, verb, intake).await,
             Route::Token { .. } | Route::Legacy(_) => Err(RouteError::Unknown.into()),
-        };
-        record.received = intake.received();
-        answer
+        }
     }
 }
 

@@ -71,7 +71,7 @@ impl Call<'_> {
                     upload.pause().await.map_err(RegistryError::from)?;
                     return Err(failure);
                 }
-                self.hosted.commit(upload, &digest).await?;
+                self.hosted.commit(self.permit(&name)?, upload, &digest).await?;
                 Ok(respond::blob_created(&name, &digest))
             }
         }
@@ -86,24 +86,28 @@ impl Call<'_> {
         let name = permit.repository().clone();
         let mut upload = self.hosted.upload_once(permit).await?;
         self.append(&mut upload, intake).await?;
-        self.hosted.commit(upload, &digest).await?;
+        self.hosted.commit(self.permit(&name)?, upload, &digest).await?;
         Ok(respond::blob_created(&name, &digest))
     }
 
-    /// Hands the request's body to the end of the upload.
+    /// Hands the request's body to the end of the upload, and never more of it than it said it would bring.
     async fn append(&self, upload: &mut Upload, intake: &mut Intake<Incoming>) -> Result<(), Failure> {
         let stated = self.stated_range()?;
         if let Some(range) = stated.filter(|range| range.start() != upload.offset()) {
             let (expected, found) = (upload.offset(), range.start());
             return Err(RegistryError::UploadOffset { expected, found }.into());
         }
+        let stated = stated.map(|range| range.length());
         while let Some(bytes) = intake.next().await? {
+            let received = intake.received();
+            if let Some(stated) = stated.filter(|stated| received > *stated) {
+                return Err(RegistryError::UploadLength { stated, received }.into());
+            }
             upload.write(bytes).await.map_err(RegistryError::from)?;
         }
+        let received = intake.received();
         match stated {
-            Some(range) if range.length() != intake.received() => {
-                Err(RegistryError::UploadLength { stated: range.length(), received: intake.received() }.into())
-            }
+            Some(stated) if stated != received => Err(RegistryError::UploadLength { stated, received }.into()),
             _ => Ok(()),
         }
     }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::oci::ErrorCode;
 
 use super::super::body::Body;
+use super::super::observe::RequestId;
 
 /// A request that was not done.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,7 +98,7 @@ impl Failure {
     }
 
     /// The answer. `request_id` finds the log line.
-    pub(in crate::gateway) fn into_response(self, request_id: &str) -> Response<Body> {
+    pub(in crate::gateway) fn into_response(self, request_id: RequestId) -> Response<Body> {
         let mut response = Response::new(Body::from(self.body(request_id)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -120,13 +121,13 @@ impl Failure {
         response
     }
 
-    fn body(&self, request_id: &str) -> String {
+    fn body(&self, request_id: RequestId) -> String {
         match self.form {
             Form::V1 => json!({ "error": self.message }).to_string(),
             Form::Oci => {
                 let mut detail = self.detail.clone();
                 if let Value::Object(fields) = &mut detail {
-                    fields.insert("request_id".into(), request_id.into());
+                    fields.insert("request_id".into(), request_id.to_string().into());
                 }
                 let error = json!({ "code": self.code.as_str(), "message": self.message, "detail": detail });
                 json!({ "errors": [error] }).to_string()

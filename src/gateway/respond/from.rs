@@ -7,14 +7,20 @@ use crate::identity::{IdentifyError, MalformedCredentials};
 use crate::oci::ErrorCode;
 use crate::registry::{LegacyError, RegistryError, SendError};
 
+use super::super::arrival::BadHead;
 use super::super::intake::IntakeError;
 use super::super::route::RouteError;
 use super::super::screen::Refusal;
 use super::{Failure, Form};
 
+const AMBIGUOUS_LENGTH: &str =
+    "the length of the request is ambiguous: it needs one Content-Length, one number, or Transfer-Encoding";
+const ONLY_CHUNKED: &str = "the only Transfer-Encoding that is served is chunked, once, in HTTP/1.1";
+
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let (status, message) = match refusal {
+            Refusal::Head(reason) => bad_head(reason),
             Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "this method is not served here"),
             Refusal::Host => (
                 StatusCode::BAD_REQUEST,
@@ -23,13 +29,8 @@ impl From<Refusal> for Failure {
             Refusal::HostMismatch => {
                 (StatusCode::BAD_REQUEST, "the request's target and its Host header name different hosts")
             }
-            Refusal::Length => (
-                StatusCode::BAD_REQUEST,
-                "the request has both Content-Length and Transfer-Encoding, or one of them twice",
-            ),
-            Refusal::TransferCoding => {
-                (StatusCode::BAD_REQUEST, "the only Transfer-Encoding that is served is chunked, once")
-            }
+            Refusal::Length => (StatusCode::BAD_REQUEST, AMBIGUOUS_LENGTH),
+            Refusal::TransferCoding => (StatusCode::BAD_REQUEST, ONLY_CHUNKED),
             Refusal::Path => (
                 StatusCode::BAD_REQUEST,
                 "the path must be written plainly: no escapes, no empty parts, no dots alone, no parameters",
@@ -47,13 +48,33 @@ impl From<Refusal> for Failure {
     }
 }
 
+const fn bad_head(reason: BadHead) -> (StatusCode, &'static str) {
+    let message = match reason {
+        BadHead::RequestLine => {
+            "the request line must be a method, a target and HTTP/1.1, with one space between them; or use HTTP/2 over TLS"
+        }
+        BadHead::LineEnd => "every line of a request's head must end in CR LF, and neither stands anywhere else",
+        BadHead::ControlByte => "a request's head must not have control bytes in it",
+        BadHead::Field => {
+            "a header line must be a name, a colon without a space before it, and a value on the same line"
+        }
+        BadHead::Length => return (StatusCode::BAD_REQUEST, AMBIGUOUS_LENGTH),
+        BadHead::TransferCoding => return (StatusCode::BAD_REQUEST, ONLY_CHUNKED),
+        BadHead::TooLarge => {
+            let message = "the head of the request is too large (limits.header_bytes, limits.headers)";
+            return (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message);
+        }
+    };
+    (StatusCode::BAD_REQUEST, message)
+}
+
 impl From<RouteError> for Failure {
     fn from(error: RouteError) -> Self {
         match error {
             RouteError::Unknown => Self::new(
                 StatusCode::NOT_FOUND,
                 ErrorCode::Unsupported,
-                "nothing is served under this path; registries answer under /v2/",
+                "nothing is served under this path; registries answer under /v2/, and those of docker before 1.6 under /v1/",
             ),
             RouteError::MethodNotAllowed { allow } => {
                 let message = format!("this path takes {allow} only");
@@ -93,7 +114,9 @@ impl From<IntakeError> for Failure {
                 "the body ended before it was complete; try again".to_owned(),
             ),
         };
-        Self::new(status, code, message).closing()
+        let failure = Self::new(status, code, message);
+        // What is only too large is read on to its end; of the others nothing good comes any more.
+        if matches!(error, IntakeError::TooLarge { .. }) { failure } else { failure.closing() }
     }
 }
 
@@ -248,14 +271,24 @@ fn refused(error: RegistryError) -> Failure {
 }
 
 impl From<LegacyError> for Failure {
+    /// Where the registry is and what is wrong with it is for the operator, who finds it in the log.
     fn from(error: LegacyError) -> Self {
-        let status = match &error {
-            LegacyError::Host | LegacyError::Send(SendError::Caller { .. }) => StatusCode::BAD_REQUEST,
-            LegacyError::Send(SendError::Silent { .. }) => StatusCode::GATEWAY_TIMEOUT,
-            LegacyError::Send(SendError::Broken { .. }) => StatusCode::BAD_GATEWAY,
-            LegacyError::Send(_) => StatusCode::SERVICE_UNAVAILABLE,
+        let upstream = match &error {
+            LegacyError::Host | LegacyError::Send(SendError::Caller { .. }) => {
+                return Self::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, error.to_string()).in_form(Form::V1);
+            }
+            LegacyError::Send(error) => error,
         };
-        let failure = Self::new(status, ErrorCode::Unavailable, error.to_string()).in_form(Form::V1);
-        failure.private(format!("{error:?}"))
+        let (status, what) = match upstream {
+            SendError::Silent { .. } => (StatusCode::GATEWAY_TIMEOUT, "was silent for too long"),
+            SendError::Broken { .. } => (StatusCode::BAD_GATEWAY, "broke off before it answered"),
+            SendError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "is busy"),
+            _ => (StatusCode::SERVICE_UNAVAILABLE, "cannot be reached"),
+        };
+        let message = format!(
+            "the v1 registry {what}; try again later, or ask the operator to look at the gateway's log and at upstreams/{}.toml",
+            upstream.upstream().unwrap_or("*"),
+        );
+        Self::new(status, ErrorCode::Unavailable, message).in_form(Form::V1).private(error.to_string())
     }
 }

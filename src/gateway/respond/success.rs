@@ -1,5 +1,8 @@
 //! Answers that say yes.
 
+use std::fmt::Write as _;
+
+use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, LINK, LOCATION, RANGE,
 };
@@ -10,7 +13,7 @@ use serde_json::json;
 
 use crate::identity::IssuedToken;
 use crate::oci::{ByteRange, Descriptor, Digest, MediaType, RepositoryName, UploadId};
-use crate::registry::{Blob, Content, Manifest, Page, Pushed};
+use crate::registry::{Content, Manifest, OpenBlob, Page, Pushed};
 
 use super::super::body::Body;
 
@@ -18,6 +21,8 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+/// As long as that of a SHA-512 digest.
+const ENTITY_TAG_LENGTH_MAX: usize = 137;
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// Tells a client that this is a v2 registry.
@@ -41,7 +46,7 @@ pub(in crate::gateway) fn token(issued: &IssuedToken) -> Response<Body> {
 }
 
 /// A blob, whole or in part.
-pub(in crate::gateway) fn blob(blob: Blob, range: Option<ByteRange>) -> Response<Body> {
+pub(in crate::gateway) fn blob(blob: OpenBlob, range: Option<ByteRange>) -> Response<Body> {
     let (digest, size) = (blob.digest, blob.size);
     let length = range.map_or(size, |range| range.length());
     let body = match blob.read(range) {
@@ -182,9 +187,22 @@ fn link_next(response: &mut Response<Body>, path: &str, last: Option<&&str>, lim
 fn immutable(digest: &Digest) -> Response<Body> {
     let mut response = gone(StatusCode::OK);
     let headers = response.headers_mut();
-    set(headers, CONTENT_DIGEST, &digest.to_string());
-    set(headers, ETAG, &format!("\"{digest}\""));
+    let tag = entity_tag(digest);
+    // The tag without its quotes: both headers share one text.
+    if let Ok(bare) = HeaderValue::from_maybe_shared(tag.slice(1..tag.len() - 1)) {
+        headers.insert(CONTENT_DIGEST, bare);
+    }
+    if let Ok(tag) = HeaderValue::from_maybe_shared(tag) {
+        headers.insert(ETAG, tag);
+    }
     response
+}
+
+/// `"sha256:…"`
+fn entity_tag(digest: &Digest) -> Bytes {
+    let mut text = String::with_capacity(ENTITY_TAG_LENGTH_MAX);
+    let _ = write!(text, "\"{digest}\"");
+    text.into()
 }
 
 fn located(status: StatusCode, location: &str) -> Response<Body> {

@@ -1,13 +1,16 @@
 //! `(method, path, query)` → [`Route`]: read here and nowhere else (distribution-spec 1.1, "Endpoints").
 
+mod legacy;
+
 use std::str::FromStr;
 
 use http::{Method, Uri};
 
-use crate::docker::ImageId;
-use crate::oci::{Digest, DigestError, ErrorCode, Reference, ReferenceError, RepositoryName, Tag, UploadId};
+use crate::oci::{Digest, DigestError, ErrorCode, Reference, ReferenceError, RepositoryName, UploadId};
 
 use super::query::Query;
+
+pub use legacy::{ImagePart, LegacyImage, LegacyRepository, LegacyRoute, RepositoryPart};
 
 /// Everything that can be asked of the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,21 +111,6 @@ pub struct Page {
     pub last: Option<String>,
 }
 
-/// A request in the v1 protocol.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LegacyRoute {
-    /// `/v1/_ping`, `/_ping`
-    Ping,
-    /// `/v1/images/ID/…`
-    Image(ImageId),
-    /// `/v1/repositories/[NS/]R/…`; without a namespace it is `library`.
-    Repository(RepositoryName),
-    /// `/v1/search`
-    Search,
-    /// `/v1/users/`: the login of old clients.
-    Users,
-}
-
 /// Why there is no route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteError {
@@ -152,7 +140,7 @@ pub fn parse(method: &Method, uri: &Uri) -> Result<Route, RouteError> {
         "/_ping" => read_only(method, Route::Legacy(LegacyRoute::Ping)),
         _ => match path.strip_prefix("/v2/") {
             Some(rest) => v2(method, rest, &query),
-            None => legacy(method, path.strip_prefix("/v1/").ok_or(RouteError::Unknown)?),
+            None => legacy::parse(method, path.strip_prefix("/v1/").ok_or(RouteError::Unknown)?),
         },
     }
 }
@@ -255,50 +243,6 @@ fn page(query: &Query) -> Result<Page, RouteError> {
     Ok(Page { limit, last: query.first("last").filter(|last| !last.is_empty()) })
 }
 
-fn legacy(method: &Method, path: &str) -> Result<Route, RouteError> {
-    let path = path.strip_suffix('/').unwrap_or(path);
-    let parts: Vec<&str> = path.split('/').collect();
-    let route = match parts.as_slice() {
-        ["_ping"] => return read_only(method, Route::Legacy(LegacyRoute::Ping)),
-        ["search"] => return read_only(method, Route::Legacy(LegacyRoute::Search)),
-        ["users"] => LegacyRoute::Users,
-        ["images", id, "json" | "layer" | "checksum" | "ancestry" | "files" | "diff" | "layer_files"] => {
-            LegacyRoute::Image(id.parse().map_err(invalid(ErrorCode::NameInvalid))?)
-        }
-        ["repositories", rest @ ..] => LegacyRoute::Repository(legacy_repository(rest)?),
-        _ => return Err(RouteError::Unknown),
-    };
-    let methods: &[Method] = match route {
-        LegacyRoute::Users => &[Method::GET, Method::POST],
-        _ => &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
-    };
-    let allow = if route == LegacyRoute::Users { "GET, POST" } else { "GET, HEAD, PUT, DELETE" };
-    if methods.contains(method) { Ok(Route::Legacy(route)) } else { Err(RouteError::MethodNotAllowed { allow }) }
-}
-
-/// The words that may follow a v1 repository's name.
-const LEGACY_WORDS: [&str; 5] = ["tags", "images", "auth", "json", "properties"];
-
-/// The repository of `[NS/]R[/WORD…]`. A word of the protocol is never read as a name: the v1 server might read it the
-/// other way, and then the permission that was checked would be for another repository.
-fn legacy_repository(parts: &[&str]) -> Result<RepositoryName, RouteError> {
-    let is_word = |part: &&str| LEGACY_WORDS.contains(part);
-    let named = parts.iter().take_while(|part| !is_word(part)).count();
-    let (name, words) = parts.split_at(named);
-    match words {
-        [] | ["tags" | "images" | "auth" | "json" | "properties"] => {}
-        ["tags", tag] | ["tags", tag, "json"] if !is_word(tag) => {
-            tag.parse::<Tag>().map_err(invalid(ErrorCode::TagInvalid))?;
-        }
-        _ => return Err(RouteError::Unknown),
-    }
-    match name {
-        [name] => parse_name(&format!("library/{name}")),
-        [namespace, name] => parse_name(&format!("{namespace}/{name}")),
-        _ => Err(RouteError::Unknown),
-    }
-}
-
 fn read_only(method: &Method, route: Route) -> Result<Route, RouteError> {
     match *method {
         Method::GET | Method::HEAD => Ok(route),
@@ -347,7 +291,7 @@ impl Route {
             | Self::UploadStart(name, _)
             | Self::Upload(name, ..)
             | Self::Referrers { name, .. }
-            | Self::Legacy(LegacyRoute::Repository(name)) => Some(name),
+            | Self::Legacy(LegacyRoute::Repository(LegacyRepository { name, .. })) => Some(name),
             Self::Ping | Self::Token { .. } | Self::Catalog(_) | Self::Legacy(_) => None,
         }
     }

@@ -100,22 +100,23 @@ fn wrong_methods_name_the_right_ones() {
 
 #[test]
 fn v1_paths_name_the_repository_that_is_asked_for() {
-    let repository = |target: &str| match route("GET", target) {
-        Ok(Route::Legacy(LegacyRoute::Repository(name))) => name.to_string(),
+    let by = |method: &str, target: &str| match route(method, target) {
+        Ok(Route::Legacy(LegacyRoute::Repository(LegacyRepository { name, .. }))) => name.to_string(),
         other => panic!("{target}: {other:?}"),
     };
-    assert_eq!(repository("/v1/repositories/a/"), "library/a");
+    let repository = |target: &str| by("GET", target);
+    assert_eq!(by("PUT", "/v1/repositories/a/"), "library/a");
     assert_eq!(repository("/v1/repositories/a/tags"), "library/a");
     assert_eq!(repository("/v1/repositories/n/a/tags/v1"), "n/a");
     assert_eq!(repository("/v1/repositories/n/a/tags/v1/json"), "n/a");
     assert_eq!(repository("/v1/repositories/n/a/images"), "n/a");
     assert_eq!(
         route("GET", &format!("/v1/images/{IMAGE}/layer")),
-        Ok(Route::Legacy(LegacyRoute::Image(IMAGE.parse().unwrap())))
+        Ok(Route::Legacy(LegacyRoute::Image(LegacyImage { id: IMAGE.parse().unwrap(), part: ImagePart::Layer })))
     );
     assert_eq!(route("GET", "/_ping"), Ok(Route::Legacy(LegacyRoute::Ping)));
     assert_eq!(route("POST", "/v1/users/"), Ok(Route::Legacy(LegacyRoute::Users)));
-    assert_eq!(route("PUT", "/v1/users/"), Err(RouteError::MethodNotAllowed { allow: "GET, POST" }));
+    assert_eq!(route("PUT", "/v1/users/"), Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, POST" }));
 }
 
 #[test]
@@ -128,6 +129,7 @@ fn v1_paths_that_read_two_ways_have_no_route() {
         "/v1/repositories/",
         "/v1/repositories/n/images/tags/v1",
         "/v1/images/x/other",
+        "/v1/images/0123456789abcdef/layer_files",
         "/v1/",
         "/v1/unknown",
         "/",
@@ -140,6 +142,17 @@ fn v1_paths_that_read_two_ways_have_no_route() {
 }
 
 proptest! {
+    #[test]
+    fn what_the_v1_registry_is_asked_for_is_what_was_understood(
+        method in "(GET|PUT|DELETE)",
+        name in "(library|[a-z0-9]{1,4})(/(tags|images|[a-z0-9]{1,4})){0,2}",
+        rest in "(|/tags|/images|/auth|/json|/properties|/tags/(x|tags|json)|/tags/x/(json|images))/{0,2}",
+    ) {
+        if let Ok(Route::Legacy(found)) = route(&method, &format!("/v1/repositories/{name}{rest}")) {
+            prop_assert_eq!(route(&method, &found.path()), Ok(Route::Legacy(found)));
+        }
+    }
+
     #[test]
     fn nothing_makes_it_panic(method in "(GET|PUT|POST|PATCH|DELETE|HEAD|X)", path in "(/|/v[12]/)[ -~]{0,60}") {
         if let Ok(uri) = path.parse() {

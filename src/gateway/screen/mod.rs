@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, Version};
 
 use crate::config::{Listener, PlainPolicy, Protocol};
 
-use super::arrival::{Arrival, Transport};
+use super::arrival::{Arrival, BadHead, Transport};
 use super::forwarded;
 
 /// The longest path and query. The longest that means something, a mount between two long names, stays far below.
@@ -30,6 +30,8 @@ pub(super) struct Screened {
 /// Why a request is not read any further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
+    /// Its head can be read in two ways; the rest of it was not even passed on.
+    Head(BadHead),
     /// CONNECT, or a method that is none of ours.
     Method,
     /// No Host, two of them, or one that is not a host and port.
@@ -52,6 +54,9 @@ pub(super) enum Refusal {
 
 /// Lets a request through, or says why not.
 pub(super) fn screen(arrival: &Arrival, listener: &Listener, request: &Parts) -> Result<Screened, Refusal> {
+    if let Some(reason) = arrival.bad_head {
+        return Err(Refusal::Head(reason));
+    }
     let called = called_host(request)?;
     check_method(&request.method)?;
     check_length(request)?;
@@ -59,20 +64,27 @@ pub(super) fn screen(arrival: &Arrival, listener: &Listener, request: &Parts) ->
     let trusted = listener.trusted_proxies.iter().any(|network| network.contains(&arrival.peer.ip().to_canonical()));
     let told = if trusted { forwarded::read(&request.headers, &listener.trusted_proxies) } else { Default::default() };
     let https = told.https.unwrap_or(arrival.transport == Transport::Tls);
-    if !https && !plain_is_served(listener, arrival) {
+    if !https && !plain_is_served(listener, arrival, told.client) {
         return Err(Refusal::PlainText);
     }
     let host = match told.host {
         Some(host) => host.parse::<Authority>().ok().filter(is_host_and_port).ok_or(Refusal::Host)?,
         None => called,
     };
-    Ok(Screened { host: host.to_string(), https, client: told.client.unwrap_or(arrival.peer.ip()).to_canonical() })
+    Ok(Screened {
+        host: host.as_str().to_owned(),
+        https,
+        client: told.client.unwrap_or(arrival.peer.ip()).to_canonical(),
+    })
 }
 
-fn plain_is_served(listener: &Listener, arrival: &Arrival) -> bool {
+/// `announced`: who is calling, if a trusted proxy said so. What it had from elsewhere was plain on the way to it.
+fn plain_is_served(listener: &Listener, arrival: &Arrival, announced: Option<IpAddr>) -> bool {
     match (listener.protocol, listener.plain) {
         (Protocol::Plain, _) | (Protocol::Auto, PlainPolicy::Anyone) => true,
-        (Protocol::Auto, PlainPolicy::Loopback) => arrival.peer.ip().to_canonical().is_loopback(),
+        (Protocol::Auto, PlainPolicy::Loopback) => {
+            [Some(arrival.peer.ip()), announced].into_iter().flatten().all(|ip| ip.to_canonical().is_loopback())
+        }
         (Protocol::Auto, PlainPolicy::Nobody) | (Protocol::Tls, _) => false,
     }
 }

@@ -7,7 +7,14 @@ fn listener(plain: PlainPolicy) -> Listener {
 
 fn arrival(peer: &str, transport: Transport) -> Arrival {
     let local = "127.0.0.1:5000".parse().unwrap();
-    Arrival { peer: peer.parse().unwrap(), local, listener: "main".into(), transport, certificate: None }
+    Arrival {
+        peer: peer.parse().unwrap(),
+        local,
+        listener: "main".into(),
+        transport,
+        certificate: None,
+        bad_head: None,
+    }
 }
 
 fn parts(target: &str, headers: &[(&str, &str)]) -> Parts {
@@ -28,6 +35,13 @@ fn an_ordinary_request_passes() {
     let client = "192.0.2.1".parse().unwrap();
     assert_eq!(screened, Ok(Screened { host: "registry.example:5000".into(), https: true, client }));
     assert!(over_tls("/v2/", &[("host", "[::1]:5000"), ("transfer-encoding", "chunked")]).is_ok());
+}
+
+#[test]
+fn a_bad_head_is_refused_whatever_else_is_there() {
+    let arrival = Arrival { bad_head: Some(BadHead::Length), ..arrival("127.0.0.1:999", Transport::Tls) };
+    let screened = screen(&arrival, &listener(PlainPolicy::Anyone), &parts("/v2/", &[("host", "a")]));
+    assert_eq!(screened, Err(Refusal::Head(BadHead::Length)));
 }
 
 #[test]
@@ -102,6 +116,25 @@ fn plain_http_is_served_to_loopback_only() {
     assert_eq!(plain("192.0.2.1:9", PlainPolicy::Loopback), Err(Refusal::PlainText));
     assert_eq!(plain("192.0.2.1:9", PlainPolicy::Anyone), Ok(()));
     assert_eq!(plain("127.0.0.1:9", PlainPolicy::Nobody), Err(Refusal::PlainText));
+}
+
+#[test]
+fn plain_http_through_a_proxy_on_this_machine_passed_for_local() {
+    let plain = |peer: &str, policy: PlainPolicy, headers: &[(&str, &str)]| {
+        let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap(), "10.0.0.0/8".parse().unwrap()];
+        let listener = Listener { trusted_proxies, ..listener(policy) };
+        let headers = [&[("host", "a")], headers].concat();
+        screen(&arrival(peer, Transport::Plain), &listener, &parts("/v2/", &headers)).map(|_| ())
+    };
+    let (near, far) = ([("x-forwarded-for", "127.0.0.1")], [("x-forwarded-for", "198.51.100.7")]);
+    let encrypted = [far[0], ("x-forwarded-proto", "https")];
+    assert_eq!(plain("127.0.0.1:9", PlainPolicy::Loopback, &far), Err(Refusal::PlainText));
+    assert_eq!(plain("127.0.0.1:9", PlainPolicy::Loopback, &near), Ok(()));
+    assert_eq!(plain("127.0.0.1:9", PlainPolicy::Loopback, &[]), Ok(()));
+    assert_eq!(plain("127.0.0.1:9", PlainPolicy::Loopback, &encrypted), Ok(()));
+    assert_eq!(plain("127.0.0.1:9", PlainPolicy::Anyone, &far), Ok(()));
+    // Who is local to a proxy elsewhere still reaches us over a network.
+    assert_eq!(plain("10.0.0.1:9", PlainPolicy::Loopback, &near), Err(Refusal::PlainText));
 }
 
 #[test]

@@ -59,7 +59,10 @@ fn what_was_granted_comes_back() {
     assert_eq!(accepted.user.as_deref(), Some("alice"));
     assert_eq!(accepted.grants, [grant("a", &[Action::Pull]), grant("b", &[Action::Push])]);
     let nobody = issue(&Principal::anonymous(), "dockgate", &[], &key, Duration::from_secs(60), NOW).unwrap();
-    assert_eq!(accept(&nobody.token, &key, "dockgate", NOW), Ok(Accepted { user: None, grants: vec![] }));
+    assert_eq!(
+        accept(&nobody.token, &key, "dockgate", NOW),
+        Ok(Accepted { user: None, grants: vec![], catalog: false })
+    );
 }
 
 #[test]

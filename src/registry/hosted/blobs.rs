@@ -1,16 +1,28 @@
 //! Reading, mounting and unlinking blobs.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::access::Permit;
-use crate::oci::{ByteRange, Digest};
+use crate::oci::{ByteRange, Digest, RepositoryName};
 use crate::store::{BlobFile, BlobInfo, BlobReader, StoreError};
 
 use super::super::RegistryError;
-use super::Hosted;
+use super::{Hosted, change};
 
 /// A blob that may be read.
 pub struct Blob {
+    /// Its name.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    info: BlobInfo,
+    repository: RepositoryName,
+}
+
+/// A blob whose bytes are at hand.
+pub struct OpenBlob {
     /// Its name.
     pub digest: Digest,
     /// Its size in bytes.
@@ -41,28 +53,27 @@ pub enum Content {
 }
 
 impl Hosted {
-    /// Whether a blob is there, and its size in bytes: what HEAD asks.
-    pub async fn blob_size(&self, permit: Permit, digest: &Digest) -> Result<u64, RegistryError> {
-        self.find(&permit, digest).await.map(|blob| blob.size)
-    }
-
-    /// A blob to read.
+    /// A blob of the repository, found and not opened yet.
     pub async fn blob(&self, permit: Permit, digest: &Digest) -> Result<Blob, RegistryError> {
         let info = self.find(&permit, digest).await?;
-        let source = match self.memory.get(digest) {
+        Ok(Blob { digest: *digest, size: info.size, info, repository: permit.repository().clone() })
+    }
+
+    /// Opens a blob to read it: from memory, or else from its file.
+    pub async fn open(&self, blob: Blob) -> Result<OpenBlob, RegistryError> {
+        let source = match self.memory.get(&blob.digest) {
             Some(bytes) => Source::Memory(bytes),
-            None => self.open(&permit, &info).await?,
+            None => self.open_file(&blob).await?,
         };
-        Ok(Blob { digest: *digest, size: info.size, source })
+        Ok(OpenBlob { digest: blob.digest, size: blob.size, source })
     }
 
     /// Takes a blob out of a repository; its bytes stay for other repositories.
     pub async fn delete_blob(&self, permit: Permit, digest: &Digest) -> Result<(), RegistryError> {
         self.check_delete()?;
-        let key = (permit.repository().clone(), *digest);
-        self.links.forget(&key);
-        let unlinked = self.store.unlink_blob(permit.repository(), digest).await;
-        self.links.forget(&key);
+        let (store, repository, name) = (self.store.clone(), permit.repository().clone(), *digest);
+        let act = async move { store.unlink_blob(&repository, &name).await };
+        let unlinked = change(act, self.forget_link(permit.repository(), digest)).await;
         match unlinked? {
             true => Ok(()),
             false => Err(self.not_found(&permit, RegistryError::BlobUnknown(*digest)).await),
@@ -86,28 +97,39 @@ impl Hosted {
     }
 
     /// Small blobs are taken into memory as they are first read: what is pushed is mostly pulled soon.
-    async fn open(&self, permit: &Permit, info: &BlobInfo) -> Result<Source, RegistryError> {
-        let file = match self.store.open_blob(info).await {
-            Err(StoreError::Damaged(digest)) => self.open_replaced(permit, &digest).await?,
-            opened => opened?,
+    async fn open_file(&self, blob: &Blob) -> Result<Source, RegistryError> {
+        let file = match self.store.open_blob(&blob.info).await {
+            Ok(file) => file,
+            // A push may have put the blob elsewhere since it was looked up.
+            Err(StoreError::Damaged(_)) => self.open_replaced(blob).await?,
+            Err(error) => return Err(error.into()),
         };
-        let fill = if self.memory.admits(info.size) { self.fills.try_acquire().ok() } else { None };
+        let fill = if self.memory.admits(blob.size) { self.fills.try_acquire().ok() } else { None };
         let Some(_fill) = fill else { return Ok(Source::File(file)) };
         let bytes =
             file.read_all().await.map_err(|error| RegistryError::Internal(format!("reading a blob: {error}")))?;
-        self.memory.insert(info.digest, bytes.clone());
+        self.memory.insert(blob.digest, bytes.clone());
         Ok(Source::Memory(bytes))
     }
 
-    /// Opens a blob whose file was not where it was known to be: a push may have put it elsewhere since.
-    async fn open_replaced(&self, permit: &Permit, digest: &Digest) -> Result<BlobFile, RegistryError> {
-        self.links.forget(&(permit.repository().clone(), *digest));
-        let info = self.find(permit, digest).await?;
-        Ok(self.store.open_blob(&info).await?)
+    async fn open_replaced(&self, blob: &Blob) -> Result<BlobFile, RegistryError> {
+        self.links.forget(&(blob.repository.clone(), blob.digest));
+        let found = self.store.blob(&blob.repository, &blob.digest).await?;
+        Ok(self.store.open_blob(&found.ok_or(RegistryError::BlobUnknown(blob.digest))?).await?)
+    }
+
+    /// Forgets that a repository has a blob, and where.
+    pub(super) fn forget_link<T>(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> impl FnOnce(Option<&T>) + Send + use<T> {
+        let (links, key) = (Arc::clone(&self.links), (repository.clone(), *digest));
+        move |_| links.forget(&key)
     }
 }
 
-impl Blob {
+impl OpenBlob {
     /// Where its bytes are.
     pub const fn tier(&self) -> Tier {
         match self.source {

@@ -7,6 +7,9 @@ use crate::store::StoredReferrer;
 use super::super::RegistryError;
 use super::Hosted;
 
+/// How many repositories are looked at together: what the caller may not see costs no query of its own.
+const CATALOG_BATCH: usize = 1_000;
+
 /// A part of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
@@ -32,11 +35,15 @@ impl Hosted {
         last: Option<&str>,
         limit: usize,
     ) -> Result<Page<RepositoryName>, RegistryError> {
+        if limit == 0 {
+            return Ok(Page { entries: Vec::new(), more: false });
+        }
         let (mut entries, mut last) = (Vec::new(), last.map(str::to_owned));
         loop {
             // One more than asked for tells whether more follow; what is not shown does not count.
-            let batch = self.store.repositories(last.as_deref(), limit + 1).await?;
-            let ended = batch.len() <= limit;
+            let size = CATALOG_BATCH.max(limit + 1);
+            let batch = self.store.repositories(last.as_deref(), size).await?;
+            let ended = batch.len() < size;
             last = batch.last().map(|name| name.as_str().to_owned());
             entries.extend(batch.into_iter().filter(|name| permit.shows(name)));
             if ended || entries.len() > limit {

@@ -1,14 +1,16 @@
 //! Reading, writing and deleting manifests and tags.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::access::Permit;
 use crate::oci;
-use crate::oci::{Algorithm, Digest, MediaType, Reference, Tag, Verified};
+use crate::oci::{Algorithm, Digest, MediaType, Reference, RepositoryName, Tag, Verified};
 use crate::store::{PutError, PutManifest};
 
 use super::super::RegistryError;
-use super::{Hosted, Tier};
+use super::{Hosted, Tier, change};
 
 /// A stored manifest, byte for byte as it was pushed.
 pub struct Manifest {
@@ -63,53 +65,83 @@ impl Hosted {
         let parsed =
             oci::Manifest::parse(&put.bytes, put.content_type.as_deref()).map_err(RegistryError::ManifestInvalid)?;
         let (digest, tag) = match &put.reference {
-            Reference::Tag(tag) => (Algorithm::Sha256.digest(&put.bytes), Some(tag)),
+            Reference::Tag(tag) => (Algorithm::Sha256.digest(&put.bytes), Some(tag.clone())),
             Reference::Digest(stated) => {
                 let mismatch =
                     |error: oci::Mismatch| RegistryError::ManifestDigest { stated: *stated, actual: error.actual };
                 (*Verified::check(&put.bytes, stated).map_err(mismatch)?.digest(), None)
             }
         };
-        self.forget_manifest(&permit, &digest, tag);
+        let subject = parsed.subject().copied();
+        let bytes = put.bytes.clone();
+        self.commit_manifest(permit, parsed, digest, put, tag).await?;
+        self.memory.insert(digest, bytes);
+        Ok(Pushed { digest, subject })
+    }
+
+    async fn commit_manifest(
+        &self,
+        permit: Permit,
+        manifest: oci::Manifest,
+        digest: Digest,
+        put: ManifestPut,
+        tag: Option<Tag>,
+    ) -> Result<(), RegistryError> {
+        let (store, tags, manifests) = (self.store.clone(), Arc::clone(&self.tags), Arc::clone(&self.manifests));
+        let (repository, moved) = (permit.repository().clone(), tag.clone());
         let principal = permit.principal().to_string();
-        let stored = self.store.put_manifest(PutManifest {
-            repository: permit.repository(),
-            bytes: put.bytes.clone(),
-            digest,
-            manifest: &parsed,
-            tag,
-            overwrite: permit.may_overwrite(),
-            principal: &principal,
+        let act = async move {
+            let stored = store.put_manifest(PutManifest {
+                repository: permit.repository(),
+                bytes: put.bytes,
+                digest,
+                manifest: &manifest,
+                tag: tag.as_ref(),
+                overwrite: permit.may_overwrite(),
+                principal: &principal,
+            });
+            stored.await.map_err(|error| put_error(error, &put.reference))
+        };
+        let stored = change(act, move |_| {
+            manifests.forget(&(repository.clone(), digest));
+            if let Some(tag) = moved {
+                tags.forget(&(repository, tag));
+            }
         });
-        let stored = stored.await;
-        self.forget_manifest(&permit, &digest, tag);
-        stored.map_err(|error| put_error(error, &put.reference))?;
-        self.memory.insert(digest, put.bytes);
-        Ok(Pushed { digest, subject: parsed.subject().copied() })
+        stored.await.map(drop)
     }
 
     /// Deletes a tag, or a manifest and every tag of it.
     pub async fn delete_manifest(&self, permit: Permit, reference: &Reference) -> Result<(), RegistryError> {
         self.check_delete()?;
         let deleted = match reference {
-            Reference::Tag(tag) => {
-                let key = (permit.repository().clone(), tag.clone());
-                self.tags.forget(&key);
-                let deleted = self.store.delete_tag(permit.repository(), tag).await;
-                self.tags.forget(&key);
-                deleted?
-            }
-            Reference::Digest(digest) => {
-                self.forget_manifest(&permit, digest, None);
-                let deleted = self.store.delete_manifest(permit.repository(), digest).await;
-                self.forget_manifest(&permit, digest, None);
-                deleted?
-            }
+            Reference::Tag(tag) => self.delete_tag(permit.repository().clone(), tag.clone()).await?,
+            Reference::Digest(digest) => self.delete_by_digest(permit.repository().clone(), *digest).await?,
         };
         match deleted {
             true => Ok(()),
             false => Err(self.not_found(&permit, RegistryError::ManifestUnknown(reference.clone())).await),
         }
+    }
+
+    async fn delete_tag(&self, repository: RepositoryName, tag: Tag) -> Result<bool, RegistryError> {
+        let (store, tags, key) = (self.store.clone(), Arc::clone(&self.tags), (repository.clone(), tag.clone()));
+        let act = async move { store.delete_tag(&repository, &tag).await };
+        change(act, move |_| tags.forget(&key)).await
+    }
+
+    /// The tags that went with it are forgotten too: were the manifest pushed again, they would seem to be there.
+    async fn delete_by_digest(&self, repository: RepositoryName, digest: Digest) -> Result<bool, RegistryError> {
+        let (store, tags, manifests) = (self.store.clone(), Arc::clone(&self.tags), Arc::clone(&self.manifests));
+        let name = repository.clone();
+        let act = async move { store.delete_manifest(&name, &digest).await };
+        let deleted = change(act, move |gone: Option<&Option<Vec<Tag>>>| {
+            manifests.forget(&(repository.clone(), digest));
+            for tag in gone.into_iter().flatten().flatten() {
+                tags.forget(&(repository.clone(), tag.clone()));
+            }
+        });
+        Ok(deleted.await?.is_some())
     }
 
     async fn resolve(&self, permit: &Permit, tag: &Tag) -> Result<Option<Digest>, RegistryError> {
@@ -135,14 +167,6 @@ impl Hosted {
         self.manifests.insert(ticket, key, stored.media_type);
         self.memory.insert(digest, stored.bytes.clone());
         Ok(Some(Manifest { digest, media_type: stored.media_type, bytes: stored.bytes, tier: Tier::File }))
-    }
-
-    /// A tag that names a deleted manifest resolves to a digest that is not found, so tags need not be searched here.
-    fn forget_manifest(&self, permit: &Permit, digest: &Digest, tag: Option<&Tag>) {
-        self.manifests.forget(&(permit.repository().clone(), *digest));
-        if let Some(tag) = tag {
-            self.tags.forget(&(permit.repository().clone(), tag.clone()));
-        }
     }
 }
 

@@ -5,10 +5,12 @@ mod lists;
 mod manifests;
 mod uploads;
 
-pub use blobs::{Blob, Content, Tier};
+pub use blobs::{Blob, Content, OpenBlob, Tier};
 pub use lists::Page;
 pub use manifests::{Manifest, ManifestPut, Pushed};
 pub use uploads::Mounted;
+
+use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
@@ -31,11 +33,11 @@ pub struct Hosted {
     store: Store,
     memory: Memory,
     /// Which tag names which manifest.
-    tags: Volatile<(RepositoryName, Tag), Digest>,
+    tags: Arc<Volatile<(RepositoryName, Tag), Digest>>,
     /// Which blobs may be read through which repository.
-    links: Volatile<(RepositoryName, Digest), BlobInfo>,
+    links: Arc<Volatile<(RepositoryName, Digest), BlobInfo>>,
     /// Which manifests are in which repository.
-    manifests: Volatile<(RepositoryName, Digest), MediaType>,
+    manifests: Arc<Volatile<(RepositoryName, Digest), MediaType>>,
     /// Whole blobs that are being read into memory.
     fills: Semaphore,
     delete: bool,
@@ -44,9 +46,15 @@ pub struct Hosted {
 impl Hosted {
     /// A registry over `store`. `delete` says whether anything may be deleted.
     pub fn new(store: Store, memory: Memory, delete: bool) -> Self {
-        let (tags, links) = (Volatile::new(REMEMBERED_MAX), Volatile::new(REMEMBERED_MAX));
-        let (manifests, fills) = (Volatile::new(REMEMBERED_MAX), Semaphore::new(FILLS_MAX));
-        Self { store, memory, tags, links, manifests, fills, delete }
+        Self {
+            store,
+            memory,
+            tags: Arc::new(Volatile::new(REMEMBERED_MAX)),
+            links: Arc::new(Volatile::new(REMEMBERED_MAX)),
+            manifests: Arc::new(Volatile::new(REMEMBERED_MAX)),
+            fills: Semaphore::new(FILLS_MAX),
+            delete,
+        }
     }
 
     /// How many bytes the memory tier holds.
@@ -71,6 +79,27 @@ impl Hosted {
             Ok(false) => RegistryError::NameUnknown(permit.repository().clone()),
             Err(error) => error.into(),
         }
+    }
+}
+
+/// Changes what is stored and then forgets what was remembered of it, in a task that goes on when the client leaves: a
+/// change that was made and not forgotten would be answered with its old value for as long as that is remembered.
+async fn change<T, E>(
+    act: impl Future<Output = Result<T, E>> + Send + 'static,
+    forget: impl FnOnce(Option<&T>) + Send + 'static,
+) -> Result<T, RegistryError>
+where
+    T: Send + 'static,
+    E: Into<RegistryError> + Send + 'static,
+{
+    let task = tokio::spawn(async move {
+        let done = act.await;
+        forget(done.as_ref().ok());
+        done
+    });
+    match task.await {
+        Ok(done) => done.map_err(Into::into),
+        Err(error) => Err(RegistryError::Internal(error.to_string())),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::oci::{Digest, UploadId};
 use crate::store::{CommitError, Upload, UploadError};
 
 use super::super::RegistryError;
-use super::Hosted;
+use super::{Hosted, change};
 
 /// What came of asking for a mount.
 pub enum Mounted {
@@ -31,8 +31,10 @@ impl Hosted {
     /// Links a blob of one repository into another: `pull` is leave to read it there, `push` to write it here.
     pub async fn mount(&self, push: Permit, pull: Option<Permit>, digest: &Digest) -> Result<Mounted, RegistryError> {
         if let Some(pull) = pull {
-            let mounted = self.store.mount_blob(pull.repository(), push.repository(), digest).await?;
-            if mounted.is_some() {
+            let (store, name) = (self.store.clone(), *digest);
+            let (from, to) = (pull.repository().clone(), push.repository().clone());
+            let act = async move { store.mount_blob(&from, &to, &name).await };
+            if change(act, self.forget_link(push.repository(), digest)).await?.is_some() {
                 return Ok(Mounted::Yes);
             }
         }
@@ -53,11 +55,18 @@ impl Hosted {
     }
 
     /// Makes an upload a blob. The work goes on if the caller leaves.
-    pub async fn commit(&self, upload: Upload, digest: &Digest) -> Result<(), RegistryError> {
-        match upload.commit(digest).await {
-            Ok(_) => Ok(()),
-            Err(CommitError::Mismatch(mismatch)) => Err(RegistryError::DigestMismatch(mismatch)),
-            Err(CommitError::Store(error)) => Err(error.into()),
+    pub async fn commit(&self, permit: Permit, upload: Upload, digest: &Digest) -> Result<(), RegistryError> {
+        let name = *digest;
+        let act = async move { upload.commit(&name).await };
+        change(act, self.forget_link(permit.repository(), digest)).await.map(drop)
+    }
+}
+
+impl From<CommitError> for RegistryError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Mismatch(mismatch) => Self::DigestMismatch(mismatch),
+            CommitError::Store(error) => error.into(),
         }
     }
 }

@@ -28,6 +28,7 @@ fn piped(version: HttpVersion, pipe_bytes: usize) -> Piped {
         listener: "main".into(),
         transport: Transport::Plain,
         certificate: None,
+        bad_head: None,
     };
     let served =
         tokio::spawn(
@@ -83,6 +84,17 @@ async fn half_a_head_is_waited_for_from_its_first_byte() {
     tokio::time::sleep(Duration::from_secs(30)).await;
     piped.client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
     assert_eq!(piped.end().await, (ConnectionEvent::HeaderTimedOut, 40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_head_that_came_during_a_request_is_waited_for_from_its_end() {
+    let mut piped = piped(HttpVersion::One, 4096);
+    let requests = b"GET /hold HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\n";
+    piped.client.write_all(requests).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    piped.told.gate.add_permits(1);
+    answer(&mut piped.client).await;
+    assert_eq!(piped.end().await, (ConnectionEvent::HeaderTimedOut, 110));
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,10 +154,102 @@ async fn an_idle_http_2_connection_is_closed_however_lively_its_client() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_http_2_stream_of_which_nothing_is_taken_is_reset_and_the_others_go_on() {
+    let Piped { client, told: _told, phase: _phase, .. } = piped(HttpVersion::Two, 4096);
+    let mut requests = http_2(client, 64 << 10).await;
+    let untaken = requests.send_request(get_2("/bytes/10000000")).await.unwrap();
+    let mut slow = requests.send_request(get_2("/bytes/10000000")).await.unwrap().into_body();
+    let mut taken = 0;
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        taken += slow.frame().await.unwrap().unwrap().into_data().unwrap().len();
+        let other = requests.send_request(get_2("/")).await.unwrap();
+        assert_eq!(other.into_body().collect().await.unwrap().to_bytes(), "HTTP/2.0 main 192.0.2.1 Plain None");
+    }
+    let error = untaken.into_body().collect().await.unwrap_err();
+    assert!(format!("{error:?}").contains("CANCEL"), "{error:?}");
+    assert_eq!(taken + slow.collect().await.unwrap().to_bytes().len(), 10_000_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http_2_client_that_has_room_for_nothing_is_left() {
+    let Piped { client, served, begin, told: _told, phase: _phase } = piped(HttpVersion::Two, 4096);
+    let mut requests = http_2(client, 0).await;
+    let answer = requests.send_request(get_2("/bytes/10")).await.unwrap();
+    let error = answer.into_body().collect().await.unwrap_err();
+    assert!(format!("{error:?}").contains("CANCEL"), "{error:?}");
+    assert_eq!(begin.elapsed().as_secs(), 60);
+    assert_eq!(served.await.unwrap(), ConnectionEvent::Idle);
+}
+
+async fn http_2(client: DuplexStream, window: u32) -> hyper::client::conn::http2::SendRequest<Empty<Bytes>> {
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let client = builder.initial_stream_window_size(window).handshake(TokioIo::new(client)).await;
+    let (requests, connection) = client.unwrap();
+    tokio::spawn(connection);
+    requests
+}
+
+fn get_2(path: &str) -> Request<Empty<Bytes>> {
+    Request::get(format!("https://localhost{path}")).body(Empty::new()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_has_begun_to_come_is_answered_before_the_end() {
+    for already in ["", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+        let mut piped = piped(HttpVersion::One, 4096);
+        let request = format!("{already}GET / HTTP/1.1\r\n");
+        piped.client.write_all(request.as_bytes()).await.unwrap();
+        if !already.is_empty() {
+            answer(&mut piped.client).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        piped.phase.send_replace(Phase::Draining);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        piped.client.write_all(b"Host: localhost\r\n\r\n").await.unwrap();
+        assert_eq!(answer(&mut piped.client).await, "HTTP/1.1 main 192.0.2.1 Plain None");
+        assert_eq!(rest(&mut piped.client).await, "");
+        assert_eq!(piped.end().await, (ConnectionEvent::Closed, 2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_ignores_the_end_is_not_waited_for() {
+    for beginning in ["", "GET /", "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"] {
+        let mut piped = piped(HttpVersion::One, 4096);
+        piped.client.write_all(beginning.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        piped.phase.send_replace(Phase::Draining);
+        let (event, seconds) = piped.end().await;
+        match beginning {
+            "" => assert_eq!((event, seconds), (ConnectionEvent::Closed, 1)),
+            "GET /" => assert_eq!((event, seconds), (ConnectionEvent::HeaderTimedOut, 10)),
+            _ => assert_eq!((event, seconds), (ConnectionEvent::Closed, 10)),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_stops_sending_is_left_all_the_same() {
     let mut piped = piped(HttpVersion::One, 4096);
-    piped.client.write_all(b"GET /").await.unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    piped.phase.send_replace(Phase::Draining);
+    piped.client.write_all(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n").await.unwrap();
+    answer(&mut piped.client).await;
+    while piped.client.write_all(b"x").await.is_ok() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    // Closed after 10 s, which the client finds out with its next byte.
     assert_eq!(piped.end().await, (ConnectionEvent::Closed, 11));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sends_more_than_is_thrown_away_is_left_before_its_time() {
+    let mut piped = piped(HttpVersion::One, 1 << 20);
+    piped.client.write_all(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n").await.unwrap();
+    answer(&mut piped.client).await;
+    let (part, mut sent) = (vec![b'x'; 1 << 20], 0);
+    while piped.client.write_all(&part).await.is_ok() {
+        sent += 1;
+    }
+    assert!((64..70).contains(&sent), "{sent} MiB");
+    assert_eq!(piped.end().await, (ConnectionEvent::Closed, 0));
 }

@@ -192,13 +192,49 @@ async fn a_trusted_proxy_says_who_it_speaks_for() {
 }
 
 #[tokio::test]
-async fn heads_that_are_too_large_are_refused() {
+async fn a_bad_head_is_handed_over_as_such_and_is_the_last() {
     let server = start(listener(Protocol::Auto), Limits { header_bytes: 4096, headers: 10, ..generous() }).await;
-    for head in [format!("X: {}\r\n", "x".repeat(5000)), "X: x\r\n".repeat(11)] {
-        let mut client = server.connect().await;
-        client.write_all(format!("GET / HTTP/1.1\r\nHost: a\r\n{head}\r\n").as_bytes()).await.unwrap();
-        let answer = rest(&mut client).await;
-        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    for (head, reason) in [
+        (format!("X: {}\r\n", "x".repeat(5000)), "TooLarge"),
+        ("X: x\r\n".repeat(11), "TooLarge"),
+        ("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n".into(), "Length"),
+        ("Folded: x\r\n y\r\n".into(), "Field"),
+    ] {
+        let (good, smuggled) = ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
+        let requests = format!("{good}GET /bad HTTP/1.1\r\nHost: a\r\n{head}\r\n{smuggled}");
+        let mut plain = server.connect().await;
+        let mut tls = server.connect_tls(&[]).await;
+        for stream in [&mut plain as &mut (dyn AsyncReadWrite + Unpin), &mut tls] {
+            stream.write_all(requests.as_bytes()).await.unwrap();
+            assert!(answer(stream).await.starts_with("HTTP/1.1 main"));
+            let last = rest(stream).await;
+            assert!(last.to_ascii_lowercase().contains("\r\nconnection: close\r\n"), "{last}");
+            assert!(last.ends_with(&format!("\r\n\r\n{reason}")), "{last}");
+            assert_eq!(last.matches("HTTP/1.1 ").count(), 1, "{last}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_early_answer_reaches_a_client_that_is_still_sending() {
+    let mut server = start(listener(Protocol::Auto), generous()).await;
+    let head = "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4194304\r\n\r\n";
+    let body = vec![b'x'; 4 << 20];
+    for _ in 0..10 {
+        let mut plain = server.connect().await;
+        let mut tls = server.connect_tls(&[]).await;
+        for stream in [&mut plain as &mut (dyn AsyncReadWrite + Unpin), &mut tls] {
+            stream.write_all(head.as_bytes()).await.unwrap();
+            // It was answered before anything of its body came.
+            server.told.begun.recv().await.unwrap();
+            stream.write_all(&body).await.unwrap();
+            stream.flush().await.unwrap();
+            assert!(answer(stream).await.starts_with("HTTP/1.1 main"));
+            assert_eq!(rest(stream).await, "");
+        }
+        drop((plain, tls));
+        assert_eq!(server.told.end().await, ConnectionEvent::Closed);
+        assert_eq!(server.told.end().await, ConnectionEvent::Closed);
     }
 }
 

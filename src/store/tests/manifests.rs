@@ -106,9 +106,9 @@ pub(super) async fn deleting_a_manifest_takes_its_tags(ground: &Ground) {
     let other = push_image(&store, &app, "other", " ").await;
     put(&store, &app, &bytes, Some(&tag("latest")), true).await.unwrap();
     let digest = Digest::sha256(&bytes);
-    assert!(!store.delete_manifest(&repository("none"), &digest).await.unwrap());
-    assert!(store.delete_manifest(&app, &digest).await.unwrap());
-    assert!(!store.delete_manifest(&app, &digest).await.unwrap());
+    assert!(store.delete_manifest(&repository("none"), &digest).await.unwrap().is_none());
+    assert!(store.delete_manifest(&app, &digest).await.unwrap().is_some());
+    assert!(store.delete_manifest(&app, &digest).await.unwrap().is_none());
     assert_eq!(store.manifest(&app, &digest).await.unwrap(), None);
     assert_eq!(store.tags(&app, None, 9).await.unwrap().unwrap().names, ["other"]);
     assert_eq!(store.tag(&app, &tag("other")).await.unwrap(), Some(Digest::sha256(&other)));

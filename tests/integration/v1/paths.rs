@@ -1,0 +1,247 @@
+//! What the v1 registry is asked: only what was allowed, in its own spelling, and as few things as need be.
+
+use std::sync::{Mutex, mpsc};
+
+use http::{Method, StatusCode};
+
+use super::super::support::v1_client::{AGENT, V1Client, nothing};
+use super::super::support::v1_registry::V1Registry;
+use super::super::support::v1_upstream::{V1Upstream, reply};
+use super::super::support::{Client, Gate};
+use super::{PATIENT_HEALTH, RULES, basic, images, prepare, top_first};
+
+const IMAGE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+fn start(upstream: &V1Upstream, settings: &str) -> Gate {
+    prepare(RULES, &[upstream.address], settings).start()
+}
+
+fn dev(gate: &Gate) -> Client {
+    gate.tls().user("dev", "dev")
+}
+
+/// The registry's rule for a repository's root takes any path, and that for its images none with a slash at its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slash_at_the_end_made_the_registry_delete_another_repository() {
+    let registry = V1Registry::start();
+    let rules = "[[access]]\nwho = [\"user:team\"]\nrepositories = [\"library/foo\"]\nactions = [\"*\"]\n";
+    let gate = prepare(rules, &[registry.address()], PATIENT_HEALTH).start();
+    let mut straight = V1Client::plain(&registry.address().to_string());
+    for repository in ["foo", "foo/images"] {
+        straight.push(repository, "1.0", &images(repository)).await;
+    }
+    let mut client = V1Client::tls(&gate.main.to_string(), &gate.path("certs/ca.crt"));
+    for word in ["images", "tags", "json", "properties", "auth"] {
+        for end in ["", "/"] {
+            for method in [Method::DELETE, Method::PUT, Method::POST, Method::PATCH] {
+                if (&method, word) == (&Method::DELETE, "tags") {
+                    continue; // The same as to delete the repository itself.
+                }
+                let path = format!("/v1/repositories/foo/{word}{end}");
+                client.call(method, &path, AGENT, &[basic("team", "team")], nothing()).await;
+            }
+        }
+    }
+    for repository in ["foo", "foo/images"] {
+        assert_eq!(straight.pull(repository, "1.0").await, top_first(&images(repository)), "{repository}");
+    }
+    let deleted = client.call(Method::DELETE, "/v1/repositories/foo", AGENT, &[basic("team", "team")], nothing()).await;
+    assert_eq!(deleted.status, StatusCode::OK);
+    let tags = straight.call(Method::GET, "/v1/repositories/foo/tags", AGENT, &[], nothing()).await;
+    assert_eq!(tags.status, StatusCode::NOT_FOUND);
+    assert_eq!(straight.pull("foo/images", "1.0").await, top_first(&images("foo/images")));
+}
+
+/// The paths of 0.9.1, whatever the caller's look like.
+#[test]
+fn the_callers_spelling_reached_the_registry() {
+    let upstream = V1Upstream::echo();
+    let gate = start(&upstream, "");
+    let client = gate.tls().user("root", "root");
+    let image = |word: &str| format!("/v1/images/{IMAGE}/{word}");
+    for (methods, path, expected) in [
+        (&["PUT", "DELETE"][..], "/v1/repositories/team/app".to_owned(), "/v1/repositories/team/app/".to_owned()),
+        (&["PUT", "DELETE"], "/v1/repositories/app".to_owned(), "/v1/repositories/library/app/".to_owned()),
+        (
+            &["GET", "HEAD", "DELETE"],
+            "/v1/repositories/app/tags".to_owned(),
+            "/v1/repositories/library/app/tags".to_owned(),
+        ),
+        (&["GET", "PUT"], "/v1/repositories/a/b/images".to_owned(), "/v1/repositories/a/b/images".to_owned()),
+        (&["PUT"], "/v1/repositories/a/b/auth".to_owned(), "/v1/repositories/a/b/auth".to_owned()),
+        (&["GET", "HEAD"], "/v1/repositories/a/b/json".to_owned(), "/v1/repositories/a/b/json".to_owned()),
+        (&["GET", "PUT"], "/v1/repositories/a/b/properties".to_owned(), "/v1/repositories/a/b/properties".to_owned()),
+        (
+            &["GET", "PUT", "DELETE"],
+            "/v1/repositories/a/b/tags/1.0".to_owned(),
+            "/v1/repositories/a/b/tags/1.0".to_owned(),
+        ),
+        (&["GET"], "/v1/repositories/a/b/tags/1.0/json".to_owned(), "/v1/repositories/a/b/tags/1.0/json".to_owned()),
+        (&["GET", "HEAD", "PUT"], image("json"), image("json")),
+        (&["GET", "HEAD", "PUT"], image("layer"), image("layer")),
+        (&["PUT"], image("checksum"), image("checksum")),
+        (&["GET"], image("ancestry"), image("ancestry")),
+        (&["GET"], image("files"), image("files")),
+        (&["GET"], image("diff"), image("diff")),
+        (&["GET", "HEAD"], "/v1/_ping".to_owned(), "/v1/_ping".to_owned()),
+        (&["GET"], "/_ping".to_owned(), "/v1/_ping".to_owned()),
+    ] {
+        for method in methods {
+            for end in ["", "/", "?q=x", "/?_method=DELETE"] {
+                if path == "/_ping" && end.starts_with('/') {
+                    continue; // There is no such path.
+                }
+                client.send(method, &format!("{path}{end}"), &[], b"").expect(200);
+                let asked = upstream.asked().pop().unwrap();
+                assert_eq!((asked.method.as_str(), asked.target), (*method, expected.clone()), "{path}{end}");
+            }
+        }
+    }
+    for (target, expected) in [
+        ("/v1/search?q=a%2Fb&n=25", "/v1/search?q=a%2Fb&n=25"),
+        ("/v1/search/?q=a", "/v1/search?q=a"),
+        ("/v1/search", "/v1/search"),
+    ] {
+        client.get(target).expect(200);
+        assert_eq!(upstream.asked().pop().unwrap().target, expected);
+    }
+}
+
+#[test]
+fn methods_that_a_path_does_not_have_reached_the_registry() {
+    let upstream = V1Upstream::echo();
+    let gate = start(&upstream, "");
+    let client = gate.tls().user("root", "root");
+    let image = |word: &str| format!("/v1/images/{IMAGE}/{word}");
+    for (path, allow) in [
+        ("/v1/repositories/team/app/".to_owned(), "PUT, DELETE"),
+        ("/v1/repositories/app/tags".to_owned(), "GET, HEAD, DELETE"),
+        ("/v1/repositories/app/images".to_owned(), "GET, HEAD, PUT"),
+        ("/v1/repositories/app/auth".to_owned(), "PUT"),
+        ("/v1/repositories/app/json".to_owned(), "GET, HEAD"),
+        ("/v1/repositories/app/properties".to_owned(), "GET, HEAD, PUT"),
+        ("/v1/repositories/app/tags/1.0".to_owned(), "GET, HEAD, PUT, DELETE"),
+        ("/v1/repositories/app/tags/1.0/json".to_owned(), "GET, HEAD"),
+        (image("json"), "GET, HEAD, PUT"),
+        (image("layer"), "GET, HEAD, PUT"),
+        (image("checksum"), "PUT"),
+        (image("ancestry"), "GET, HEAD"),
+        (image("files"), "GET, HEAD"),
+        (image("diff"), "GET, HEAD"),
+        ("/v1/search".to_owned(), "GET, HEAD"),
+        ("/v1/_ping".to_owned(), "GET, HEAD"),
+        ("/v1/users/".to_owned(), "GET, HEAD, POST"),
+    ] {
+        for end in ["", "/"] {
+            let path = format!("{}{end}", path.trim_end_matches('/'));
+            for method in ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"] {
+                if !allow.split(", ").any(|allowed| allowed == method) {
+                    let answer = client.send(method, &path, &[], b"").expect(405);
+                    assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
+                }
+            }
+        }
+    }
+    assert_eq!(client.get(&image("layer_files")).status, 404, "0.9.1 has no such path");
+    assert_eq!(upstream.asked().len(), 0);
+}
+
+/// WSGI reads `X_Forwarded_For` as `X-Forwarded-For`.
+#[test]
+fn a_name_with_an_underscore_said_who_called() {
+    let upstream = V1Upstream::echo();
+    let gate = start(&upstream, "");
+    let sent = [
+        ("X_Forwarded_For", "10.0.0.1"),
+        ("X-Forwarded_Proto", "gopher"),
+        ("X_Real-IP", "10.0.0.1"),
+        ("X_Docker_Token", "true"),
+        ("Content_Length", "7"),
+        ("X-Docker-Token", "true"),
+    ];
+    dev(&gate).send("GET", "/v1/search", &sent, b"").expect(200);
+    let asked = upstream.asked().pop().unwrap();
+    let odd: Vec<_> = asked.headers.iter().filter(|(name, _)| name.contains('_')).collect();
+    assert!(odd.is_empty(), "{odd:?}");
+    assert_eq!(asked.all("x-docker-token"), ["true"]);
+}
+
+/// Docker up to 1.10 asks to make a user, and only where that fails in one of these ways whether the password is right.
+#[test]
+fn a_login_made_a_user_in_the_registry() {
+    let upstream = V1Upstream::echo();
+    let gate = start(&upstream, "");
+    let account = br#"{"username":"dev","password":"dev","email":"a@b.example"}"#;
+    let json = [("Content-Type", "application/json")];
+    for path in ["/v1/users/", "/v1/users"] {
+        for client in [gate.tls(), gate.tls().user("", ""), gate.tls().user("dev", "wrong")] {
+            for answer in [client.get(path), client.send("POST", path, &json, account)] {
+                assert_eq!(answer.expect(401).header("www-authenticate"), Some("Basic realm=\"dockgate\""));
+            }
+        }
+        let right = dev(&gate).get(path).expect(200);
+        assert_eq!((right.header("content-type"), right.text().as_str()), (Some("application/json"), "\"OK\""));
+        assert_eq!(right.header("docker-distribution-api-version"), None);
+        dev(&gate).head(path).expect(200);
+        let exists = dev(&gate).send("POST", path, &json, account).expect(400);
+        assert_eq!(exists.text(), "\"Username or email already exists\"");
+    }
+    assert_eq!(upstream.asked().len(), 0);
+}
+
+#[test]
+fn a_ping_waited_for_a_registry_with_all_hands_full() {
+    let (begun, began) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let (begun, released) = (Mutex::new(begun), Mutex::new(released));
+    let upstream = V1Upstream::start(move |asked| {
+        if !asked.target.ends_with("/_ping") {
+            begun.lock().unwrap().send(()).unwrap();
+            released.lock().unwrap().recv().unwrap();
+        }
+        reply(200, &[], b"true")
+    });
+    let gate = start(&upstream, "concurrency = 1");
+    let client = dev(&gate);
+    let thinking = std::thread::spawn(move || client.send("PUT", &format!("/v1/images/{IMAGE}/layer"), &[], b"layer"));
+    began.recv().unwrap();
+    let busy = gate.plain().get("/v1/_ping").expect(503);
+    assert!(busy.text().contains("is busy"), "{busy:?}");
+    release.send(()).unwrap();
+    thinking.join().unwrap().expect(200);
+    gate.plain().get("/v1/_ping").expect(200);
+}
+
+#[test]
+fn old_clients_were_sent_to_a_registry_that_is_not_there() {
+    let gate = Gate::start(RULES);
+    for path in ["/v2/", "/v2/team/app/tags/list"] {
+        let answer = gate.tls().with("User-Agent", "Go 1.1 package http").get(path).expect(404);
+        assert_eq!(answer.header("docker-distribution-api-version"), None);
+        assert!(answer.text().contains("no v1 registry is configured"), "{answer:?}");
+        assert!(answer.text().contains("upstreams/legacy-v1.toml"), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_caller_behind_a_proxy_forged_its_name() {
+    let upstream = V1Upstream::echo();
+    let rules = format!("{RULES}\n[listen.main]\naddress = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.1\"]\n");
+    let gate = prepare(&rules, &[upstream.address], "").start();
+    let sent = [
+        ("Forwarded", "for=10.0.0.1;proto=http;host=evil.example"),
+        ("X-Forwarded-For", "198.51.100.7"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Forwarded-Host", "hub.example"),
+    ];
+    gate.plain().user("dev", "dev").send("GET", "/v1/search", &sent, b"").expect(200);
+    let asked = upstream.asked().pop().unwrap();
+    for (name, value) in [
+        ("x-forwarded-for", "198.51.100.7"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "hub.example"),
+        ("host", "hub.example"),
+    ] {
+        assert_eq!(asked.all(name), [value], "{name}");
+    }
+}
