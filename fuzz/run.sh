@@ -19,8 +19,8 @@ main() {
   [[ $# -gt 0 ]] || mapfile -t targets < <(cargo fuzz list)
   [[ ${#targets[@]} -gt 0 ]] || { printf 'There are no targets.\n' >&2; exit 1; }
   cargo fuzz build --sanitizer none
-  # Some targets read files.
-  TMPDIR=$(mktemp -d)
+  # Some targets write a file for each input: in memory, where there is a place for that.
+  TMPDIR=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
   export TMPDIR
   trap 'rm -rf --one-file-system "$TMPDIR"' EXIT
   for target in "${targets[@]}"; do

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
 use crate::access::{Principal, Rules};
@@ -91,7 +91,9 @@ impl Gateway {
         let response = match walk.go(&arrival, &mut intake, &mut record).await {
             Ok(response) => response,
             Err(failure) => {
-                if !failure.close {
+                // By HTTP/1 the server reads on after the answer; by HTTP/2 the stream would be reset, and some clients then
+                // throw the answer away.
+                if !failure.close && parts.version == Version::HTTP_2 {
                     intake.discard().await;
                 }
                 record.private = failure.private.clone();

@@ -477,7 +477,7 @@ fn a_registry_may_think_longer_than_a_client_may_be_silent() {
 #[test]
 fn an_answer_that_breaks_off_breaks_off_at_the_client() {
     for head in ["Content-Length: 100\r\n\r\nhalf", "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"] {
-        let answer = format!("HTTP/1.1 200 OK\r\n{head}");
+        let answer = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{head}");
         let upstream = V1Upstream::start(move |asked| match asked.target.as_str() {
             "/v1/_ping" => reply(200, &[], b"true"),
             _ => answer.clone().into_bytes(),
