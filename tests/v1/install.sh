@@ -108,7 +108,7 @@ echo 'RSA = BIO = EVP = None' >"$libraries/M2Crypto.py"
 
 say "checking that it can be imported"
 (cd "$directory" && PYTHONPATH=$libraries DOCKER_REGISTRY_CONFIG=$libraries/config/config_sample.yml SETTINGS_FLAVOR=local \
-  STORAGE_PATH=$directory/import-check SEARCH_BACKEND= "$directory/python2.7" -c 'import gevent, gunicorn, docker_registry.wsgi' >>"$directory/install.log" 2>&1) ||
+  STORAGE_PATH=$directory/import-check SEARCH_BACKEND='' "$directory/python2.7" -c 'import gevent, gunicorn, docker_registry.wsgi' >>"$directory/install.log" 2>&1) ||
   { tail -n 15 "$directory/install.log" >&2; fail "it cannot be imported: see $directory/install.log"; }
 rm -rf "$directory/import-check"
 

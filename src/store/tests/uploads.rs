@@ -131,13 +131,18 @@ pub(super) async fn sessions_are_counted(ground: &Ground) {
     let store = ground.open().await;
     let app = repository("app");
     let mut open = Vec::new();
-    for _ in 0..ground.settings.uploads {
+    // Nobody has more than half of them.
+    for _ in 0..ground.settings.uploads.div_ceil(2) {
         open.push(store.begin_upload(&app, ALICE).await.unwrap());
     }
     assert_eq!(store.begin_upload(&app, ALICE).await, Err(UploadError::TooManyUploads));
+    for _ in open.len()..ground.settings.uploads {
+        store.begin_upload(&app, "somebody else").await.unwrap();
+    }
+    assert_eq!(store.begin_upload(&app, "a third").await, Err(UploadError::TooManyUploads));
     // A restart does not forget them.
     let store = ground.reopen(store).await;
-    assert_eq!(store.begin_upload(&app, ALICE).await, Err(UploadError::TooManyUploads));
+    assert_eq!(store.begin_upload(&app, "a third").await, Err(UploadError::TooManyUploads));
     store.upload(&app, ALICE, open[0]).await.unwrap().cancel().await.unwrap();
     store.begin_upload(&app, ALICE).await.unwrap();
 }
