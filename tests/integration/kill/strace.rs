@@ -103,6 +103,8 @@ fn whole_lines(text: &str) -> Vec<String> {
             lines.push(line.to_owned());
         }
     }
+    // What a kill has cut off.
+    lines.extend(begun.into_values().map(|beginning| format!("{beginning} = ?")));
     lines
 }
 
@@ -120,19 +122,19 @@ impl Hit {
         let (call, arguments) = rest.trim_start().split_once('(').expect("a call");
         let path = arguments.rsplit_once("/data/").map_or("", |(_, path)| path);
         let path = path.split(['"', '>', '<']).next().unwrap_or_default();
-        let parts: Vec<String> =
-            path.split('/').map(|part| part.split('.').map(name).collect::<Vec<_>>().join(".")).collect();
+        let parts: Vec<String> = path.split('/').map(name).collect();
         Self { call: call.to_owned(), path: parts.join("/") }
     }
 }
 
 /// A part of a path, with what differs from push to push replaced.
-fn name(part: &str) -> &str {
-    let hex = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_hexdigit());
-    match part.len() {
-        2 if hex => "XX",
-        32 if hex => "ID",
-        64 if hex => "DIGEST",
-        _ => part,
-    }
+fn name(part: &str) -> String {
+    let hex = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let words = part.split('.').map(|word| match word.len() {
+        2 if hex(part) => "XX",
+        32 if hex(word) => "ID",
+        64 if hex(word) => "DIGEST",
+        _ => word,
+    });
+    words.collect::<Vec<_>>().join(".")
 }

@@ -126,6 +126,8 @@ fn deleting_a_tag_leaves_its_manifest() {
     let client = gate.plain();
     let name = push_image(&client, "app", "v1");
     push_image(&client, "app", "v2");
+    // Read first, so that every cache has it.
+    client.get("/v2/app/manifests/v1").expect(200);
     client.delete("/v2/app/manifests/v1").expect(202);
     assert_eq!(client.get("/v2/app/manifests/v1").expect(404).code(), "MANIFEST_UNKNOWN");
     client.get("/v2/app/manifests/v2").expect(200);
