@@ -96,3 +96,15 @@ fn secrets_are_never_logged() {
         assert!(!log.contains(secret) && !metrics.contains(secret), "{secret} is in the log or the metrics");
     }
 }
+
+#[test]
+fn a_certificate_that_cannot_be_used_leaves_nothing_behind() {
+    let prepared = Gate::prepare("[tls]\ncertificate = \"own.crt\"\nkey = \"own.key\"\n");
+    prepared.write("own.crt", "no certificate");
+    prepared.write("own.key", "no key");
+    let (code, said) = prepared.fail(&["serve"]);
+    assert_eq!(code, 78, "{said}");
+    for made in ["htpasswd", "data/initial-password"] {
+        assert!(!prepared.path(made).exists(), "{made} was made");
+    }
+}

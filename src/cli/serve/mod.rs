@@ -44,6 +44,10 @@ async fn serve(config: Config, common: &Common) -> Result<(), Exit> {
     warn_of_configuration(&config);
     let listeners = bind(&rooms::listeners(&config), BindError::to_string)?;
     let admin_listeners = bind(&rooms::admin_listener(&config), |error| error.explain("admin.address"))?;
+    // What the operator brought is looked at before anything is made.
+    if config.tls.certificate.is_some() {
+        rooms::tls(&config)?;
+    }
     let house = House::open(&config, &metrics).await?;
     let tls = Arc::new(ArcSwap::new(rooms::tls(&config)?));
     warn_of_certificate(&config);
