@@ -163,19 +163,50 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, Into::into)
 }
 
-impl Default for Health {
-    fn default() -> Self {
-        Self { path: "/v1/_ping".into(), interval: seconds(5), failures: 3, successes: 1 }
-    }
+/// How the peers of a v1 registry are checked.
+pub(super) fn legacy_health() -> Health {
+    Health { path: "/v1/_ping".into(), interval: seconds(5), failures: 3, successes: 1, accepts_refusal: false }
+}
+
+/// How the peers of a v2 registry are checked.
+pub(super) fn remote_health() -> Health {
+    Health { path: "/v2/".into(), interval: seconds(10), failures: 3, successes: 1, accepts_refusal: true }
 }
 
 /// Which clients a legacy upstream is for.
 pub(super) const LEGACY_CLIENTS: &str = "docker < 1.6";
-/// How long a connection to a legacy upstream may take.
-pub(super) const LEGACY_CONNECT_TIMEOUT: Duration = seconds(5);
 /// How long a legacy upstream may think before it answers: v1 servers think long.
 pub(super) const LEGACY_FIRST_BYTE_TIMEOUT: Duration = seconds(900);
 /// How long a legacy upstream may fall silent within an answer.
 pub(super) const LEGACY_IDLE_TIMEOUT: Duration = seconds(900);
 /// How many requests a legacy upstream gets at a time.
 pub(super) const LEGACY_CONCURRENCY: usize = 64;
+/// How often a read that a legacy upstream broke off is tried again.
+pub(super) const LEGACY_RETRIES: u32 = 1;
+
+/// How long a v2 registry elsewhere may think before it answers.
+pub(super) const REMOTE_FIRST_BYTE_TIMEOUT: Duration = seconds(30);
+/// How long it may fall silent within an answer.
+pub(super) const REMOTE_IDLE_TIMEOUT: Duration = seconds(30);
+/// How often what failed there is tried again.
+pub(super) const REMOTE_RETRIES: u32 = 2;
+/// How many requests it gets at a time.
+pub(super) const REMOTE_CONCURRENCY: usize = 16;
+/// How long a tag of a mirror is good without asking again.
+pub(super) const MIRROR_TAG_TTL: Duration = seconds(300);
+/// The same for a registry that is pushed to: others may push there too.
+pub(super) const FRONTED_TAG_TTL: Duration = Duration::ZERO;
+/// How long a tag is served while its registry cannot be asked.
+pub(super) const REMOTE_STALE: Duration = seconds(30 * 86_400);
+/// How long a 404 is remembered.
+pub(super) const REMOTE_NEGATIVE_TTL: Duration = seconds(30);
+/// How long a client waits for a tag to be looked up anew, if there is an older answer.
+pub(super) const REMOTE_REVALIDATE_TIMEOUT: Duration = seconds(5);
+/// How long a client waits for the head of an answer: containerd gives up after 30 s.
+pub(super) const REMOTE_DEADLINE: Duration = seconds(25);
+/// How long it is remembered that a caller whose credentials are forwarded may read something.
+pub(super) const REMOTE_FORWARD_TTL: Duration = seconds(60);
+/// How many downloads that nobody waits for any more may go on.
+pub(super) const ABANDONED_FILLS: usize = 4;
+/// Which names without a prefix a docker mirror answers.
+pub(super) const DOCKER_MIRROR_REPOSITORIES: &str = "library/*";

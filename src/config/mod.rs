@@ -8,15 +8,18 @@ mod duration;
 mod environment;
 mod errors;
 mod identity;
+mod legacy;
 mod limits;
 mod listen;
 mod log;
 mod peer;
 mod reader;
+mod remote;
 mod scalars;
 mod secret;
 mod size;
 mod storage;
+mod transport;
 mod tree;
 mod upstream;
 
@@ -32,14 +35,17 @@ use crate::access::Rules;
 pub use environment::process_environment;
 pub use errors::{ConfigError, ConfigErrors, Place, Problem};
 pub use identity::{Identity, Token};
+pub use legacy::Legacy;
 pub use limits::Limits;
 pub use listen::{Admin, ClientAuth, Listener, PlainPolicy, Protocol, Tls, TlsVersion};
 pub use log::{Format, Level, Log};
 pub use peer::Peer;
 pub use reader::Key;
+pub use remote::{Authorization, Credentials, Remote, RemoteKind};
 pub use secret::Secret;
 pub use storage::{Cache, Registry};
-pub use upstream::{BasicCredentials, Health, Legacy, Upstream};
+pub use transport::{BasicCredentials, ClientCertificate, Health, Transport};
+pub use upstream::Upstream;
 
 use defaults::{FILE_NAME, UPSTREAMS_DIRECTORY};
 use reader::{Report, Section, resolve};
@@ -103,6 +109,7 @@ impl Config {
 
         let upstreams_directory = resolve(directory, Path::new(UPSTREAMS_DIRECTORY));
         let upstreams = upstream::read_upstreams(&upstreams_directory, directory);
+        storage::check_default(&config.registry, &upstreams.by_name, &report);
         let warnings = report.take_warnings();
         let (mut errors, _, secrets) = report.into_parts();
         errors.extend(upstreams.errors);
@@ -196,7 +203,12 @@ pub fn keys() -> Vec<Key> {
 
 /// The keys that a file of the kind `legacy` in `upstreams/` may have, sorted by path.
 pub fn legacy_keys() -> Vec<Key> {
-    sorted(upstream::keys())
+    sorted(upstream::keys("legacy"))
+}
+
+/// The same for the kinds `mirror` and `fronted`.
+pub fn remote_keys(kind: RemoteKind) -> Vec<Key> {
+    sorted(upstream::keys(if kind == RemoteKind::Mirror { "mirror" } else { "fronted" }))
 }
 
 fn sorted(mut keys: Vec<Key>) -> Vec<Key> {

@@ -63,20 +63,21 @@ impl Section<'_> {
                 return None;
             }
         };
-        let mut peers = Vec::new();
-        for (index, node) in nodes.into_iter().enumerate() {
-            match node.value.as_text().and_then(Peer::parse) {
-                Some(peer) => peers.push(peer),
-                None => {
-                    let found = match node.value.as_text() {
-                        Some(text) if text.contains('@') => "a URL with a user in it".into(),
-                        _ => node.value.to_string(),
-                    };
-                    self.refuse_peer(node.place, &format!("{path}[{index}]"), found, ALLOWED);
-                }
-            }
+        let nodes = nodes.into_iter().enumerate();
+        Some(nodes.filter_map(|(index, node)| self.peer(node, &format!("{path}[{index}]"))).collect())
+    }
+
+    /// One peer.
+    pub(super) fn peer(&self, node: Node, path: &str) -> Option<Peer> {
+        let peer = node.value.as_text().and_then(Peer::parse);
+        if peer.is_none() {
+            let found = match node.value.as_text() {
+                Some(text) if text.contains('@') => "a URL with a user in it".into(),
+                _ => node.value.to_string(),
+            };
+            self.refuse_peer(node.place, path, found, ALLOWED);
         }
-        Some(peers)
+        peer
     }
 
     fn refuse_peer(&self, place: Place, path: &str, found: String, allowed: &str) {

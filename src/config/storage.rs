@@ -1,15 +1,16 @@
 //! `[registry]` and `[cache]`: what is kept, and what is kept for a while.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::reader::Fallback;
-use super::reader::{Kind, Report, Section};
+use super::reader::{Report, Section, is_name};
 use super::size;
+use super::upstream::Upstream;
 
 /// The built-in registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registry {
-    /// Who answers names that no upstream claims: `hosted` in this version.
+    /// Who answers names that no upstream claims: `hosted`, or the name of an upstream.
     pub default: String,
     /// The directory of what is stored.
     pub data: PathBuf,
@@ -24,29 +25,47 @@ pub struct Cache {
     pub memory: u64,
     /// The largest object that is kept in memory, in bytes.
     pub memory_object_max: u64,
-    /// How much is kept on disk, in bytes; 0 switches it off. For mirrors: nothing reads it yet.
+    /// How much is kept on disk, in bytes; 0 switches it off.
     pub disk: u64,
-    /// The directory of what is kept on disk. For mirrors: nothing reads it yet.
+    /// The directory of what is kept on disk.
     pub path: PathBuf,
 }
 
 const BYTES_MAX: u64 = 1 << 50;
 
+/// The built-in registry, where an upstream could be named.
+const HOSTED: &str = "hosted";
+const DEFAULT: &str = "registry.default";
 const OBJECT_MAX: &str = "cache.memory_object_max";
 
 /// Reads `[registry]`.
 pub(super) fn read_registry(section: &mut Section<'_>) -> Registry {
     let default = Registry::default();
     section.later(&["blobs", "metadata"]);
-    let kind = Kind { name: "string", allowed: "\"hosted\", the only one that works in this version" };
-    let hosted = default.default.clone();
-    let name = section
-        .parsed("default", &kind, &Fallback::Value(hosted.clone()), |text| (text == hosted).then(|| text.to_owned()));
+    let allowed = "\"hosted\", or the name of a file in upstreams/, without .toml";
     Registry {
-        default: name.unwrap_or(hosted),
+        default: section.text("default", &default.default, allowed, |text| text == HOSTED || is_name(text)),
         data: section.path_or("data", &default.data),
         delete: section.boolean("delete", default.delete),
     }
+}
+
+/// The default must be there, and of a kind that can answer any name.
+pub(super) fn check_default(registry: &Registry, upstreams: &BTreeMap<String, Upstream>, report: &Report) {
+    let name = &registry.default;
+    if name == HOSTED || matches!(upstreams.get(name), Some(Upstream::Remote(_))) || !report.is_sound(&[DEFAULT]) {
+        return;
+    }
+    let known: Vec<&str> = upstreams
+        .iter()
+        .filter(|(_, upstream)| matches!(upstream, Upstream::Remote(_)))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let known = if known.is_empty() { "there is none".to_owned() } else { format!("there is {}", known.join(", ")) };
+    let text = format!(
+        "no upstream {name:?} of kind \"mirror\" or \"fronted\" is switched on; {known}; write \"hosted\", or upstreams/{name}.toml"
+    );
+    report.conflict(DEFAULT, DEFAULT, text);
 }
 
 /// Reads `[cache]`.
@@ -62,9 +81,6 @@ pub(super) fn read_cache(section: &mut Section<'_>) -> Cache {
         cache.memory_object_max = cache.memory_object_max.min(cache.memory);
     }
     check_cache(&cache, section.report);
-    for key in ["cache.disk", "cache.path"] {
-        section.report.no_effect(key, "for mirrors, which are planned");
-    }
     cache
 }
 

@@ -37,7 +37,7 @@ pub enum LegacyError {
 impl Legacy {
     /// Makes the clients for its peers; asks nobody yet. Its peers are for their owner to check and to run.
     pub async fn open(config: &config::Legacy) -> Result<Self, OpenError> {
-        let peers = Arc::new(Peers::open(config).await?);
+        let peers = Arc::new(Peers::open(&config.transport).await?);
         let authorization = config.credentials.as_ref().and_then(basic);
         Ok(Self { peers, forward_basic: config.forward_basic, authorization })
     }
@@ -206,7 +206,7 @@ mod tests {
     }
 
     async fn legacy(address: SocketAddr) -> Legacy {
-        Legacy::open(&fake::config(&[address])).await.unwrap()
+        Legacy::open(&fake::legacy(&[address])).await.unwrap()
     }
 
     fn forwarded() -> Forwarded {
@@ -269,10 +269,10 @@ mod tests {
         const TWICE: &str = "Token Token signature=A,repository=\"a/b\",access=write";
         let fake = mirror().await;
         let plain = legacy(fake.address).await;
-        let mut trusting = fake::config(&[fake.address]);
+        let mut trusting = fake::legacy(&[fake.address]);
         trusting.forward_basic = true;
         let trusting = Legacy::open(&trusting).await.unwrap();
-        let mut known = fake::config(&[fake.address]);
+        let mut known = fake::legacy(&[fake.address]);
         known.credentials =
             Some(config::BasicCredentials { username: "gate".to_owned(), password: config::Secret::new("s3cret") });
         let known = Legacy::open(&known).await.unwrap();
@@ -349,8 +349,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_location_that_would_lead_around_us_leads_to_us() {
-        let mut config = fake::config(&["127.0.0.1:5002".parse().unwrap()]);
-        config.peers[0].authority = "V1.example:80".to_owned();
+        let mut config = fake::legacy(&["127.0.0.1:5002".parse().unwrap()]);
+        config.transport.peers[0].authority = "V1.example:80".to_owned();
         let legacy = Legacy::open(&config).await.unwrap();
         for (location, expected) in [
             ("http://gw.example:5000/v1/users/", Some("https://gw.example:5000/v1/users/")),

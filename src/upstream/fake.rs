@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::Body;
-use crate::config::{Health, Legacy, Peer};
+use crate::config::{Health, Legacy, Peer, Transport};
 
 /// An upstream that is there until this is dropped.
 pub(crate) struct Fake {
@@ -98,22 +98,38 @@ pub(crate) async fn nobody() -> SocketAddr {
 }
 
 /// An upstream called `old`, with timeouts that no test should meet unless it shortens them.
-pub(crate) fn config(peers: &[SocketAddr]) -> Legacy {
+pub(crate) fn config(peers: &[SocketAddr]) -> Transport {
+    let health = Health {
+        path: "/v1/_ping".to_owned(),
+        interval: Duration::from_secs(30),
+        failures: 2,
+        successes: 2,
+        accepts_refusal: false,
+    };
     let peer =
         |address: &SocketAddr| Peer { url: format!("http://{address}"), https: false, authority: address.to_string() };
-    Legacy {
+    Transport {
         name: "old".to_owned(),
         peers: peers.iter().map(peer).collect(),
-        health: Health { path: "/v1/_ping".to_owned(), interval: Duration::from_secs(30), failures: 2, successes: 2 },
-        clients: "docker < 1.6".to_owned(),
-        forward_basic: false,
-        credentials: None,
+        health: Some(health),
         ca: None,
+        client_certificate: None,
+        http2: false,
+        proxy: false,
         connect_timeout: Duration::from_secs(30),
         first_byte_timeout: Duration::from_secs(30),
         idle_timeout: Duration::from_secs(30),
+        rate_bytes: 0,
+        rate_window: Duration::from_secs(30),
+        retries: 1,
         concurrency: 64,
+        bytes_per_second: 0,
     }
+}
+
+/// A v1 upstream of that kind.
+pub(crate) fn legacy(peers: &[SocketAddr]) -> Legacy {
+    Legacy { transport: config(peers), clients: "docker < 1.6".to_owned(), forward_basic: false, credentials: None }
 }
 
 pub(crate) fn empty() -> Body {

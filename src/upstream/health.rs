@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::Request;
+use http::{Request, StatusCode};
 use http_body_util::Empty;
 use pingora_error::{Error, ErrorType};
 use pingora_load_balancing::Backend;
@@ -16,7 +16,8 @@ use crate::net::client::Client;
 
 use super::peers::Peer;
 
-/// Asks a peer for the path of `health` in the upstream's file and expects a 2xx.
+/// Asks a peer for the path of `health` in the upstream's file and expects a 2xx, or of a v2 registry any answer that
+/// is not the server's fault.
 pub(super) struct Check {
     pub(super) upstream: String,
     pub(super) client: Client,
@@ -25,19 +26,25 @@ pub(super) struct Check {
     pub(super) timeout: Duration,
     pub(super) failures: usize,
     pub(super) successes: usize,
+    /// Whether an answer that refuses us shows that the peer is well.
+    pub(super) accepts_refusal: bool,
     /// Whether every peer was checked once: until then one failure is enough, since nothing spoke for the peer.
     pub(super) settled: Arc<AtomicBool>,
 }
 
 impl Check {
+    fn accepts(&self, status: StatusCode) -> bool {
+        status.is_success() || self.accepts_refusal && status.is_client_error()
+    }
+
     async fn ask(&self, peer: &Peer) -> Result<(), String> {
         let request =
             Request::get(peer.uri(&self.path)).body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
         match tokio::time::timeout(self.timeout, self.client.send(request)).await {
             Err(_) => Err(format!("no answer within {} s", self.timeout.as_secs_f32())),
             Ok(Err(error)) => Err(error.to_string()),
-            Ok(Ok(answer)) if !answer.status().is_success() => Err(format!("it answered {}", answer.status())),
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(answer)) if self.accepts(answer.status()) => Ok(()),
+            Ok(Ok(answer)) => Err(format!("it answered {}", answer.status())),
         }
     }
 }

@@ -55,7 +55,8 @@ pub struct Peers {
     balancer: LoadBalancer<RoundRobin>,
     /// Whether every peer was checked once.
     settled: Arc<AtomicBool>,
-    check_interval: Duration,
+    /// How often the peers are checked, if they are.
+    check_interval: Option<Duration>,
     /// Keeps connections for the next request.
     pub(super) pooled: Client,
     /// Makes a new connection for each request.
@@ -103,7 +104,7 @@ impl Peer {
 
 impl Peers {
     /// Makes the clients; asks nobody yet. Until [`check_once`](Self::check_once) every peer counts as healthy.
-    pub async fn open(config: &config::Legacy) -> Result<Self, OpenError> {
+    pub async fn open(config: &config::Transport) -> Result<Self, OpenError> {
         let upstream = || config.name.clone();
         if !(1..=PEERS_MAX).contains(&config.peers.len()) {
             return Err(OpenError::Peers { upstream: upstream(), found: config.peers.len() });
@@ -116,28 +117,29 @@ impl Peers {
                 first_byte_timeout: config.first_byte_timeout,
                 idle_timeout: IDLE_CONNECTION_TIMEOUT,
                 idle_connections,
-                http2: false,
+                http2: config.http2,
             };
             Client::new(&settings)
                 .map_err(|error| OpenError::Client { upstream: upstream(), reason: error.to_string() })
         };
         let pooled = client(IDLE_CONNECTIONS)?;
         let settled = Arc::new(AtomicBool::new(false));
-        let check = Check {
+        let check = config.health.as_ref().map(|health| Check {
             upstream: upstream(),
             client: pooled.clone(),
-            path: config.health.path.clone(),
-            timeout: config.health.interval,
-            failures: config.health.failures as usize,
-            successes: config.health.successes as usize,
+            path: health.path.clone(),
+            timeout: health.interval,
+            failures: health.failures as usize,
+            successes: health.successes as usize,
+            accepts_refusal: health.accepts_refusal,
             settled: Arc::clone(&settled),
-        };
+        });
         Ok(Self {
             name: upstream(),
             balancer: balancer(&peers, check).await,
             peers,
             settled,
-            check_interval: config.health.interval,
+            check_interval: config.health.as_ref().map(|health| health.interval),
             fresh: client(0)?,
             pooled,
             slots: Arc::new(Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS))),
@@ -177,7 +179,8 @@ impl Peers {
     /// Checks the peers at the interval of the upstream's file, until `shutdown`.
     pub async fn run(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send) {
         let mut shutdown = pin!(shutdown);
-        let mut ticks = interval_at(Instant::now() + self.check_interval, self.check_interval);
+        let Some(check_interval) = self.check_interval else { return shutdown.await };
+        let mut ticks = interval_at(Instant::now() + check_interval, check_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let round = async {
@@ -233,10 +236,12 @@ impl Peer {
     }
 }
 
-async fn balancer(peers: &[Arc<Peer>], check: Check) -> LoadBalancer<RoundRobin> {
+async fn balancer(peers: &[Arc<Peer>], check: Option<Check>) -> LoadBalancer<RoundRobin> {
     let set: BTreeSet<Backend> = peers.iter().zip(0..).map(|(peer, number)| backend(peer, number)).collect();
     let mut backends = Backends::new(Static::new(set));
-    backends.set_health_check(Box::new(check));
+    if let Some(check) = check {
+        backends.set_health_check(Box::new(check));
+    }
     let balancer = LoadBalancer::from_backends(backends);
     if let Err(error) = balancer.update().await {
         tracing::error!(%error, "a fixed list of peers cannot fail");

@@ -130,7 +130,7 @@ async fn a_peer_turns_unhealthy_and_healthy_again() {
 async fn a_check_that_takes_too_long_fails() {
     let hanging = Fake::raw("", true).await;
     let mut config = config(&[hanging.address]);
-    config.health.interval = SHORT;
+    config.health.as_mut().unwrap().interval = SHORT;
     let peers = Peers::open(&config).await.unwrap();
     soon(peers.check_once()).await;
     assert!(peers.pick().is_none());
@@ -145,7 +145,7 @@ async fn the_task_checks_until_it_is_stopped() {
     })
     .await;
     let mut config = config(&[fake.address]);
-    config.health.interval = SHORT;
+    config.health.as_mut().unwrap().interval = SHORT;
     let peers = Arc::new(Peers::open(&config).await.unwrap());
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(peers.run(async move { drop(stopped.await) }));

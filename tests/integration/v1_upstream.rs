@@ -124,19 +124,31 @@ fn refused(error: dockgate::registry::LegacyError) -> Result<Response<Body>, htt
 
 fn upstream(authority: &str) -> config::Legacy {
     const PATIENCE: Duration = Duration::from_secs(30);
-    config::Legacy {
+    let health = config::Health {
+        path: "/v1/_ping".to_owned(),
+        interval: PATIENCE,
+        failures: 3,
+        successes: 1,
+        accepts_refusal: false,
+    };
+    let transport = config::Transport {
         name: "legacy-v1".to_owned(),
         peers: vec![config::Peer { url: format!("http://{authority}"), https: false, authority: authority.to_owned() }],
-        health: config::Health { path: "/v1/_ping".to_owned(), interval: PATIENCE, failures: 3, successes: 1 },
-        clients: "docker < 1.6".to_owned(),
-        forward_basic: false,
-        credentials: None,
+        health: Some(health),
         ca: None,
+        client_certificate: None,
+        http2: false,
+        proxy: false,
         connect_timeout: PATIENCE,
         first_byte_timeout: PATIENCE,
         idle_timeout: PATIENCE,
+        rate_bytes: 0,
+        rate_window: PATIENCE,
+        retries: 1,
         concurrency: 16,
-    }
+        bytes_per_second: 0,
+    };
+    config::Legacy { transport, clients: "docker < 1.6".to_owned(), forward_basic: false, credentials: None }
 }
 
 /// Everything that docker 1.5 does, at `host`.

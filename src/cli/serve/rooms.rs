@@ -93,7 +93,11 @@ async fn legacy(config: &Config) -> Result<Option<Arc<Legacy>>, Exit> {
 
 /// The v1 registry behind this one, where there is one; nobody is asked yet.
 pub(in crate::cli) async fn open_legacy(config: &Config) -> Result<Option<Legacy>, Exit> {
-    let Some(Upstream::Legacy(upstream)) = config.upstreams.values().next() else { return Ok(None) };
+    let legacy = config.upstreams.values().find_map(|upstream| match upstream {
+        Upstream::Legacy(legacy) => Some(legacy),
+        Upstream::Remote(_) => None,
+    });
+    let Some(upstream) = legacy else { return Ok(None) };
     Legacy::open(upstream).await.map(Some).map_err(Exit::config)
 }
 

@@ -8,8 +8,10 @@ use crate::config::{BasicCredentials, Health, Legacy, Secret, Upstream};
 const GOOD: &[u8] = b"kind = \"legacy\"\npeers = [\"http://127.0.0.1:5002\"]\n";
 
 fn legacy(site: &Site, name: &str) -> Legacy {
-    let Upstream::Legacy(legacy) = site.load(&[]).unwrap().upstreams.remove(name).unwrap();
-    legacy
+    match site.load(&[]).unwrap().upstreams.remove(name).unwrap() {
+        Upstream::Legacy(legacy) => legacy,
+        Upstream::Remote(remote) => panic!("{remote:?}"),
+    }
 }
 
 fn errors(file: &str) -> Vec<String> {
@@ -19,13 +21,20 @@ fn errors(file: &str) -> Vec<String> {
 #[test]
 fn a_legacy_upstream_thinks_long_by_default() {
     let legacy = legacy(&Site::new("").with("upstreams/old-1.toml", GOOD), "old-1");
-    assert_eq!(legacy.name, "old-1");
-    assert_eq!(legacy.peers[0].authority, "127.0.0.1:5002");
-    let health = Health { path: "/v1/_ping".into(), interval: Duration::from_secs(5), failures: 3, successes: 1 };
-    assert_eq!((legacy.health, legacy.clients.as_str()), (health, "docker < 1.6"));
-    assert_eq!((legacy.first_byte_timeout.as_secs(), legacy.idle_timeout.as_secs()), (900, 900));
-    assert_eq!((legacy.connect_timeout.as_secs(), legacy.concurrency), (5, 64));
-    assert!(!legacy.forward_basic && legacy.credentials.is_none() && legacy.ca.is_none());
+    let health = Health {
+        path: "/v1/_ping".into(),
+        interval: Duration::from_secs(5),
+        failures: 3,
+        successes: 1,
+        accepts_refusal: false,
+    };
+    let transport = legacy.transport;
+    assert_eq!(transport.name, "old-1");
+    assert_eq!(transport.peers[0].authority, "127.0.0.1:5002");
+    assert_eq!((transport.health, legacy.clients.as_str()), (Some(health), "docker < 1.6"));
+    assert_eq!((transport.first_byte_timeout.as_secs(), transport.idle_timeout.as_secs()), (900, 900));
+    assert_eq!((transport.connect_timeout.as_secs(), transport.concurrency), (5, 64));
+    assert!(!legacy.forward_basic && legacy.credentials.is_none() && transport.ca.is_none());
 }
 
 #[test]
