@@ -10,6 +10,7 @@ mod directory;
 mod error;
 mod listing;
 mod manifests;
+mod mirrors;
 mod recovery;
 mod sessions;
 mod space;
@@ -32,6 +33,7 @@ pub use blobs::BlobInfo;
 pub use error::{CommitError, OpenError, PutError, StoreError, UploadError};
 pub use listing::{Page, ReferrersPage, StoredReferrer};
 pub use manifests::{Put, PutManifest, StoredManifest};
+pub use mirrors::{KnownTag, Member};
 pub use upload::Upload;
 
 use blob_file::Buffers;

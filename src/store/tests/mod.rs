@@ -3,6 +3,7 @@
 mod blobs;
 mod files;
 mod manifests;
+mod mirrors;
 mod paging;
 mod uploads;
 
@@ -117,6 +118,12 @@ suite! {
         a_refused_manifest_leaves_nothing,
         neighbours_in_a_commit_do_not_harm_each_other,
         referrers_are_found_by_type_and_page,
+    ],
+    mirrors: [
+        a_digest_belongs_to_one_repository_of_one_upstream,
+        a_tag_is_known_to_be_there_or_not_and_since_when,
+        what_was_not_asked_for_in_a_long_time_is_swept,
+        an_image_is_pinned_by_what_it_is_made_of,
     ],
     paging: [
         tags_page_by_bytes,

@@ -1,0 +1,226 @@
+//! What is known of the registries elsewhere: which digests belong to which of their repositories, what their tags name,
+//! and what the cache is to keep.
+
+use std::time::{Duration, SystemTime};
+
+use sqlx::SqliteConnection;
+
+use crate::oci::{Digest, RepositoryName, Tag};
+
+use super::database::{digest_from_row, now, size_for_row, size_from_row};
+use super::{Store, StoreError};
+
+/// How many rows a sweep removes in one transaction, so that pushes do not wait for it.
+const SWEEP_ROWS: i64 = 1_000;
+
+/// A digest that belongs to a repository elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub digest: Digest,
+    /// Its size in bytes, if somebody said it.
+    pub size: Option<u64>,
+    /// Of a manifest: what it is.
+    pub media_type: Option<String>,
+}
+
+/// What a tag elsewhere names, or that it is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownTag {
+    /// The manifest; none, if there is no such tag.
+    pub digest: Option<Digest>,
+    /// When the registry was asked last.
+    pub checked_at: SystemTime,
+}
+
+const FOUND: &str = "found";
+const MISSING: &str = "missing";
+
+impl Store {
+    /// What is known of `digest` in a repository of an upstream; `None`, if it is not known to belong there.
+    pub async fn member(
+        &self,
+        upstream: &str,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Member>, StoreError> {
+        let query = "SELECT size, media_type FROM mirror_blobs WHERE upstream = $1 AND repository = $2 AND digest = $3";
+        let query = sqlx::query_as::<_, (Option<i64>, Option<String>)>(query);
+        let query = query.bind(upstream).bind(repository.as_str()).bind(digest.to_string());
+        let Some((size, media_type)) = query.fetch_optional(self.inner.database.readers()).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Member { digest: *digest, size: size.map(size_from_row).transpose()?, media_type }))
+    }
+
+    /// Records that `members` belong to a repository of an upstream. What was known of their sizes and types stays where
+    /// nothing new is said.
+    pub async fn put_members(
+        &self,
+        upstream: &str,
+        repository: &RepositoryName,
+        members: Vec<Member>,
+    ) -> Result<(), StoreError> {
+        let (upstream, repository) = (upstream.to_owned(), repository.clone());
+        let write = self.inner.database.write(move |connection| {
+            Box::pin(async move {
+                for member in &members {
+                    put_member(connection, &upstream, &repository, member).await?;
+                }
+                Ok::<_, StoreError>(())
+            })
+        });
+        write.await
+    }
+
+    /// A digest does not belong to a repository of an upstream any more.
+    pub async fn forget_member(
+        &self,
+        upstream: &str,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(), StoreError> {
+        let delete = "DELETE FROM mirror_blobs WHERE upstream = $1 AND repository = $2 AND digest = $3";
+        self.execute(delete, vec![upstream.to_owned(), repository.to_string(), digest.to_string()]).await
+    }
+
+    /// What is known of a tag of an upstream.
+    pub async fn known_tag(
+        &self,
+        upstream: &str,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Option<KnownTag>, StoreError> {
+        let query = "SELECT digest, checked_at FROM mirror_tags WHERE upstream = $1 AND repository = $2 AND tag = $3";
+        let query = sqlx::query_as::<_, (Option<String>, i64)>(query);
+        let query = query.bind(upstream).bind(repository.as_str()).bind(tag.as_str());
+        let Some((digest, checked_at)) = query.fetch_optional(self.inner.database.readers()).await? else {
+            return Ok(None);
+        };
+        let digest = digest.as_deref().map(digest_from_row).transpose()?;
+        Ok(Some(KnownTag { digest, checked_at: time_from_row(checked_at) }))
+    }
+
+    /// The registry was asked just now: the tag names `digest`, or nothing.
+    pub async fn put_known_tag(
+        &self,
+        upstream: &str,
+        repository: &RepositoryName,
+        tag: &Tag,
+        digest: Option<Digest>,
+    ) -> Result<(), StoreError> {
+        let (key, tag) = ((upstream.to_owned(), repository.clone()), tag.clone());
+        let write = self.inner.database.write(move |connection| {
+            Box::pin(async move {
+                let insert = "INSERT INTO mirror_tags (upstream, repository, tag, digest, checked_at, status) \
+                              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (upstream, repository, tag) DO UPDATE SET \
+                              digest = excluded.digest, checked_at = excluded.checked_at, status = excluded.status";
+                let status = if digest.is_some() { FOUND } else { MISSING };
+                let insert = sqlx::query(insert).bind(key.0).bind(key.1.to_string()).bind(tag.to_string());
+                let insert = insert.bind(digest.map(|digest| digest.to_string())).bind(now()).bind(status);
+                insert.execute(connection).await?;
+                Ok::<_, StoreError>(())
+            })
+        });
+        write.await
+    }
+
+    /// Nothing is known of a tag of an upstream any more.
+    pub async fn forget_tag(&self, upstream: &str, repository: &RepositoryName, tag: &Tag) -> Result<(), StoreError> {
+        let delete = "DELETE FROM mirror_tags WHERE upstream = $1 AND repository = $2 AND tag = $3";
+        self.execute(delete, vec![upstream.to_owned(), repository.to_string(), tag.to_string()]).await
+    }
+
+    /// Removes what nobody has asked the upstreams about for `age`; how many rows went. What goes is learned again when
+    /// somebody asks for it.
+    pub async fn sweep_mirrors(&self, age: Duration) -> Result<u64, StoreError> {
+        let before = now().saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+        let mut gone = 0;
+        for table in ["mirror_blobs", "mirror_tags"] {
+            loop {
+                let rows = self.sweep_some(table, before).await?;
+                gone += rows;
+                if rows < SWEEP_ROWS.unsigned_abs() {
+                    break;
+                }
+            }
+        }
+        Ok(gone)
+    }
+
+    async fn sweep_some(&self, table: &'static str, before: i64) -> Result<u64, StoreError> {
+        let delete = match table {
+            "mirror_tags" => {
+                "DELETE FROM mirror_tags WHERE (upstream, repository, tag) IN \
+                 (SELECT upstream, repository, tag FROM mirror_tags WHERE checked_at < $1 LIMIT $2)"
+            }
+            _ => {
+                "DELETE FROM mirror_blobs WHERE (upstream, repository, digest) IN \
+                 (SELECT upstream, repository, digest FROM mirror_blobs WHERE checked_at < $1 LIMIT $2)"
+            }
+        };
+        let write = self.inner.database.write(move |connection| {
+            Box::pin(async move {
+                let delete = sqlx::query(delete).bind(before).bind(SWEEP_ROWS);
+                Ok::<_, StoreError>(delete.execute(connection).await?.rows_affected())
+            })
+        });
+        write.await
+    }
+
+    /// What the cache is to keep, by image.
+    pub async fn pins(&self) -> Result<Vec<(String, Digest)>, StoreError> {
+        let rows = sqlx::query_as::<_, (String, String)>("SELECT image, digest FROM cache_pins ORDER BY image, digest");
+        let rows = rows.fetch_all(self.inner.database.readers()).await?;
+        rows.into_iter().map(|(image, digest)| Ok((image, digest_from_row(&digest)?))).collect()
+    }
+
+    /// The cache is to keep `digests` for `image`, and nothing else for it: nothing at all, where there are none.
+    pub async fn put_pins(&self, image: &str, digests: Vec<Digest>) -> Result<(), StoreError> {
+        let image = image.to_owned();
+        let write = self.inner.database.write(move |connection| {
+            Box::pin(async move {
+                let delete = sqlx::query("DELETE FROM cache_pins WHERE image = $1").bind(&image);
+                delete.execute(&mut *connection).await?;
+                for digest in digests {
+                    let insert = "INSERT INTO cache_pins (image, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+                    let insert = sqlx::query(insert).bind(&image).bind(digest.to_string());
+                    insert.execute(&mut *connection).await?;
+                }
+                Ok::<_, StoreError>(())
+            })
+        });
+        write.await
+    }
+
+    async fn execute(&self, statement: &'static str, values: Vec<String>) -> Result<(), StoreError> {
+        let write = self.inner.database.write(move |connection| {
+            Box::pin(async move {
+                let query = values.into_iter().fold(sqlx::query(statement), |query, value| query.bind(value));
+                query.execute(connection).await?;
+                Ok::<_, StoreError>(())
+            })
+        });
+        write.await
+    }
+}
+
+async fn put_member(
+    connection: &mut SqliteConnection,
+    upstream: &str,
+    repository: &RepositoryName,
+    member: &Member,
+) -> Result<(), StoreError> {
+    let insert = "INSERT INTO mirror_blobs (upstream, repository, digest, checked_at, size, media_type) \
+                  VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (upstream, repository, digest) DO UPDATE SET \
+                  checked_at = excluded.checked_at, size = coalesce(excluded.size, size), \
+                  media_type = coalesce(excluded.media_type, media_type)";
+    let size = member.size.map(size_for_row).transpose()?;
+    let insert = sqlx::query(insert).bind(upstream).bind(repository.as_str()).bind(member.digest.to_string());
+    insert.bind(now()).bind(size).bind(&member.media_type).execute(connection).await?;
+    Ok(())
+}
+
+fn time_from_row(milliseconds: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds.unsigned_abs())
+}

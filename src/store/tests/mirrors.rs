@@ -1,0 +1,74 @@
+//! What is known of registries elsewhere.
+
+use std::time::{Duration, SystemTime};
+
+use super::super::{KnownTag, Member};
+use super::*;
+
+fn member(text: &[u8], size: Option<u64>, media_type: Option<&str>) -> Member {
+    Member { digest: Digest::sha256(text), size, media_type: media_type.map(str::to_owned) }
+}
+
+pub(super) async fn a_digest_belongs_to_one_repository_of_one_upstream(ground: &Ground) {
+    let store = ground.open().await;
+    let (app, other) = ("library/app".parse().unwrap(), "library/other".parse().unwrap());
+    let layer = member(b"layer", Some(5), None);
+    store.put_members("hub", &app, vec![layer.clone(), member(b"manifest", None, Some("type"))]).await.unwrap();
+    assert_eq!(store.member("hub", &app, &layer.digest).await, Ok(Some(layer.clone())));
+    assert_eq!(store.member("hub", &other, &layer.digest).await, Ok(None));
+    assert_eq!(store.member("quay", &app, &layer.digest).await, Ok(None));
+
+    // What is known already stays where nothing new is said.
+    store
+        .put_members("hub", &app, vec![member(b"layer", None, None), member(b"manifest", Some(8), None)])
+        .await
+        .unwrap();
+    assert_eq!(store.member("hub", &app, &layer.digest).await, Ok(Some(layer.clone())));
+    let manifest = member(b"manifest", Some(8), Some("type"));
+    assert_eq!(store.member("hub", &app, &manifest.digest).await, Ok(Some(manifest)));
+
+    store.forget_member("hub", &app, &layer.digest).await.unwrap();
+    assert_eq!(store.member("hub", &app, &layer.digest).await, Ok(None));
+}
+
+pub(super) async fn a_tag_is_known_to_be_there_or_not_and_since_when(ground: &Ground) {
+    let (name, tag) = ("library/app".parse().unwrap(), "1".parse().unwrap());
+    let began = SystemTime::now() - Duration::from_secs(1);
+    let known = |digest| move |known: &KnownTag| known.digest == digest && known.checked_at > began;
+    let store = ground.open().await;
+    assert_eq!(store.known_tag("hub", &name, &tag).await, Ok(None));
+    store.put_known_tag("hub", &name, &tag, None).await.unwrap();
+    assert!(store.known_tag("hub", &name, &tag).await.unwrap().is_some_and(|tag| known(None)(&tag)));
+    store.put_known_tag("hub", &name, &tag, Some(Digest::sha256(b"1"))).await.unwrap();
+    let store = ground.reopen(store).await;
+    let digest = Some(Digest::sha256(b"1"));
+    assert!(store.known_tag("hub", &name, &tag).await.unwrap().is_some_and(|tag| known(digest)(&tag)));
+    store.forget_tag("hub", &name, &tag).await.unwrap();
+    assert_eq!(store.known_tag("hub", &name, &tag).await, Ok(None));
+}
+
+pub(super) async fn what_was_not_asked_for_in_a_long_time_is_swept(ground: &Ground) {
+    let store = ground.open().await;
+    let (name, tag) = ("library/app".parse().unwrap(), "1".parse().unwrap());
+    let layer = member(b"layer", None, None);
+    store.put_members("hub", &name, vec![layer.clone()]).await.unwrap();
+    store.put_known_tag("hub", &name, &tag, None).await.unwrap();
+    assert_eq!(store.sweep_mirrors(Duration::from_secs(60)).await, Ok(0));
+    assert!(store.member("hub", &name, &layer.digest).await.unwrap().is_some());
+    let now = SystemTime::now();
+    while SystemTime::now() < now + Duration::from_millis(2) {
+        std::thread::yield_now();
+    }
+    assert_eq!(store.sweep_mirrors(Duration::ZERO).await, Ok(2));
+    assert_eq!(store.member("hub", &name, &layer.digest).await, Ok(None));
+}
+
+pub(super) async fn an_image_is_pinned_by_what_it_is_made_of(ground: &Ground) {
+    let store = ground.open().await;
+    let digests = vec![Digest::sha256(b"1"), Digest::sha256(b"2")];
+    store.put_pins("docker.io/library/app:1", digests.clone()).await.unwrap();
+    store.put_pins("docker.io/library/other:1", vec![digests[0]]).await.unwrap();
+    assert_eq!(store.pins().await.unwrap().len(), 3);
+    store.put_pins("docker.io/library/app:1", vec![]).await.unwrap();
+    assert_eq!(store.pins().await, Ok(vec![("docker.io/library/other:1".to_owned(), digests[0])]));
+}
