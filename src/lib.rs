@@ -6,6 +6,7 @@ pub mod access;
 pub mod cache;
 pub mod config;
 pub mod docker;
+pub mod files;
 pub mod gateway;
 pub mod identity;
 pub mod net;

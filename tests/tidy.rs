@@ -13,7 +13,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const FILE_LINES_MAX: usize = 500;
 
 /// A room imports only from rooms on floors below its own.
-const FLOORS: [(&str, u8); 18] = [
+const FLOORS: [(&str, u8); 19] = [
     ("main", 8),
     ("cli", 8),
     ("server", 7),
@@ -24,6 +24,7 @@ const FLOORS: [(&str, u8); 18] = [
     ("cache", 4),
     ("upstream", 4),
     ("events", 4),
+    ("files", 3),
     ("net", 3),
     ("telemetry", 3),
     ("config", 2),

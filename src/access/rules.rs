@@ -96,6 +96,18 @@ impl Rules {
         }
     }
 
+    /// Whether `principal` may do `action` to every repository below `prefix`, or to every one there is, whatever token they
+    /// act through. Only a pattern that says just that does: `PREFIX/**`, or `**`.
+    pub fn cover(&self, principal: &Principal, action: Action, prefix: Option<&RepositoryName>) -> bool {
+        let below = prefix.map(|prefix| format!("{prefix}/**"));
+        let covers = |pattern: &RepositoryPattern| {
+            pattern.is_everything() || below.as_ref().is_some_and(|below| pattern.to_string() == *below)
+        };
+        let for_them = self.0.iter().filter(|rule| rule.is_for(principal));
+        let all = for_them.filter(|rule| rule.repositories.iter().any(covers));
+        all.fold(Actions::NONE, |set, rule| set | rule.actions).allow(action)
+    }
+
     /// Leave to list what `principal` may pull; a token has to be for that.
     pub fn authorize_catalog(self: &Arc<Self>, principal: &Principal) -> Result<CatalogPermit, Denied> {
         if principal.has_token() && !principal.token_lists() {

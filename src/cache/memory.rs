@@ -40,6 +40,11 @@ impl Memory {
         }
     }
 
+    /// Holds it no longer.
+    pub fn remove(&self, digest: &Digest) {
+        self.entries.invalidate(digest);
+    }
+
     /// How many bytes are held, overhead included.
     pub fn size_bytes(&self) -> u64 {
         self.entries.weighted_size()

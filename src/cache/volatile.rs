@@ -57,6 +57,11 @@ where
         });
     }
 
+    /// Whether the value can still be what it was when the ticket was taken.
+    pub fn holds(&self, ticket: Ticket) -> bool {
+        self.with_epoch(ticket.shard, |epoch| *epoch == ticket.epoch)
+    }
+
     /// To be called before a value changes and again after.
     pub fn forget(&self, key: &K) {
         self.with_epoch(self.shard(key), |epoch| {
@@ -84,6 +89,7 @@ mod tests {
         let cache = Volatile::new(10);
         let early = cache.ticket(&"tag");
         cache.forget(&"tag");
+        assert!(!cache.holds(early));
         cache.insert(early, "tag", 1);
         assert_eq!(cache.get(&"tag"), None);
 

@@ -4,10 +4,12 @@ use std::path::Path;
 
 use time::OffsetDateTime;
 
-use dockgate::config::Config;
+use dockgate::config::{Config, Upstream};
 use dockgate::identity::UserFile;
 use dockgate::net::tls::TlsError;
 use dockgate::net::{Concern, certificates, describe, tls};
+use dockgate::registry::Origin;
+use dockgate::telemetry::Metrics;
 
 use super::Common;
 use super::exit::{Code, Exit};
@@ -75,7 +77,11 @@ fn check_client_ca(config: &Config, found: &mut Found) {
 fn check_directories(config: &Config, found: &mut Found) {
     let own = config.tls.certificate.is_none().then_some(("tls.directory", &*config.tls.directory));
     let users = config.identity.htpasswd.parent().map(|directory| ("identity.htpasswd", directory));
-    for (key, directory) in [("registry.data", &*config.registry.data)].into_iter().chain(own).chain(users) {
+    for (key, directory) in [("registry.data", &*config.registry.data), ("cache.path", &*config.cache.path)]
+        .into_iter()
+        .chain(own)
+        .chain(users)
+    {
         let there = directory.ancestors().find(|path| *path != Path::new("") && path.exists());
         if let Some(file) = there.filter(|path| !path.is_dir()) {
             found.errors.push(format!("{key}: {} is a file; name a directory, or move the file away", file.display()));
@@ -95,6 +101,14 @@ fn check_upstreams(config: &Config, found: &mut Found) -> Result<(), Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| Exit::new(Code::Software, format_args!("no threads can be started: {error}")))?;
-    found.errors.extend(runtime.block_on(open_legacy(config)).err().map(|error| error.to_string()));
+    let metrics = Metrics::new();
+    let legacy = runtime.block_on(open_legacy(config, &metrics)).err().map(|error| error.to_string());
+    found.errors.extend(legacy);
+    for upstream in config.upstreams.values() {
+        if let Upstream::Remote(remote) = upstream {
+            let opened = runtime.block_on(Origin::open(remote, "check", &metrics));
+            found.errors.extend(opened.err().map(|error| error.to_string()));
+        }
+    }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Floor 8: the command line. Each subcommand turns arguments into a call and its outcome into an exit code; `serve` is
 //! where the rooms are wired together.
 
+mod cache;
 mod cert;
 mod check;
 mod exit;
@@ -38,6 +39,9 @@ enum Command {
     /// The certificates that dockgate makes for itself
     #[command(subcommand)]
     Cert(cert::Command),
+    /// What the running gateway keeps of registries elsewhere
+    #[command(subcommand)]
+    Cache(cache::Command),
     /// The users of the htpasswd file
     #[command(subcommand)]
     User(user::Command),
@@ -72,6 +76,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve(common) => serve::run(&common),
         Command::Check(common) => check::run(&common),
         Command::Cert(command) => cert::run(&command),
+        Command::Cache(command) => cache::run(&command),
         Command::User(command) => user::run(&command),
     };
     match outcome {

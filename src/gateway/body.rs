@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 
-use crate::registry::BlobReader;
+use crate::registry::Content;
 
 /// How much of a body in memory goes out at once: as good as 1 MiB and better than 64 KiB (docs/performance.md).
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -17,14 +17,14 @@ const CHUNK_BYTES: usize = 256 * 1024;
 pub(super) enum Body {
     /// Bytes in memory, sent in slices without a copy.
     Memory(Bytes),
-    /// A part of a file; ends in an error if the file is shorter than it should be.
-    File {
+    /// A blob, or a part of one; ends in an error if it is shorter than it should be.
+    Blob {
         /// Gives the bytes.
-        reader: BlobReader,
-        /// How many are still to come.
-        left: u64,
+        content: Box<Content>,
+        /// How many are still to come, if that is known.
+        left: Option<u64>,
     },
-    /// What an upstream sends.
+    /// What a v1 registry sends.
     Upstream(UnsyncBoxBody<Bytes, io::Error>),
 }
 
@@ -52,14 +52,15 @@ impl HttpBody for Body {
                 let chunk = bytes.split_to(bytes.len().min(CHUNK_BYTES));
                 Poll::Ready(Some(Ok(Frame::data(chunk))))
             }
-            Self::File { left: 0, .. } => Poll::Ready(None),
-            Self::File { reader, left } => reader.poll_chunk(cx).map(|chunk| match chunk {
-                Some(Ok(chunk)) => {
-                    *left = left.saturating_sub(chunk.len() as u64);
+            Self::Blob { left: Some(0), .. } => Poll::Ready(None),
+            Self::Blob { content, left } => content.poll_chunk(cx).map(|chunk| match (chunk, left) {
+                (Some(Ok(chunk)), left) => {
+                    *left = left.map(|left| left.saturating_sub(chunk.len() as u64));
                     Some(Ok(Frame::data(chunk)))
                 }
-                Some(Err(error)) => Some(Err(error)),
-                None => Some(Err(io::ErrorKind::UnexpectedEof.into())),
+                (Some(Err(error)), _) => Some(Err(error)),
+                (None, Some(_)) => Some(Err(io::ErrorKind::UnexpectedEof.into())),
+                (None, None) => None,
             }),
             Self::Upstream(body) => Pin::new(body).poll_frame(cx),
         }
@@ -68,7 +69,7 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Memory(bytes) => bytes.is_empty(),
-            Self::File { left, .. } => *left == 0,
+            Self::Blob { left, .. } => *left == Some(0),
             Self::Upstream(body) => body.is_end_stream(),
         }
     }
@@ -76,7 +77,7 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Memory(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::File { left, .. } => SizeHint::with_exact(*left),
+            Self::Blob { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
             Self::Upstream(body) => body.size_hint(),
         }
     }

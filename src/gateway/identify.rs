@@ -8,6 +8,7 @@ use crate::oci::{ErrorCode, RepositoryName};
 use crate::registry::RegistryError;
 
 use super::arrival::Arrival;
+use super::pick::Picked;
 use super::respond::{Challenge, Failure};
 use super::route::{self, BlobVerb, LegacyRoute, Route, UploadStart, Verb};
 use super::screen::Screened;
@@ -19,7 +20,7 @@ impl Walk<'_> {
         &self,
         arrival: &Arrival,
         screened: &Screened,
-        route: &Route,
+        Picked { route, .. }: &Picked,
     ) -> Result<(Principal, bool), Failure> {
         // Every v1 client asks this first, and gives up on anything but an answer.
         if matches!(route, Route::Legacy(LegacyRoute::Ping)) {
@@ -106,7 +107,7 @@ impl Walk<'_> {
         repository: &RepositoryName,
     ) -> Failure {
         let scope = match route::parse(&self.parts.method, &self.parts.uri) {
-            Ok(route) if route.repository() == Some(repository) => scope(&route),
+            Ok(routed) if routed.route.repository() == Some(repository) => scope(&routed.route),
             _ => Some(format!("repository:{repository}:{}", scope_actions(action))),
         };
         match denied {

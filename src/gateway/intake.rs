@@ -1,15 +1,19 @@
 //! Bodies of requests, read with deadlines: silence and trickles are cut off, long uploads are not.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
-use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::config::Limits;
+use crate::net::client::BoxError;
 
 /// How much of a body is read on after its request was refused.
 const DISCARD_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -134,6 +138,25 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
     }
 }
 
+impl Intake<Incoming> {
+    /// The rest of the body as it streams on, with its deadlines; what breaks it breaks the upstream's too.
+    pub(super) fn into_body(self) -> UnsyncBoxBody<Bytes, BoxError> {
+        let frames = futures_util::stream::unfold(Some(self), |intake| async {
+            let mut intake = intake?;
+            match intake.next().await {
+                Ok(Some(bytes)) => Some((Ok(http_body::Frame::data(bytes)), Some(intake))),
+                Ok(None) => None,
+                Err(error) => Some((Err(broken(error)), None)),
+            }
+        });
+        BodyExt::boxed_unsync(StreamBody::new(frames))
+    }
+}
+
+fn broken(error: IntakeError) -> BoxError {
+    io::Error::other(format!("the client's body ended early: {error:?}")).into()
+}
+
 impl Pace {
     fn count(&mut self, bytes: u64) -> Result<(), IntakeError> {
         self.window_bytes += bytes;
@@ -151,7 +174,7 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::{Full, StreamBody};
+    use http_body_util::Full;
 
     fn limits() -> Limits {
         let second = Duration::from_secs(1);

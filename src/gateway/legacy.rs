@@ -3,20 +3,17 @@
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::access::{Action, Denied};
-use crate::net::client::BoxError;
 use crate::oci::ErrorCode;
 use crate::registry::{Forwarded, Legacy, SlotPatience};
 
 use super::body::Body;
 use super::identify::forbidden;
-use super::intake::{Intake, IntakeError};
+use super::intake::Intake;
 use super::observe::Record;
 use super::respond::Failure;
 use super::route::{LegacyRepository, LegacyRoute};
@@ -35,15 +32,15 @@ impl Walk<'_> {
         &self,
         legacy: &Legacy,
         route: &LegacyRoute,
-        caller: Caller,
+        caller: &Caller,
         intake: &mut Intake<Incoming>,
         record: &mut Record,
     ) -> Result<Response<Body>, Failure> {
-        self.permit_legacy(&caller, route)?;
+        self.permit_legacy(caller, route)?;
         if *route == LegacyRoute::Users {
             return Ok(self.user_is_right());
         }
-        let mut request = Request::new(stream(intake.hand_on()));
+        let mut request = Request::new(intake.hand_on().into_body());
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = self.legacy_target(route);
         *request.headers_mut() = self.parts.headers.clone();
@@ -52,8 +49,8 @@ impl Walk<'_> {
             request.headers_mut().remove(header::AUTHORIZATION);
             request.extensions_mut().insert(SlotPatience(PING_SLOT_TIMEOUT));
         }
-        let Caller { screened, .. } = caller;
-        let forwarded = Forwarded { client: screened.client, host: screened.host, https: screened.https };
+        let screened = &caller.screened;
+        let forwarded = Forwarded { client: screened.client, host: screened.host.clone(), https: screened.https };
         let answer = legacy.forward(request, forwarded).await?;
         record.tier = "upstream";
         Ok(answer.map(|body| Body::Upstream(BodyExt::boxed_unsync(body.map_err(io::Error::other)))))
@@ -120,21 +117,4 @@ impl Walk<'_> {
             Denied::Forbidden => forbidden(&format!("{action} v1 images; that takes a rule for \"**\"")),
         }
     }
-}
-
-/// The rest of a request's body, with its deadlines; what breaks it breaks the upstream's too.
-fn stream(intake: Intake<Incoming>) -> UnsyncBoxBody<Bytes, BoxError> {
-    let frames = futures_util::stream::unfold(Some(intake), |intake| async {
-        let mut intake = intake?;
-        match intake.next().await {
-            Ok(Some(bytes)) => Some((Ok(http_body::Frame::data(bytes)), Some(intake))),
-            Ok(None) => None,
-            Err(error) => Some((Err(broken(error)), None)),
-        }
-    });
-    BodyExt::boxed_unsync(StreamBody::new(frames))
-}
-
-fn broken(error: IntakeError) -> BoxError {
-    io::Error::other(format!("the client's body ended early: {error:?}")).into()
 }

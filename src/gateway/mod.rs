@@ -4,13 +4,17 @@
 pub mod admin;
 mod arrival;
 mod body;
+mod conditions;
 mod forwarded;
 mod hosted;
 mod identify;
 mod intake;
 mod legacy;
+pub mod names;
 mod observe;
+mod pick;
 mod query;
+mod remote;
 mod respond;
 pub mod route;
 mod screen;

@@ -117,6 +117,9 @@ impl Record {
         self.tier = match tier {
             Tier::Memory => "memory",
             Tier::File => "file",
+            Tier::Disk => "disk",
+            Tier::Fill => "fill",
+            Tier::Upstream => "upstream",
         };
     }
 

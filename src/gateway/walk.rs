@@ -13,15 +13,17 @@ use crate::config::{Limits, Listener};
 use crate::docker::{Client, Generation};
 use crate::identity::Identity;
 use crate::oci::ErrorCode;
-use crate::registry::{Backend, Hosted, Legacy};
+use crate::registry::{Backend, Hosted, Legacy, Remote};
 use crate::telemetry::Metrics;
 
 use super::arrival::Arrival;
 use super::body::Body;
 use super::intake::Intake;
+use super::names::Names;
 use super::observe::{Ids, Observed, Record};
+use super::pick::{Answerer, Picked};
 use super::respond::{Failure, Form};
-use super::route::{self, Route};
+use super::route::{self, Route, Routed};
 use super::screen::{self, Screened};
 
 /// The gateway: from a request to its answer. Cheap to clone.
@@ -42,6 +44,14 @@ pub struct Rooms {
     pub hosted: Arc<Hosted>,
     /// The v1 registry behind us, if there is one.
     pub legacy: Option<Arc<Legacy>>,
+    /// The registries elsewhere, by name.
+    pub remotes: BTreeMap<String, Arc<Remote>>,
+    /// Which names are whose.
+    pub names: Arc<Names>,
+    /// Who answers names that no upstream claims: `hosted`, or an upstream.
+    pub default: String,
+    /// What we call ourselves to upstreams, to know our own requests should they come back (RFC 9110, section 7.6.3).
+    pub via: String,
     /// Where requests are counted.
     pub metrics: Metrics,
 }
@@ -122,30 +132,45 @@ impl Walk<'_> {
         let listener = self.settings.listeners.get(&*arrival.listener).unwrap_or(&unknown);
         let screened = screen::screen(arrival, listener, self.parts).map_err(|refusal| self.in_form(refusal.into()))?;
         record.client = screened.client;
-        let route = self.route()?;
-        record.route = route.label();
-        let backend = self.pick(&route)?;
-        let identified = self.identify(arrival, &screened, &route).await;
+        let routed = self.route()?;
+        record.route = routed.route.label();
+        let picked = self.pick(&screened, routed)?;
+        let identified = self.identify(arrival, &screened, &picked).await;
         let (principal, showed_credentials) = identified.map_err(|failure| self.in_form(failure))?;
         record.identified(&principal);
         let caller = Caller { screened, principal, showed_credentials };
-        let answer = match (&route, backend) {
-            (Route::Legacy(route), Backend::Legacy(legacy)) => {
-                record.backend = "legacy";
-                self.legacy(&legacy, route, caller, intake, record).await
-            }
-            (Route::Token { scopes }, _) => self.token(&caller, scopes),
-            (_, Backend::Hosted(hosted)) => {
-                record.backend = "hosted";
-                self.hosted(&hosted, route, caller, intake, record).await
-            }
-            (_, Backend::Legacy(_)) => Err(Failure::from(route::RouteError::Unknown)),
-        };
+        let picked = self.settle(picked, &caller).await?;
+        let answer = self.answer(picked, &caller, intake, record).await;
         answer.map_err(|failure| self.in_form(failure))
     }
 
+    async fn answer(
+        &self,
+        Picked { route, answerer }: Picked,
+        caller: &Caller,
+        intake: &mut Intake<Incoming>,
+        record: &mut Record,
+    ) -> Result<Response<Body>, Failure> {
+        match (route, answerer) {
+            (Route::Token { scopes }, _) => self.token(caller, &scopes),
+            (Route::Legacy(route), Answerer::Here(Backend::Legacy(legacy))) => {
+                record.backend = "legacy";
+                self.legacy(&legacy, &route, caller, intake, record).await
+            }
+            (route, Answerer::Here(Backend::Hosted(hosted)) | Answerer::HereElse(Backend::Hosted(hosted), ..)) => {
+                record.backend = "hosted";
+                self.hosted(&hosted, route, caller, intake, record).await
+            }
+            (route, Answerer::There(elsewhere)) => {
+                record.backend = "remote";
+                self.remote(&elsewhere, route, caller, intake, record).await
+            }
+            _ => Err(Failure::from(route::RouteError::Unknown)),
+        }
+    }
+
     /// Old clients find nothing under `/v2/`, and nothing that tells of v2, whatever they ask there.
-    fn route(&self) -> Result<Route, Failure> {
+    fn route(&self) -> Result<Routed, Failure> {
         let user_agent = self.parts.headers.get(header::USER_AGENT).map(|text| text.as_bytes()).unwrap_or_default();
         let generation = Client::parse(user_agent).generation();
         let path = self.parts.uri.path();
@@ -160,14 +185,6 @@ impl Walk<'_> {
         route::parse(&self.parts.method, &self.parts.uri).map_err(|error| self.in_form(error.into()))
     }
 
-    fn pick(&self, route: &Route) -> Result<Backend, Failure> {
-        match (route, &self.rooms.legacy) {
-            (Route::Legacy(_), Some(legacy)) => Ok(Backend::Legacy(Arc::clone(legacy))),
-            (Route::Legacy(_), None) => Err(no_legacy()),
-            _ => Ok(Backend::Hosted(Arc::clone(&self.rooms.hosted))),
-        }
-    }
-
     /// Every error under `/v1/` is told as v1 clients print it.
     fn in_form(&self, failure: Failure) -> Failure {
         let path = self.parts.uri.path();
@@ -179,6 +196,6 @@ impl Walk<'_> {
 const NO_LEGACY: &str =
     "no v1 registry is configured; to serve docker before 1.6 write upstreams/legacy-v1.toml with kind = \"legacy\"";
 
-fn no_legacy() -> Failure {
+pub(super) fn no_legacy() -> Failure {
     Failure::new(StatusCode::NOT_FOUND, ErrorCode::Unsupported, NO_LEGACY).in_form(Form::V1)
 }

@@ -1,6 +1,7 @@
 //! The HTTP client that asks other servers.
 //!
-//! It follows no redirect, adds no credentials, decodes nothing, and takes no proxy from the environment.
+//! It follows no redirect, adds no credentials and decodes nothing. It goes through the proxies that the environment names
+//! (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`) where it is told to.
 
 mod connect;
 mod error;
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 
 pub use error::{ClientError, Fault, Retry};
 
+use super::address::AddressRule;
 use super::tls::{self, TlsError};
 use connect::Connector;
 use progress::{Progress, Watched};
@@ -44,6 +46,12 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// How many unused connections are kept to each server.
     pub idle_connections: usize,
+    /// The certificate and the key that are shown to servers that ask for one (PEM).
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// Whether the proxies that the environment names are used.
+    pub proxy: bool,
+    /// Which addresses may be connected to.
+    pub addresses: AddressRule,
     /// Whether HTTP/2 is spoken where an `https` server offers it. Not where `Host` has to be another name than the server's.
     pub http2: bool,
 }
@@ -61,7 +69,7 @@ pub struct Client {
 impl Client {
     /// A client without connections yet. Fails only if `settings.ca` cannot be used.
     pub fn new(settings: &Settings) -> Result<Self, TlsError> {
-        let connector = Connector::new(tls_config(settings)?, settings.connect_timeout, settings.http2);
+        let connector = Connector::new(tls_config(settings)?, settings);
         let inner = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -112,7 +120,32 @@ fn tls_config(settings: &Settings) -> Result<ClientConfig, TlsError> {
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::Refused { reason: error.to_string() })?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    let builder = builder.with_root_certificates(roots);
+    match &settings.client_certificate {
+        None => Ok(builder.with_no_client_auth()),
+        Some((certificate, key)) => {
+            let (chain, key) = tls::certified_key(certificate, key)?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| TlsError::Refused { reason: error.to_string() })
+        }
+    }
+}
+
+impl Default for Settings {
+    /// As for one's own servers: any address, no proxy, the authorities that Mozilla trusts.
+    fn default() -> Self {
+        const TIMEOUT: Duration = Duration::from_secs(30);
+        Self {
+            ca: None,
+            connect_timeout: TIMEOUT,
+            first_byte_timeout: TIMEOUT,
+            idle_timeout: TIMEOUT,
+            idle_connections: 1,
+            client_certificate: None,
+            proxy: false,
+            addresses: AddressRule::Any,
+            http2: false,
+        }
+    }
 }
 
 #[cfg(test)]

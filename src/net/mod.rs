@@ -1,8 +1,10 @@
 //! Floor 3: TLS material and the HTTP client, whoever is at the other end.
 
+mod address;
 pub mod certificates;
 pub mod client;
 mod description;
 pub mod tls;
 
+pub use address::AddressRule;
 pub use description::{Concern, Description, describe};

@@ -44,6 +44,34 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// All there are.
+    const ALL: [Self; 19] = [
+        Self::BlobUnknown,
+        Self::BlobUploadInvalid,
+        Self::BlobUploadUnknown,
+        Self::DigestInvalid,
+        Self::ManifestBlobUnknown,
+        Self::ManifestInvalid,
+        Self::ManifestUnknown,
+        Self::NameInvalid,
+        Self::NameUnknown,
+        Self::SizeInvalid,
+        Self::Unauthorized,
+        Self::Denied,
+        Self::Unsupported,
+        Self::TooManyRequests,
+        Self::TagInvalid,
+        Self::RangeInvalid,
+        Self::PaginationNumberInvalid,
+        Self::Unavailable,
+        Self::Unknown,
+    ];
+
+    /// The code of another registry, if it is one of these.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == text)
+    }
+
     /// The code as it stands in the JSON.
     pub const fn as_str(self) -> &'static str {
         match self {

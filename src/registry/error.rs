@@ -2,6 +2,8 @@
 
 use crate::oci::{Digest, ManifestError, Mismatch, Reference, RepositoryName, UploadId};
 
+use super::remote::RemoteError;
+
 /// Why a registry did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RegistryError {
@@ -61,6 +63,10 @@ pub enum RegistryError {
     NoSpace,
     /// The disk cannot be written.
     ReadOnly,
+    /// The upstream of this name is a mirror: nothing can be pushed to it.
+    ReadOnlyMirror(String),
+    /// A registry elsewhere did not give or take it.
+    Remote(Box<RemoteError>),
     /// Our own fault; the text is for the log only.
     Internal(String),
 }

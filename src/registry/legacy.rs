@@ -10,6 +10,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 
 use crate::config;
+use crate::telemetry::Metrics;
 use crate::upstream::headers::{set_forwarded, strip_hop_by_hop};
 use crate::upstream::{Body, Exactly, Fault, Forwarded, OpenError, Peers, SendError};
 
@@ -36,8 +37,8 @@ pub enum LegacyError {
 
 impl Legacy {
     /// Makes the clients for its peers; asks nobody yet. Its peers are for their owner to check and to run.
-    pub async fn open(config: &config::Legacy) -> Result<Self, OpenError> {
-        let peers = Arc::new(Peers::open(&config.transport).await?);
+    pub async fn open(config: &config::Legacy, metrics: &Metrics) -> Result<Self, OpenError> {
+        let peers = Arc::new(Peers::open(&config.transport, metrics).await?);
         let authorization = config.credentials.as_ref().and_then(basic);
         Ok(Self { peers, forward_basic: config.forward_basic, authorization })
     }
@@ -206,7 +207,7 @@ mod tests {
     }
 
     async fn legacy(address: SocketAddr) -> Legacy {
-        Legacy::open(&fake::legacy(&[address])).await.unwrap()
+        Legacy::open(&fake::legacy(&[address]), &Metrics::new()).await.unwrap()
     }
 
     fn forwarded() -> Forwarded {
@@ -271,11 +272,11 @@ mod tests {
         let plain = legacy(fake.address).await;
         let mut trusting = fake::legacy(&[fake.address]);
         trusting.forward_basic = true;
-        let trusting = Legacy::open(&trusting).await.unwrap();
+        let trusting = Legacy::open(&trusting, &Metrics::new()).await.unwrap();
         let mut known = fake::legacy(&[fake.address]);
         known.credentials =
             Some(config::BasicCredentials { username: "gate".to_owned(), password: config::Secret::new("s3cret") });
-        let known = Legacy::open(&known).await.unwrap();
+        let known = Legacy::open(&known, &Metrics::new()).await.unwrap();
         let ours = Some("Basic Z2F0ZTpzM2NyZXQ=");
         for (sent, plainly, trustingly) in [
             (&[][..], None, None),
@@ -351,7 +352,7 @@ mod tests {
     async fn a_location_that_would_lead_around_us_leads_to_us() {
         let mut config = fake::legacy(&["127.0.0.1:5002".parse().unwrap()]);
         config.transport.peers[0].authority = "V1.example:80".to_owned();
-        let legacy = Legacy::open(&config).await.unwrap();
+        let legacy = Legacy::open(&config, &Metrics::new()).await.unwrap();
         for (location, expected) in [
             ("http://gw.example:5000/v1/users/", Some("https://gw.example:5000/v1/users/")),
             ("HTTP://GW.example:5000?a=1#b", Some("https://gw.example:5000?a=1#b")),

@@ -1,15 +1,22 @@
 //! Floor 5: who answers. Every operation takes a [`Permit`](crate::access::Permit) by value, so what was not authorised
 //! does not compile; what comes back are outcomes, not HTTP.
 
+mod content;
 mod error;
 mod hosted;
 mod legacy;
+mod remote;
 
 pub use crate::store::{BlobReader, Upload};
-pub use crate::upstream::{Forwarded, SendError, SlotPatience};
+pub use crate::upstream::{CallerCredentials, Forwarded, Origin, SendError, SlotPatience};
+pub use content::{Content, Manifest, Tier};
 pub use error::RegistryError;
-pub use hosted::{Blob, Content, Hosted, Manifest, ManifestPut, Mounted, OpenBlob, Page, Pushed, Tier};
+pub use hosted::{Blob, Hosted, ManifestPut, Mounted, OpenBlob, Page, Pushed};
 pub use legacy::{Legacy, LegacyError};
+pub use remote::{
+    Passing, Piece, RawList, Remote, RemoteBlob, RemoteError, RemoteLimits, RemoteUpload, Shelves, Shown, Target,
+    Warmed,
+};
 
 use std::sync::Arc;
 
@@ -20,4 +27,6 @@ pub enum Backend {
     Hosted(Arc<Hosted>),
     /// A v1 registry behind it.
     Legacy(Arc<Legacy>),
+    /// A v2 registry elsewhere.
+    Remote(Arc<Remote>),
 }

@@ -79,7 +79,7 @@ impl Store {
         self.inner.health.check()?;
         let (inner, bytes, digest) = (self.inner.clone(), put.bytes.clone(), put.digest);
         let check = move || {
-            inner.reserve.check_path(&inner.directory.uploads())?;
+            inner.check_path(&inner.directory.uploads())?;
             Verified::check(&bytes, &digest).map_err(|mismatch| PutError::Mismatch(mismatch.into()))
         };
         self.inner.on_a_thread(check).await??;

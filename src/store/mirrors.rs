@@ -22,6 +22,8 @@ pub struct Member {
     pub size: Option<u64>,
     /// Of a manifest: what it is.
     pub media_type: Option<String>,
+    /// Whether the registry itself gave or showed it through this repository; else a manifest there only named it.
+    pub proven: bool,
 }
 
 /// What a tag elsewhere names, or that it is not there.
@@ -44,13 +46,14 @@ impl Store {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Member>, StoreError> {
-        let query = "SELECT size, media_type FROM mirror_blobs WHERE upstream = $1 AND repository = $2 AND digest = $3";
-        let query = sqlx::query_as::<_, (Option<i64>, Option<String>)>(query);
+        let query =
+            "SELECT size, media_type, proven FROM mirror_blobs WHERE upstream = $1 AND repository = $2 AND digest = $3";
+        let query = sqlx::query_as::<_, (Option<i64>, Option<String>, bool)>(query);
         let query = query.bind(upstream).bind(repository.as_str()).bind(digest.to_string());
-        let Some((size, media_type)) = query.fetch_optional(self.inner.database.readers()).await? else {
+        let Some((size, media_type, proven)) = query.fetch_optional(self.inner.database.readers()).await? else {
             return Ok(None);
         };
-        Ok(Some(Member { digest: *digest, size: size.map(size_from_row).transpose()?, media_type }))
+        Ok(Some(Member { digest: *digest, size: size.map(size_from_row).transpose()?, media_type, proven }))
     }
 
     /// Records that `members` belong to a repository of an upstream. What was known of their sizes and types stays where
@@ -211,13 +214,13 @@ async fn put_member(
     repository: &RepositoryName,
     member: &Member,
 ) -> Result<(), StoreError> {
-    let insert = "INSERT INTO mirror_blobs (upstream, repository, digest, checked_at, size, media_type) \
-                  VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (upstream, repository, digest) DO UPDATE SET \
+    let insert = "INSERT INTO mirror_blobs (upstream, repository, digest, checked_at, size, media_type, proven) \
+                  VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (upstream, repository, digest) DO UPDATE SET \
                   checked_at = excluded.checked_at, size = coalesce(excluded.size, size), \
-                  media_type = coalesce(excluded.media_type, media_type)";
+                  media_type = coalesce(excluded.media_type, media_type), proven = max(excluded.proven, proven)";
     let size = member.size.map(size_for_row).transpose()?;
     let insert = sqlx::query(insert).bind(upstream).bind(repository.as_str()).bind(member.digest.to_string());
-    insert.bind(now()).bind(size).bind(&member.media_type).execute(connection).await?;
+    insert.bind(now()).bind(size).bind(&member.media_type).bind(member.proven).execute(connection).await?;
     Ok(())
 }
 

@@ -3,7 +3,6 @@
 //! A row of `blobs` means that its file is whole, verified and synced; a crash leaves files without rows, never rows
 //! without files. No file operation ever happens inside a transaction.
 
-mod blob_file;
 mod blobs;
 mod database;
 mod directory;
@@ -13,14 +12,14 @@ mod manifests;
 mod mirrors;
 mod recovery;
 mod sessions;
-mod space;
 mod stage;
 mod upload;
 
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,7 +27,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use blob_file::{BlobFile, BlobReader};
+pub use crate::files::{BlobFile, BlobReader};
 pub use blobs::BlobInfo;
 pub use error::{CommitError, OpenError, PutError, StoreError, UploadError};
 pub use listing::{Page, ReferrersPage, StoredReferrer};
@@ -36,11 +35,10 @@ pub use manifests::{Put, PutManifest, StoredManifest};
 pub use mirrors::{KnownTag, Member};
 pub use upload::Upload;
 
-use blob_file::Buffers;
+use crate::files::{Buffers, Reserve, Space};
 use database::{Database, Health};
 use directory::Directory;
 use sessions::Sessions;
-use space::Reserve;
 
 /// Where to keep things, and how much.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,6 +154,16 @@ impl std::fmt::Debug for Store {
 }
 
 impl Inner {
+    /// Whether the disk of a path has more than the reserve. Blocks.
+    fn check_path(&self, path: &Path) -> Result<(), StoreError> {
+        self.check_space(Space::of_path(path))
+    }
+
+    fn check_space(&self, space: io::Result<Space>) -> Result<(), StoreError> {
+        let space = space.map_err(|error| StoreError::io("ask for free space", &error))?;
+        if self.reserve.is_kept(space) { Ok(()) } else { Err(StoreError::NoSpace) }
+    }
+
     /// Runs what blocks where it may. It runs to its end even if nobody waits any more.
     async fn on_a_thread<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
         self.runtime.spawn_blocking(work).await.map_err(|error| StoreError::stopped(&error))

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
+use crate::files::Space;
 use crate::oci::{Algorithm, Digest, UploadId, Verified, Verifier};
 
 use super::{CommitError, Inner, StoreError};
@@ -67,7 +68,7 @@ impl Stage {
             return Ok(());
         }
         self.lease.inner.health.check()?;
-        self.lease.inner.reserve.check_file(&self.file)?;
+        self.lease.inner.check_space(Space::of_file(&self.file))?;
         let written = self.file.write_all_at(bytes, self.length);
         written.map_err(|error| StoreError::io("write an upload", &error))?;
         self.length += bytes.len() as u64;

@@ -121,7 +121,7 @@ async fn record_begin(
 ) -> Result<(), StoreError> {
     let here = inner.clone();
     let create = move || {
-        here.reserve.check_path(&here.directory.uploads())?;
+        here.check_path(&here.directory.uploads())?;
         here.directory.create_upload(id)
     };
     inner.on_a_thread(create).await??;

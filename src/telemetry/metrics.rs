@@ -12,6 +12,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::mirrors::Mirrors;
+use super::upstreams::Upstreams;
+
 /// Upper bounds of the latency buckets, in seconds: from a hit in memory to a long push.
 const LATENCY_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
@@ -23,9 +26,9 @@ pub struct Labels {
     pub route: &'static str,
     /// The status code; 499 where the client left before an answer.
     pub status: u16,
-    /// Who answered: `hosted`, `legacy`, `gateway`.
+    /// Who answered: `hosted`, `remote`, `legacy`, `gateway`.
     pub backend: &'static str,
-    /// Where the bytes came from: `memory`, `file`, `upstream`, `none`.
+    /// Where the bytes came from: `memory`, `file`, `disk`, `fill`, `upstream`, `none`.
     pub tier: &'static str,
 }
 
@@ -80,6 +83,8 @@ struct Inner {
     healthy_peers: Family<Upstream, Gauge<i64, AtomicI64>>,
     memory: Gauge<i64, AtomicI64>,
     reloads: Family<Outcome, Counter<u64, AtomicU64>>,
+    mirrors: Mirrors,
+    upstreams: Upstreams,
 }
 
 impl Default for Metrics {
@@ -106,6 +111,8 @@ impl Metrics {
             healthy_peers: Family::default(),
             memory: Gauge::default(),
             reloads: Family::default(),
+            mirrors: Mirrors::default(),
+            upstreams: Upstreams::default(),
             registry: Registry::default(),
         };
         inner.register(&mut registry);
@@ -159,6 +166,14 @@ impl Metrics {
         self.0.reloads.get_or_create(&Outcome { outcome }).inc();
     }
 
+    pub(super) fn upstreams(&self) -> &Upstreams {
+        &self.0.upstreams
+    }
+
+    pub(super) fn mirrors(&self) -> &Mirrors {
+        &self.0.mirrors
+    }
+
     /// The page that `/metrics` answers.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut page = String::new();
@@ -191,6 +206,8 @@ impl Inner {
         registry.register("upstream_healthy_peers", "Healthy peers of an upstream", self.healthy_peers.clone());
         registry.register_with_unit("memory_tier", "Bytes held in memory", Unit::Bytes, self.memory.clone());
         registry.register("reloads", "Configurations read again, by outcome", self.reloads.clone());
+        self.mirrors.register(registry);
+        self.upstreams.register(registry);
     }
 }
 

@@ -2,5 +2,9 @@
 
 pub mod log;
 mod metrics;
+mod mirrors;
+mod upstreams;
 
 pub use metrics::{Labels, Metrics, Sizes};
+pub use mirrors::DiskTier;
+pub use upstreams::UpstreamCount;

@@ -86,6 +86,59 @@ pub enum SendError {
         /// What happened.
         reason: String,
     },
+    /// It answers, but has no answer to give now: 429, or a status of the kind 5xx, more often than is tried again.
+    Failing {
+        /// The upstream's name.
+        upstream: String,
+        /// Who answered, as it was written, or the host of its token service.
+        peer: String,
+        /// The last status.
+        status: u16,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// Its token service does not take the credentials.
+    Denied {
+        /// The upstream's name.
+        upstream: String,
+        /// The host of the token service.
+        realm: String,
+        /// 400, 401 or 403.
+        status: u16,
+    },
+    /// It names a token service that is not to be trusted with credentials.
+    Realm {
+        /// The upstream's name.
+        upstream: String,
+        /// The host of the token service.
+        realm: String,
+    },
+    /// What its token service answers is no token.
+    Token {
+        /// The upstream's name.
+        upstream: String,
+        /// The host of the token service.
+        realm: String,
+    },
+    /// It sends us somewhere that we do not go.
+    Redirect {
+        /// The upstream's name.
+        upstream: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The command that prints its credentials does not.
+    CredentialCommand {
+        /// The upstream's name.
+        upstream: String,
+        /// Why not.
+        reason: String,
+    },
+    /// All tries together took too long.
+    Deadline {
+        /// The upstream's name.
+        upstream: String,
+    },
     /// The request's own body failed.
     Caller {
         /// What happened.
@@ -102,6 +155,8 @@ pub enum BodyError {
     CallerSilent(Duration),
     /// It broke off.
     Broken(String),
+    /// It came more slowly than is waited for.
+    TooSlow,
     /// It ended before its announced length.
     Short {
         /// How many bytes are missing.
@@ -117,7 +172,14 @@ impl SendError {
             | Self::Unreachable { upstream, .. }
             | Self::Busy { upstream, .. }
             | Self::Silent { upstream, .. }
-            | Self::Broken { upstream, .. } => Some(upstream),
+            | Self::Broken { upstream, .. }
+            | Self::Failing { upstream, .. }
+            | Self::Denied { upstream, .. }
+            | Self::Realm { upstream, .. }
+            | Self::Token { upstream, .. }
+            | Self::Redirect { upstream, .. }
+            | Self::CredentialCommand { upstream, .. }
+            | Self::Deadline { upstream } => Some(upstream),
             Self::Caller { .. } => None,
         }
     }
@@ -127,9 +189,15 @@ impl SendError {
         match self {
             Self::Caller { .. } => Fault::Caller,
             Self::Busy { .. } => Fault::Gateway,
-            Self::NoHealthyPeer { .. } | Self::Unreachable { .. } | Self::Silent { .. } | Self::Broken { .. } => {
-                Fault::Upstream
-            }
+            _ => Fault::Upstream,
+        }
+    }
+
+    /// When the upstream wants to be asked again, if it says so.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Failing { retry_after, .. } => *retry_after,
+            _ => None,
         }
     }
 
@@ -176,6 +244,58 @@ impl fmt::Display for SendError {
                 )
             }
             Self::Caller { reason } => write!(f, "the request's body did not arrive whole ({reason}): send it again"),
+            other => other.explain(f),
+        }
+    }
+}
+
+impl SendError {
+    /// What went wrong after an upstream was reached.
+    fn explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failing { upstream, peer, status: 429, .. } => {
+                write!(
+                    f,
+                    "upstream {upstream} at {peer} lets us ask no more for now (429): wait, or write username and password_file in upstreams/{upstream}.toml"
+                )
+            }
+            Self::Failing { upstream, peer, status, .. } => {
+                write!(f, "upstream {upstream} at {peer} answered {status}: look at its log, and try again")
+            }
+            Self::Denied { upstream, realm, status } => {
+                write!(
+                    f,
+                    "the token service {realm} of upstream {upstream} answered {status}: mend username and password_file in upstreams/{upstream}.toml"
+                )
+            }
+            Self::Realm { upstream, realm } => {
+                write!(
+                    f,
+                    "upstream {upstream} names {realm} as its token service, which gets no credentials: if it is right, list it in realms in upstreams/{upstream}.toml"
+                )
+            }
+            Self::Token { upstream, realm } => {
+                write!(
+                    f,
+                    "the token service {realm} of upstream {upstream} answered without a token: check url in upstreams/{upstream}.toml"
+                )
+            }
+            Self::Redirect { upstream, reason } => {
+                write!(f, "upstream {upstream} redirects us, and we do not follow: {reason}")
+            }
+            Self::CredentialCommand { upstream, reason } => {
+                write!(
+                    f,
+                    "credential_command of upstream {upstream} failed ({reason}): mend it in upstreams/{upstream}.toml"
+                )
+            }
+            Self::Deadline { upstream } => {
+                write!(
+                    f,
+                    "upstream {upstream} gave no answer in time, all tries together: look at its log, or raise deadline in upstreams/{upstream}.toml"
+                )
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -192,6 +312,7 @@ impl fmt::Display for BodyError {
                 write!(f, "the caller sent nothing for {} s; send it again", waited.as_secs_f32())
             }
             Self::Broken(reason) => write!(f, "the body broke off ({reason}); ask again"),
+            Self::TooSlow => f.write_str("the upstream sent less than rate_bytes a second over rate_window; ask again"),
             Self::Short { missing } => write!(f, "the body ended {missing} bytes too early; ask again"),
         }
     }

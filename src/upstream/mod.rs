@@ -2,17 +2,24 @@
 //! and the header rules of a proxy.
 
 mod answer;
+mod challenge;
+mod credentials;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod headers;
 mod health;
+mod origin;
 mod outgoing;
 mod peers;
+mod redirect;
+mod retry;
 mod send;
 mod silence;
 #[cfg(test)]
 mod tests;
+mod throttle;
+mod tokens;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -20,8 +27,10 @@ use http_body_util::combinators::UnsyncBoxBody;
 use crate::net::client::BoxError;
 
 pub use answer::Exactly;
+pub use credentials::CallerCredentials;
 pub use error::{BodyError, Fault, OpenError, SendError};
 pub use headers::Forwarded;
+pub use origin::{Ask, Origin};
 pub use peers::{Peer, Peers, State};
 pub use send::SlotPatience;
 

@@ -15,15 +15,18 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::config;
+use crate::net::AddressRule;
 use crate::net::client::{Client, Settings};
+use crate::telemetry::{Metrics, UpstreamCount};
 
 use super::error::OpenError;
 use super::health::Check;
+use super::throttle::Throttle;
 
 /// How many peers one upstream may have.
 pub(super) const PEERS_MAX: usize = 1_000;
 /// How many unused connections per peer are kept for the next request.
-const IDLE_CONNECTIONS: usize = 32;
+pub(super) const IDLE_CONNECTIONS: usize = 32;
 /// How often the turns are asked for another peer, per peer: others ask at the same time and take some of the answers.
 const TURNS_PER_PEER: usize = 8;
 /// How long an unused connection is kept.
@@ -65,6 +68,11 @@ pub struct Peers {
     pub(super) concurrency: usize,
     pub(super) first_byte_timeout: Duration,
     pub(super) idle_timeout: Duration,
+    pub(super) rate_bytes: u64,
+    pub(super) rate_window: Duration,
+    pub(super) retries: u32,
+    pub(super) throttle: Arc<Throttle>,
+    pub(super) counted: UpstreamCount,
 }
 
 impl Peer {
@@ -104,24 +112,13 @@ impl Peer {
 
 impl Peers {
     /// Makes the clients; asks nobody yet. Until [`check_once`](Self::check_once) every peer counts as healthy.
-    pub async fn open(config: &config::Transport) -> Result<Self, OpenError> {
+    pub async fn open(config: &config::Transport, metrics: &Metrics) -> Result<Self, OpenError> {
         let upstream = || config.name.clone();
         if !(1..=PEERS_MAX).contains(&config.peers.len()) {
             return Err(OpenError::Peers { upstream: upstream(), found: config.peers.len() });
         }
         let peers = config.peers.iter().map(|peer| Peer::open(&config.name, peer)).collect::<Result<Box<[_]>, _>>()?;
-        let client = |idle_connections| {
-            let settings = Settings {
-                ca: config.ca.clone(),
-                connect_timeout: config.connect_timeout,
-                first_byte_timeout: config.first_byte_timeout,
-                idle_timeout: IDLE_CONNECTION_TIMEOUT,
-                idle_connections,
-                http2: config.http2,
-            };
-            Client::new(&settings)
-                .map_err(|error| OpenError::Client { upstream: upstream(), reason: error.to_string() })
-        };
+        let client = |idle_connections| client(config, AddressRule::Any, idle_connections);
         let pooled = client(IDLE_CONNECTIONS)?;
         let settled = Arc::new(AtomicBool::new(false));
         let check = config.health.as_ref().map(|health| Check {
@@ -146,6 +143,11 @@ impl Peers {
             concurrency: config.concurrency,
             first_byte_timeout: config.first_byte_timeout,
             idle_timeout: config.idle_timeout,
+            rate_bytes: config.rate_bytes,
+            rate_window: config.rate_window,
+            retries: config.retries,
+            throttle: Arc::new(Throttle::new(config.bytes_per_second)),
+            counted: metrics.upstream(&config.name),
         })
     }
 
@@ -234,6 +236,27 @@ impl Peer {
             aside: AtomicBool::new(false),
         }))
     }
+}
+
+/// A client for what belongs to an upstream.
+pub(super) fn client(
+    config: &config::Transport,
+    addresses: AddressRule,
+    idle_connections: usize,
+) -> Result<Client, OpenError> {
+    let settings = Settings {
+        ca: config.ca.clone(),
+        connect_timeout: config.connect_timeout,
+        first_byte_timeout: config.first_byte_timeout,
+        idle_timeout: IDLE_CONNECTION_TIMEOUT,
+        idle_connections,
+        client_certificate: config.client_certificate.clone().map(|pair| (pair.certificate, pair.key)),
+        proxy: config.proxy,
+        addresses,
+        http2: config.http2,
+    };
+    Client::new(&settings)
+        .map_err(|error| OpenError::Client { upstream: config.name.clone(), reason: error.to_string() })
 }
 
 async fn balancer(peers: &[Arc<Peer>], check: Option<Check>) -> LoadBalancer<RoundRobin> {

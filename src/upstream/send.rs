@@ -9,15 +9,16 @@ use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::net::client::ClientError;
 
 use super::Body;
-use super::answer::Answer;
+use super::answer::{Answer, Limits};
 use super::error::SendError;
 use super::outgoing::Outgoing;
 use super::peers::{Peer, Peers};
+use super::throttle::Pace;
 
 /// How long a request waits for a free slot, as an extension of it: for callers who want an answer at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +34,7 @@ impl Peers {
         let (parts, body) = request.into_parts();
         let outgoing = Outgoing::new(body, self.idle_timeout);
         let mut tried = Vec::new();
-        let mut repeatable = is_read(&parts, &outgoing);
+        let mut repeats = if is_read(&parts, &outgoing) { self.retries } else { 0 };
         let mut last = None;
         while let Some(peer) = self.pick_except(&tried) {
             match self.exchange(&peer, &parts, &outgoing).await {
@@ -45,14 +46,14 @@ impl Peers {
                     last = Some(error);
                 }
                 // A connection from the pool may have been closed while the request was on its way.
-                Err(SendError::Broken { .. }) if repeatable => repeatable = false,
+                Err(SendError::Broken { .. }) if repeats > 0 => repeats -= 1,
                 Err(error) => return Err(error),
             }
         }
         Err(last.unwrap_or_else(|| self.no_healthy_peer()))
     }
 
-    async fn slot(&self, patience: Duration) -> Result<OwnedSemaphorePermit, SendError> {
+    pub(super) async fn slot(&self, patience: Duration) -> Result<OwnedSemaphorePermit, SendError> {
         let waiting = Semaphore::acquire_owned(Arc::clone(&self.slots));
         let slot = timeout(patience, waiting).await.ok().and_then(Result::ok);
         slot.ok_or_else(|| SendError::Busy {
@@ -63,14 +64,22 @@ impl Peers {
     }
 
     /// One attempt at one peer.
-    async fn exchange(&self, peer: &Peer, parts: &Parts, outgoing: &Outgoing) -> Result<Response<Incoming>, SendError> {
+    pub(super) async fn exchange(
+        &self,
+        peer: &Peer,
+        parts: &Parts,
+        outgoing: &Outgoing,
+    ) -> Result<Response<Incoming>, SendError> {
         let mut request = Request::new(outgoing.attempt());
         *request.method_mut() = parts.method.clone();
         *request.uri_mut() = peer.uri_of(path_of(parts));
         *request.headers_mut() = parts.headers.clone();
         // What cannot be sent twice takes no connection that the peer may be about to close.
         let client = if is_read(parts, outgoing) { &self.pooled } else { &self.fresh };
-        client.send(request).await.map_err(|error| self.broken(peer, outgoing, &error))
+        let began = Instant::now();
+        let answer = client.send(request).await.map_err(|error| self.broken(peer, outgoing, &error));
+        self.counted.answered(answer.as_ref().map(|answer| answer.status().as_u16()).ok(), began.elapsed());
+        answer
     }
 
     fn broken(&self, peer: &Peer, outgoing: &Outgoing, error: &ClientError) -> SendError {
@@ -87,14 +96,25 @@ impl Peers {
         }
     }
 
-    fn no_healthy_peer(&self) -> SendError {
+    pub(super) fn no_healthy_peer(&self) -> SendError {
         let peers = self.peers.iter().map(|peer| peer.url().to_owned()).collect();
         SendError::NoHealthyPeer { upstream: self.name.clone(), peers }
     }
 
-    fn receive(&self, answer: Response<Incoming>, peer: Arc<Peer>, slot: OwnedSemaphorePermit) -> Response<Body> {
+    pub(super) fn receive(
+        &self,
+        answer: Response<Incoming>,
+        peer: Arc<Peer>,
+        slot: OwnedSemaphorePermit,
+    ) -> Response<Body> {
         let (parts, incoming) = answer.into_parts();
-        let mut response = Response::new(Answer::new(incoming, self.idle_timeout, slot).boxed_unsync());
+        let limits = Limits {
+            idle_timeout: self.idle_timeout,
+            pace: Pace::new(self.rate_bytes, self.rate_window),
+            throttle: Arc::clone(&self.throttle),
+            counted: self.counted.clone(),
+        };
+        let mut response = Response::new(Answer::new(incoming, limits, slot).boxed_unsync());
         *response.status_mut() = parts.status;
         *response.headers_mut() = parts.headers;
         response.extensions_mut().insert(peer);
@@ -103,7 +123,7 @@ impl Peers {
 }
 
 /// Whether the request can be sent twice without harm (RFC 9110 section 9.2.2) and without keeping its body.
-fn is_read(parts: &Parts, outgoing: &Outgoing) -> bool {
+pub(super) fn is_read(parts: &Parts, outgoing: &Outgoing) -> bool {
     matches!(parts.method, Method::GET | Method::HEAD) && outgoing.is_empty()
 }
 

@@ -13,6 +13,8 @@ use http_body_util::{BodyExt, StreamBody};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::telemetry::Metrics;
+
 use super::fake::{Fake, config, empty, full, nobody, read_head, text};
 use super::*;
 
@@ -29,7 +31,7 @@ async fn echo(name: &'static str) -> Fake {
 }
 
 async fn open(peers: &[SocketAddr]) -> Peers {
-    Peers::open(&config(peers)).await.unwrap()
+    Peers::open(&config(peers), &Metrics::new()).await.unwrap()
 }
 
 fn get(path: &str) -> Request<Body> {
@@ -131,7 +133,7 @@ async fn a_check_that_takes_too_long_fails() {
     let hanging = Fake::raw("", true).await;
     let mut config = config(&[hanging.address]);
     config.health.as_mut().unwrap().interval = SHORT;
-    let peers = Peers::open(&config).await.unwrap();
+    let peers = Peers::open(&config, &Metrics::new()).await.unwrap();
     soon(peers.check_once()).await;
     assert!(peers.pick().is_none());
 }
@@ -146,7 +148,7 @@ async fn the_task_checks_until_it_is_stopped() {
     .await;
     let mut config = config(&[fake.address]);
     config.health.as_mut().unwrap().interval = SHORT;
-    let peers = Arc::new(Peers::open(&config).await.unwrap());
+    let peers = Arc::new(Peers::open(&config, &Metrics::new()).await.unwrap());
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(peers.run(async move { drop(stopped.await) }));
     for _ in 0..3 {
@@ -171,7 +173,7 @@ async fn a_slot_is_held_until_the_answer_was_read() {
     let mut config = config(&[fake.address]);
     config.concurrency = 1;
     config.first_byte_timeout = SHORT;
-    let peers = Peers::open(&config).await.unwrap();
+    let peers = Peers::open(&config, &Metrics::new()).await.unwrap();
     let first = peers.send(get("/")).await.unwrap();
     let busy = SendError::Busy { upstream: "old".to_owned(), concurrency: 1, waited: SHORT };
     assert_eq!(peers.send(get("/")).await.unwrap_err(), busy);
@@ -185,7 +187,7 @@ async fn a_silent_upstream_is_given_up() {
     let mut config = config(&[fake.address]);
     config.first_byte_timeout = SHORT;
     config.connect_timeout = SHORT;
-    let peers = Peers::open(&config).await.unwrap();
+    let peers = Peers::open(&config, &Metrics::new()).await.unwrap();
     let silent = SendError::Silent { upstream: "old".to_owned(), peer: url(fake.address), waited: SHORT };
     assert_eq!(peers.send(get("/")).await.unwrap_err(), silent);
     assert_eq!((silent.fault(), silent.retry()), (Fault::Upstream, false));
@@ -201,7 +203,7 @@ async fn an_upstream_that_stops_reading_is_given_up() {
     let mut config = config(&[fake.address]);
     config.first_byte_timeout = SHORT;
     config.connect_timeout = SHORT;
-    let peers = Peers::open(&config).await.unwrap();
+    let peers = Peers::open(&config, &Metrics::new()).await.unwrap();
     let endless = streamed(stream::repeat(Bytes::from(vec![0; MEBIBYTE])));
     let silent = SendError::Silent { upstream: "old".to_owned(), peer: url(fake.address), waited: SHORT };
     assert_eq!(soon(peers.send(put(endless))).await.unwrap_err(), silent);
@@ -212,7 +214,7 @@ async fn a_long_upload_does_not_use_up_the_time_for_the_answer() {
     let fake = echo("").await;
     let mut config = config(&[fake.address]);
     config.first_byte_timeout = SHORT;
-    let peers = Peers::open(&config).await.unwrap();
+    let peers = Peers::open(&config, &Metrics::new()).await.unwrap();
     let mut ticks = tokio::time::interval(SHORT / 3);
     let slow = stream::poll_fn(move |context| ticks.poll_tick(context).map(|_| Some(Bytes::from_static(b"x"))));
     let answer = peers.send(put(streamed(slow.take(9)))).await.unwrap();
@@ -224,7 +226,7 @@ async fn a_caller_that_falls_silent_or_breaks_off_is_at_fault() {
     let fake = echo("").await;
     let mut config = config(&[fake.address]);
     config.idle_timeout = SHORT;
-    let peers = Peers::open(&config).await.unwrap();
+    let peers = Peers::open(&config, &Metrics::new()).await.unwrap();
 
     let silent = streamed(stream::once(async { Bytes::from_static(b"half") }).chain(stream::pending()));
     let error = soon(peers.send(put(silent))).await.unwrap_err();
@@ -249,7 +251,7 @@ async fn half_an_answer_is_an_error_and_never_a_clean_end() {
         let fake = Fake::raw(half, true).await;
         let mut config = config(&[fake.address]);
         config.idle_timeout = SHORT;
-        let answer = Peers::open(&config).await.unwrap().send(get("/")).await.unwrap();
+        let answer = Peers::open(&config, &Metrics::new()).await.unwrap().send(get("/")).await.unwrap();
         assert_eq!(body_error(answer).await, BodyError::UpstreamSilent(SHORT), "{half}");
     }
 }
@@ -333,14 +335,14 @@ async fn bodies_stream_both_ways() {
 #[tokio::test]
 async fn what_cannot_be_asked_is_told_at_the_start() {
     let found = |found| OpenError::Peers { upstream: "old".to_owned(), found };
-    assert_eq!(Peers::open(&config(&[])).await.unwrap_err(), found(0));
+    assert_eq!(Peers::open(&config(&[]), &Metrics::new()).await.unwrap_err(), found(0));
     let mut odd = config(&[nobody().await]);
     odd.peers[0].authority = "a b".to_owned();
     let expected = OpenError::Authority { upstream: "old".to_owned(), peer: odd.peers[0].url.clone() };
-    assert_eq!(Peers::open(&odd).await.unwrap_err(), expected);
+    assert_eq!(Peers::open(&odd, &Metrics::new()).await.unwrap_err(), expected);
     let mut missing = config(&[nobody().await]);
     missing.ca = Some("/nowhere/ca.pem".into());
-    assert!(Peers::open(&missing).await.unwrap_err().to_string().contains("/nowhere/ca.pem"));
+    assert!(Peers::open(&missing, &Metrics::new()).await.unwrap_err().to_string().contains("/nowhere/ca.pem"));
 }
 
 #[tokio::test]

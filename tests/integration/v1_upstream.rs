@@ -9,6 +9,7 @@ use super::support::v1_registry::V1Registry;
 use bytes::Bytes;
 use dockgate::config;
 use dockgate::registry::Legacy;
+use dockgate::telemetry::Metrics;
 use dockgate::upstream::{Body, Forwarded};
 use http::header::HeaderValue;
 use http::{Method, Request, Response, StatusCode, header};
@@ -41,7 +42,7 @@ const BASIC: &str = "Basic ZGV2OnMzY3JldA==";
 /// An HTTP server in this process that hands everything to a [`Legacy`], as the gateway will. Returns its `host:port`.
 async fn front(registry: &V1Registry, guard: Guard, tls: Option<TlsAcceptor>) -> String {
     let address = registry.address().to_string();
-    let legacy = Arc::new(Legacy::open(&upstream(&address)).await.expect("an upstream"));
+    let legacy = Arc::new(Legacy::open(&upstream(&address), &Metrics::new()).await.expect("an upstream"));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let host = listener.local_addr().expect("an address").to_string();
     tokio::spawn({

@@ -3,13 +3,12 @@
 use std::convert::Infallible;
 use std::io;
 
-use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use http_body_util::combinators::MapErr;
-use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
-use dockgate::gateway::admin::Admin;
+use dockgate::gateway::admin::{Admin, AdminBody};
 use dockgate::gateway::{Arrival, Gateway, Observed};
 use dockgate::server::{ConnectionEvent, Handler};
 use dockgate::telemetry::Metrics;
@@ -60,10 +59,10 @@ const fn outcome(event: ConnectionEvent) -> Option<&'static str> {
 pub(super) struct AdminHandler(pub(super) Admin);
 
 impl Handler for AdminHandler {
-    type Body = MapErr<Full<Bytes>, fn(Infallible) -> io::Error>;
+    type Body = MapErr<AdminBody, fn(Infallible) -> io::Error>;
 
     async fn handle(&self, arrival: Arrival, request: Request<Incoming>) -> Response<Self::Body> {
         let never: fn(Infallible) -> io::Error = |never| match never {};
-        self.0.handle(&arrival, &request).map(|body| body.map_err(never))
+        self.0.handle(&arrival, &request).await.map(|body| body.map_err(never))
     }
 }

@@ -3,6 +3,7 @@
 mod first_start;
 mod handlers;
 mod reload;
+mod remotes;
 mod rooms;
 mod signals;
 mod trust;

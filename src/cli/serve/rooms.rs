@@ -10,7 +10,8 @@ use tokio::task::JoinHandle;
 
 use dockgate::cache::Memory;
 use dockgate::config::{self, Config, Upstream};
-use dockgate::gateway::admin::Admin;
+use dockgate::gateway::admin::{Admin, Keeper};
+use dockgate::gateway::names::Names;
 use dockgate::gateway::{self, Gateway, Rooms};
 use dockgate::identity::{self, Identity, TokenKey};
 use dockgate::net::certificates::{self, Made};
@@ -20,11 +21,17 @@ use dockgate::server;
 use dockgate::store::{self, OpenError, Store};
 use dockgate::telemetry::Metrics;
 
+use super::remotes::Remotes;
 use super::{first_start, until};
 use crate::cli::exit::{Code, Exit};
 
 /// Under which name the key that signs tokens is kept.
 const TOKEN_KEY_SETTING: &str = "token_signing_key";
+
+/// How often it is looked what is known of upstreams and was not asked for in long.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(86_400);
+/// How long that is: longer than a tag may be served unasked by default.
+const KNOWLEDGE_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 
 /// How often the healthy peers are counted for the metrics.
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
@@ -38,6 +45,7 @@ pub(super) struct House {
     pub(super) first_user: Option<PathBuf>,
     store: Store,
     legacy: Option<Arc<Legacy>>,
+    remotes: Remotes,
 }
 
 impl House {
@@ -48,57 +56,83 @@ impl House {
         let identity = Identity::open(identity_settings(config), token_key(&store).await?).map_err(Exit::config)?;
         let identity = Arc::new(identity);
         let memory = Memory::new(config.cache.memory, config.cache.memory_object_max);
-        let hosted = Arc::new(Hosted::new(store.clone(), memory, config.registry.delete));
-        let legacy = legacy(config).await?;
+        let hosted = Arc::new(Hosted::new(store.clone(), memory.clone(), config.registry.delete));
+        let legacy = legacy(config, metrics).await?;
+        let remotes = Remotes::open(config, &store, &memory, metrics).await?;
+        let names = Arc::new(Names::new(&config.upstreams, &config.registry.default));
         let rooms = Rooms {
             identity: Arc::clone(&identity),
             hosted: Arc::clone(&hosted),
             legacy: legacy.clone(),
+            remotes: remotes.by_name.clone(),
+            names: Arc::clone(&names),
+            default: config.registry.default.clone(),
+            via: remotes.via.clone(),
             metrics: metrics.clone(),
         };
         let id_prefix = getrandom::u32().map_err(|error| Exit::new(Code::Software, error))?;
         let gateway = Gateway::new(rooms, gateway_settings(config, config), id_prefix);
-        let admin = Admin::new(hosted, metrics.clone());
-        Ok(Self { gateway, admin, identity, first_user, store, legacy })
+        let keeper = Keeper::new(remotes.by_name.clone(), names, remotes.shelves.clone());
+        let admin = Admin::new(hosted, keeper, metrics.clone());
+        Ok(Self { gateway, admin, identity, first_user, store, legacy, remotes })
     }
 
     /// What goes on beside the requests.
     pub(super) fn spawn_tasks(&self, metrics: &Metrics, stopped: watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
-        let Some(legacy) = &self.legacy else { return Vec::new() };
-        let peers = Arc::clone(legacy.peers());
-        let (health, metrics) = (Arc::clone(&peers), metrics.clone());
-        let count = async move {
+        let peers = self.legacy.iter().map(|legacy| legacy.peers());
+        let peers: Vec<_> = peers.chain(self.remotes.by_name.values().map(|remote| remote.peers())).cloned().collect();
+        let mut tasks: Vec<_> =
+            peers.iter().map(|peers| tokio::spawn(Arc::clone(peers).run(until(stopped.clone())))).collect();
+        let metrics = metrics.clone();
+        tasks.push(tokio::spawn(async move {
             let mut tick = tokio::time::interval(COUNT_INTERVAL);
             loop {
                 tick.tick().await;
-                let healthy = peers.states().iter().filter(|state| state.healthy).count();
-                metrics.healthy_peers(peers.name(), healthy);
+                for peers in &peers {
+                    let healthy = peers.states().iter().filter(|state| state.healthy).count();
+                    metrics.healthy_peers(peers.name(), healthy);
+                }
             }
-        };
-        vec![tokio::spawn(health.run(until(stopped))), tokio::spawn(count)]
+        }));
+        if !self.remotes.by_name.is_empty() {
+            tasks.push(tokio::spawn(sweep(self.store.clone())));
+        }
+        tasks
     }
 
     /// Writes what waits, and gives the data directory back.
     pub(super) async fn close(self) {
+        self.remotes.shelves.disk.close().await;
         self.store.close().await;
     }
 }
 
-async fn legacy(config: &Config) -> Result<Option<Arc<Legacy>>, Exit> {
-    let Some(legacy) = open_legacy(config).await? else { return Ok(None) };
+/// Forgets what nobody has asked the upstreams about for long; it is learnt again when somebody does.
+async fn sweep(store: Store) {
+    let mut tick = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        tick.tick().await;
+        if let Err(error) = store.sweep_mirrors(KNOWLEDGE_LIFETIME).await {
+            tracing::warn!(%error, "what is known of upstreams could not be swept");
+        }
+    }
+}
+
+async fn legacy(config: &Config, metrics: &Metrics) -> Result<Option<Arc<Legacy>>, Exit> {
+    let Some(legacy) = open_legacy(config, metrics).await? else { return Ok(None) };
     // Once before serving: a peer that nobody asked yet would count as healthy.
     legacy.peers().check_once().await;
     Ok(Some(Arc::new(legacy)))
 }
 
 /// The v1 registry behind this one, where there is one; nobody is asked yet.
-pub(in crate::cli) async fn open_legacy(config: &Config) -> Result<Option<Legacy>, Exit> {
+pub(in crate::cli) async fn open_legacy(config: &Config, metrics: &Metrics) -> Result<Option<Legacy>, Exit> {
     let legacy = config.upstreams.values().find_map(|upstream| match upstream {
         Upstream::Legacy(legacy) => Some(legacy),
         Upstream::Remote(_) => None,
     });
     let Some(upstream) = legacy else { return Ok(None) };
-    Legacy::open(upstream).await.map(Some).map_err(Exit::config)
+    Legacy::open(upstream, metrics).await.map(Some).map_err(Exit::config)
 }
 
 /// The key that signs tokens; the first process to ask for it makes it.

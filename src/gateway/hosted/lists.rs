@@ -12,15 +12,15 @@ use super::Call;
 
 impl Call<'_> {
     pub(super) async fn tags(self, name: RepositoryName, page: Page) -> Result<Response<Body>, Failure> {
-        let permit = self.walk.permit(&self.caller, Action::Pull, &name)?;
-        let limit = self.limit(&page);
+        let permit = self.walk.permit(self.caller, Action::Pull, &name)?;
+        let limit = self.walk.limit(&page);
         let tags = self.hosted.tags(permit, page.last.as_deref(), limit).await?;
         Ok(respond::tags(&name, &tags, limit))
     }
 
     pub(super) async fn catalog(self, page: Page) -> Result<Response<Body>, Failure> {
-        let permit = self.walk.permit_catalog(&self.caller)?;
-        let limit = self.limit(&page);
+        let permit = self.walk.permit_catalog(self.caller)?;
+        let limit = self.walk.limit(&page);
         let repositories = self.hosted.catalog(permit, page.last.as_deref(), limit).await?;
         Ok(respond::catalog(&repositories, limit))
     }
@@ -32,16 +32,10 @@ impl Call<'_> {
         artifact_type: Option<String>,
         last: Option<Digest>,
     ) -> Result<Response<Body>, Failure> {
-        let permit = self.walk.permit(&self.caller, Action::Pull, &name)?;
+        let permit = self.walk.permit(self.caller, Action::Pull, &name)?;
         let limit = self.walk.settings.limits.page_entries;
         let artifact_type = artifact_type.as_deref();
         let page = self.hosted.referrers(permit, &subject, artifact_type, last.as_ref(), limit).await?;
         Ok(respond::referrers(&name, &subject, artifact_type, &page))
-    }
-
-    /// How many entries a page has: as asked for, but never more than are served.
-    fn limit(&self, page: &Page) -> usize {
-        let most = self.walk.settings.limits.page_entries;
-        page.limit.map_or(most, |limit| limit.min(most))
     }
 }

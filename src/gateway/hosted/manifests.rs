@@ -1,6 +1,6 @@
 //! Manifests: HEAD, GET, PUT, DELETE, by tag and by digest.
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -27,7 +27,7 @@ impl Call<'_> {
             Verb::Put => Action::Push,
             Verb::Delete => Action::Delete,
         };
-        let permit = self.walk.permit(&self.caller, action, &name)?;
+        let permit = self.walk.permit(self.caller, action, &name)?;
         match verb {
             Verb::Get | Verb::Head => self.get_manifest(permit, &reference, verb == Verb::Head).await,
             Verb::Put => self.put_manifest(permit, reference, intake).await,
@@ -42,7 +42,7 @@ impl Call<'_> {
     async fn get_manifest(self, permit: Permit, reference: &Reference, head: bool) -> Result<Response<Body>, Failure> {
         let manifest = self.hosted.manifest(permit, reference).await?;
         self.record.tier(manifest.tier);
-        if self.has_already(&manifest.digest) {
+        if self.walk.has_already(&manifest.digest) {
             return Ok(respond::not_modified(&manifest.digest));
         }
         Ok(respond::manifest(manifest, head))
@@ -56,11 +56,10 @@ impl Call<'_> {
     ) -> Result<Response<Body>, Failure> {
         let name = permit.repository().clone();
         let limit = self.walk.settings.limits.manifest_bytes;
-        let headers = &self.walk.parts.headers;
-        let stated = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if stated.is_some_and(|stated| stated > limit) {
+        if self.walk.stated_length().is_some_and(|stated| stated > limit) {
             return Err(IntakeError::TooLarge { limit }.into());
         }
+        let headers = &self.walk.parts.headers;
         let content_type = headers.get(CONTENT_TYPE).map(|text| text.to_str().map(str::to_owned)).transpose();
         let content_type = content_type.map_err(|_| {
             Failure::new(StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid, "Content-Type is not plain text")

@@ -21,7 +21,7 @@ use super::walk::{Caller, Walk};
 pub(super) struct Call<'a> {
     walk: &'a Walk<'a>,
     hosted: &'a Hosted,
-    caller: Caller,
+    caller: &'a Caller,
     record: &'a mut Record,
 }
 
@@ -30,7 +30,7 @@ impl Walk<'_> {
         &self,
         hosted: &Hosted,
         route: Route,
-        caller: Caller,
+        caller: &Caller,
         intake: &mut Intake<Incoming>,
         record: &mut Record,
     ) -> Result<Response<Body>, Failure> {
@@ -53,7 +53,7 @@ impl Walk<'_> {
 
 impl Call<'_> {
     fn ping(self) -> Result<Response<Body>, Failure> {
-        self.walk.ask_who(&self.caller, None)?;
+        self.walk.ask_who(self.caller, None)?;
         Ok(respond::pong())
     }
 }

@@ -1,11 +1,10 @@
 //! Uploads: POST, PATCH, PUT, status, cancel, mount (distribution-spec 1.1, "Pushing blobs").
 
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::access::{Action, Permit};
-use crate::oci::{ByteRange, Digest, ErrorCode, RepositoryName, UploadId};
+use crate::oci::{Digest, RepositoryName, UploadId};
 use crate::registry::{Mounted, RegistryError, Upload};
 
 use super::super::body::Body;
@@ -30,7 +29,7 @@ impl Call<'_> {
             UploadStart::Monolithic(digest) => self.monolithic(permit, digest, intake).await,
             UploadStart::Mount { digest, from } => {
                 // Who may not pull there is answered as if it were not there: with an upload.
-                let pull = from.and_then(|from| self.walk.permit(&self.caller, Action::Pull, &from).ok());
+                let pull = from.and_then(|from| self.walk.permit(self.caller, Action::Pull, &from).ok());
                 match self.hosted.mount(permit, pull, &digest).await? {
                     Mounted::Yes => Ok(respond::blob_created(&name, &digest)),
                     Mounted::Upload(id) => Ok(respond::upload(StatusCode::ACCEPTED, &name, id, 0)),
@@ -92,7 +91,7 @@ impl Call<'_> {
 
     /// Hands the request's body to the end of the upload, and never more of it than it said it would bring.
     async fn append(&self, upload: &mut Upload, intake: &mut Intake<Incoming>) -> Result<(), Failure> {
-        let stated = self.stated_range()?;
+        let stated = self.walk.stated_range()?;
         if let Some(range) = stated.filter(|range| range.start() != upload.offset()) {
             let (expected, found) = (upload.offset(), range.start());
             return Err(RegistryError::UploadOffset { expected, found }.into());
@@ -112,26 +111,8 @@ impl Call<'_> {
         }
     }
 
-    /// Where the body belongs: `Content-Range`, which must fit `Content-Length` where both are there.
-    fn stated_range(&self) -> Result<Option<ByteRange>, Failure> {
-        let headers = &self.walk.parts.headers;
-        let Some(text) = headers.get(CONTENT_RANGE) else { return Ok(None) };
-        let malformed = || {
-            let message = "Content-Range of an upload is written FIRST-LAST, such as 0-1023";
-            Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::BlobUploadInvalid, message)
-        };
-        let range = text.to_str().ok().and_then(ByteRange::parse_content_range).ok_or_else(malformed)?;
-        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        match length {
-            Some(received) if received != range.length() => {
-                Err(RegistryError::UploadLength { stated: range.length(), received }.into())
-            }
-            _ => Ok(Some(range)),
-        }
-    }
-
     /// Who pushes may write here. It is asked again where a permit is used up.
     fn permit(&self, name: &RepositoryName) -> Result<Permit, Failure> {
-        self.walk.permit(&self.caller, Action::Push, name)
+        self.walk.permit(self.caller, Action::Push, name)
     }
 }

@@ -9,6 +9,7 @@ use crate::registry::{LegacyError, RegistryError, SendError};
 
 use super::super::arrival::BadHead;
 use super::super::intake::IntakeError;
+use super::super::names::NoName;
 use super::super::route::RouteError;
 use super::super::screen::Refusal;
 use super::{Failure, Form};
@@ -86,6 +87,16 @@ impl From<RouteError> for Failure {
                 let status = if unknown { StatusCode::NOT_FOUND } else { StatusCode::BAD_REQUEST };
                 Self::new(status, code, detail)
             }
+        }
+    }
+}
+
+impl From<NoName> for Failure {
+    /// 404 sends a client on to the next of its mirrors.
+    fn from(error: NoName) -> Self {
+        match error {
+            NoName::Name(_) => Self::new(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid, error.to_string()),
+            _ => Self::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, error.to_string()),
         }
     }
 }
@@ -168,7 +179,9 @@ impl From<RegistryError> for Failure {
             | RegistryError::TooManyUploads
             | RegistryError::NoSpace
             | RegistryError::ReadOnly
+            | RegistryError::ReadOnlyMirror(_)
             | RegistryError::Internal(_) => refused(error),
+            RegistryError::Remote(error) => super::upstream::failure(*error),
         }
     }
 }
@@ -250,6 +263,13 @@ fn refused(error: RegistryError) -> Failure {
             ErrorCode::Unsupported,
             "deleting is switched off here (registry.delete in gateway.toml)",
         ),
+        RegistryError::ReadOnlyMirror(upstream) => {
+            let message = format!(
+                "nothing can be pushed here: {upstream} is a mirror; push to a name without its prefix, or make its kind \"fronted\""
+            );
+            let failure = Failure::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported, message);
+            Failure { allow: Some("GET, HEAD"), ..failure }
+        }
         RegistryError::TooManyUploads => {
             let message = "as many uploads are open as are allowed (limits.uploads); try again later";
             Failure::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)

@@ -3,6 +3,7 @@
 mod failure;
 mod from;
 mod success;
+mod upstream;
 
 pub(super) use failure::{Challenge, Failure, Form};
 pub(super) use success::*;

@@ -1,5 +1,6 @@
 //! Answers that say yes.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use serde_json::json;
 
 use crate::identity::IssuedToken;
 use crate::oci::{ByteRange, Descriptor, Digest, MediaType, RepositoryName, UploadId};
-use crate::registry::{Content, Manifest, OpenBlob, Page, Pushed};
+use crate::registry::{Content, Manifest, Page, Pushed, RawList};
 
 use super::super::body::Body;
 
@@ -45,17 +46,23 @@ pub(in crate::gateway) fn token(issued: &IssuedToken) -> Response<Body> {
     }))
 }
 
-/// A blob, whole or in part.
-pub(in crate::gateway) fn blob(blob: OpenBlob, range: Option<ByteRange>) -> Response<Body> {
-    let (digest, size) = (blob.digest, blob.size);
-    let length = range.map_or(size, |range| range.length());
-    let body = match blob.read(range) {
+/// A blob of `size` bytes, if that is known, whole or in part.
+pub(in crate::gateway) fn content(
+    digest: &Digest,
+    size: Option<u64>,
+    range: Option<ByteRange>,
+    content: Content,
+) -> Response<Body> {
+    let length = range.map(|range| range.length()).or(size);
+    let mut response = blob_head(digest, length.unwrap_or_default());
+    if length.is_none() {
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
+    *response.body_mut() = match content {
         Content::Memory(bytes) => Body::Memory(bytes),
-        Content::File(reader) => Body::File { reader, left: length },
+        content => Body::Blob { content: Box::new(content), left: length },
     };
-    let mut response = blob_head(&digest, length);
-    *response.body_mut() = body;
-    if let Some(range) = range {
+    if let (Some(range), Some(size)) = (range, size) {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         set(response.headers_mut(), CONTENT_RANGE, &format!("bytes {range}/{size}"));
     }
@@ -91,7 +98,13 @@ pub(in crate::gateway) fn manifest(manifest: Manifest, head: bool) -> Response<B
     let mut response = immutable(&manifest.digest);
     let headers = response.headers_mut();
     headers.insert(CONTENT_LENGTH, manifest.bytes.len().into());
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(manifest.media_type.as_str()));
+    let media_type = match manifest.media_type {
+        Cow::Borrowed(text) => Ok(HeaderValue::from_static(text)),
+        Cow::Owned(text) => HeaderValue::try_from(text),
+    };
+    if let Ok(media_type) = media_type {
+        headers.insert(CONTENT_TYPE, media_type);
+    }
     if !head {
         *response.body_mut() = Body::Memory(manifest.bytes);
     }
@@ -173,6 +186,18 @@ pub(in crate::gateway) fn referrers(
         let query = format!("{}last={}", kind.unwrap_or_default(), last.digest);
         set(headers, LINK, &format!("</v2/{name}/referrers/{subject}?{query}>; rel=\"next\""));
     }
+    response
+}
+
+/// The referrers of a manifest, as another registry lists them.
+pub(in crate::gateway) fn raw_referrers(list: RawList) -> Response<Body> {
+    let mut response = gone(StatusCode::OK);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(MediaType::OciIndex.as_str()));
+    if list.filtered {
+        headers.insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
+    }
+    *response.body_mut() = Body::from(list.bytes);
     response
 }
 

@@ -12,6 +12,20 @@ use super::query::Query;
 
 pub use legacy::{ImagePart, LegacyImage, LegacyRepository, LegacyRoute, RepositoryPart};
 
+/// The longest value of `ns`: a host and its port.
+const NAMESPACE_LENGTH_MAX: usize = 255;
+
+/// A route, and whom it is asked of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routed {
+    /// What is asked.
+    pub route: Route,
+    /// `PREFIX`, if the path is `/PREFIX/v2/…`.
+    pub prefix: Option<RepositoryName>,
+    /// The registry that the client means, from `?ns=`: containerd and BuildKit say so to a mirror.
+    pub namespace: Option<String>,
+}
+
 /// Everything that can be asked of the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
@@ -131,18 +145,42 @@ pub enum RouteError {
 }
 
 /// Finds the route of a request whose path the screen has let through.
-pub fn parse(method: &Method, uri: &Uri) -> Result<Route, RouteError> {
+pub fn parse(method: &Method, uri: &Uri) -> Result<Routed, RouteError> {
     let path = uri.path();
     let query = Query::parse(uri.query().unwrap_or_default()).map_err(invalid(ErrorCode::Unsupported))?;
+    let here = |route| Routed { route, prefix: None, namespace: None };
     match path {
-        "/v2" | "/v2/" => read_only(method, Route::Ping),
-        "/token" => read_only(method, Route::Token { scopes: query.all("scope") }),
-        "/_ping" => read_only(method, Route::Legacy(LegacyRoute::Ping)),
-        _ => match path.strip_prefix("/v2/") {
-            Some(rest) => v2(method, rest, &query),
-            None => legacy::parse(method, path.strip_prefix("/v1/").ok_or(RouteError::Unknown)?),
-        },
+        "/token" => return read_only(method, Route::Token { scopes: query.all("scope") }).map(here),
+        "/_ping" => return read_only(method, Route::Legacy(LegacyRoute::Ping)).map(here),
+        _ => {}
     }
+    if let Some(path) = path.strip_prefix("/v1/") {
+        return legacy::parse(method, path).map(here);
+    }
+    let (prefix, path) = split_prefix(path).ok_or(RouteError::Unknown)?;
+    let namespace = namespace(&query)?;
+    let route = if path.is_empty() { read_only(method, Route::Ping) } else { v2(method, path, &query) };
+    Ok(Routed { route: route?, prefix, namespace })
+}
+
+/// The path is read as `[/PREFIX]/v2/REST`, up to the first `/v2/` that it has: no prefix has a part `v2`.
+fn split_prefix(path: &str) -> Option<(Option<RepositoryName>, &str)> {
+    let (prefix, rest) = path.split_once("/v2/").or_else(|| Some((path.strip_suffix("/v2")?, "")))?;
+    let Some(prefix) = prefix.strip_prefix('/') else { return prefix.is_empty().then_some((None, rest)) };
+    let is_taken = matches!(prefix.split('/').next(), Some("v1" | "v2" | "token"));
+    prefix.parse().ok().filter(|_| !is_taken).map(|prefix| (Some(prefix), rest))
+}
+
+/// The value of `ns`; an empty one says nothing.
+fn namespace(query: &Query) -> Result<Option<String>, RouteError> {
+    let Some(namespace) = query.first("ns").filter(|namespace| !namespace.is_empty()) else { return Ok(None) };
+    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    if namespace.len() <= NAMESPACE_LENGTH_MAX && namespace.bytes().all(known) {
+        return Ok(Some(namespace));
+    }
+    let detail =
+        format!("ns must be a registry's host, such as docker.io, of at most {NAMESPACE_LENGTH_MAX} characters");
+    Err(RouteError::Invalid { code: ErrorCode::Unsupported, detail })
 }
 
 fn v2(method: &Method, path: &str, query: &Query) -> Result<Route, RouteError> {
@@ -279,6 +317,22 @@ impl Route {
             Self::UploadStart(..) | Self::Upload(..) => "upload",
             Self::Referrers { .. } => "referrers",
             Self::Legacy(_) => "legacy",
+        }
+    }
+
+    /// The same, asked of another repository; of none, where it is about none.
+    #[must_use]
+    pub fn of_repository(self, name: RepositoryName) -> Self {
+        match self {
+            Self::Tags(_, page) => Self::Tags(name, page),
+            Self::Manifest(_, reference, verb) => Self::Manifest(name, reference, verb),
+            Self::Blob(_, digest, verb) => Self::Blob(name, digest, verb),
+            Self::UploadStart(_, start) => Self::UploadStart(name, start),
+            Self::Upload(_, id, verb) => Self::Upload(name, id, verb),
+            Self::Referrers { subject, artifact_type, last, .. } => {
+                Self::Referrers { name, subject, artifact_type, last }
+            }
+            other @ (Self::Ping | Self::Token { .. } | Self::Catalog(_) | Self::Legacy(_)) => other,
         }
     }
 

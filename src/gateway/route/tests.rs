@@ -5,8 +5,14 @@ const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca49
 const ID: &str = "0123456789abcdef0123456789abcdef";
 const IMAGE: &str = "0123456789abcdef";
 
-fn route(method: &str, target: &str) -> Result<Route, RouteError> {
+fn routed(method: &str, target: &str) -> Result<Routed, RouteError> {
     parse(&method.parse().unwrap(), &target.parse().unwrap())
+}
+
+fn route(method: &str, target: &str) -> Result<Route, RouteError> {
+    let routed = routed(method, target)?;
+    assert_eq!((routed.prefix, routed.namespace), (None, None), "{target}");
+    Ok(routed.route)
 }
 
 fn name(text: &str) -> RepositoryName {
@@ -86,6 +92,46 @@ fn what_is_wrong_is_told_in_the_words_of_the_protocol() {
 }
 
 #[test]
+fn a_prefix_stands_before_every_path_of_v2() {
+    for prefix in ["docker.io", "registry.example/team", "a/v1", "b/token"] {
+        for (method, path) in [
+            ("GET", "/v2/".to_owned()),
+            ("GET", "/v2".to_owned()),
+            ("GET", "/v2/_catalog?n=3".to_owned()),
+            ("GET", "/v2/v2/v2/tags/list".to_owned()),
+            ("PUT", "/v2/a/manifests/v1".to_owned()),
+            ("HEAD", format!("/v2/a/blobs/{DIGEST}")),
+            ("POST", "/v2/a/blobs/uploads/".to_owned()),
+            ("PATCH", format!("/v2/a/blobs/uploads/{ID}")),
+            ("GET", format!("/v2/a/referrers/{DIGEST}")),
+        ] {
+            let found = routed(method, &format!("/{prefix}{path}")).unwrap();
+            let expected = Routed { route: route(method, &path).unwrap(), prefix: Some(name(prefix)), namespace: None };
+            assert_eq!(found, expected, "{method} /{prefix}{path}");
+        }
+    }
+}
+
+#[test]
+fn a_namespace_is_a_host() {
+    let namespace = |query: &str| routed("GET", &format!("/v2/a/tags/list?{query}")).map(|routed| routed.namespace);
+    assert_eq!(namespace("ns=docker.io"), Ok(Some("docker.io".into())));
+    assert_eq!(namespace("n=1&ns=gw.example%3A5000"), Ok(Some("gw.example:5000".into())));
+    assert_eq!(namespace("ns=[::1]:5000&ns=other"), Ok(Some("[::1]:5000".into())));
+    assert_eq!(namespace("ns="), Ok(None));
+    assert_eq!(namespace(&format!("ns={}", "a".repeat(255))), Ok(Some("a".repeat(255))));
+    for bad in ["a/b", "user@host", "%0d%0a", "a+b", "%C3%A9", &"a".repeat(256)] {
+        let error = namespace(&format!("ns={bad}"));
+        assert!(matches!(error, Err(RouteError::Invalid { code: ErrorCode::Unsupported, .. })), "{bad}: {error:?}");
+    }
+    let both = routed("GET", "/docker.io/v2/?ns=docker.io").unwrap();
+    assert_eq!((both.prefix, both.namespace), (Some(name("docker.io")), Some("docker.io".into())));
+    for other in ["/v1/_ping?ns=a", "/token?ns=a", "/_ping?ns=a"] {
+        assert_eq!(routed("GET", other).map(|routed| routed.namespace), Ok(None), "{other}");
+    }
+}
+
+#[test]
 fn wrong_methods_name_the_right_ones() {
     for (method, target, allow) in [
         ("POST", "/v2/", "GET, HEAD"),
@@ -136,6 +182,15 @@ fn v1_paths_that_read_two_ways_have_no_route() {
         "/v3/",
         "/v2/a",
         "/v2/a/b",
+        "/v1/v2/",
+        "/v1/a/v2/b/tags/list",
+        "/v2/v2/",
+        "/token/v2/",
+        "/_ping/v2/",
+        "/UPPER/v2/",
+        "/a..b/v2/",
+        "/docker.iov2/",
+        "//v2/",
     ] {
         assert_eq!(route("GET", target), Err(RouteError::Unknown), "{target}");
     }
@@ -158,6 +213,18 @@ proptest! {
         if let Ok(uri) = path.parse() {
             let _ = parse(&method.parse().unwrap(), &uri);
         }
+    }
+
+    #[test]
+    fn what_stands_before_v2_changes_nothing_behind_it(
+        method in "(GET|PUT|POST|DELETE)",
+        prefix in "[a-u]{1,3}(\\.[a-z]{1,2})?(/[a-u][a-z0-9]{0,2}){0,2}",
+        path in "/v2(/[a-z0-9_:?=&]{0,6}){0,5}",
+    ) {
+        prop_assume!(!prefix.starts_with("token"));
+        let plain = routed(&method, &path);
+        let expected = plain.map(|plain| Routed { prefix: Some(name(&prefix)), ..plain });
+        prop_assert_eq!(routed(&method, &format!("/{}{}", prefix, path)), expected);
     }
 
     #[test]

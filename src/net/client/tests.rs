@@ -16,6 +16,7 @@ fn client(ca: Option<PathBuf>, timeout: Duration) -> Client {
         idle_timeout: Duration::from_secs(60),
         idle_connections: 4,
         http2: true,
+        ..Settings::default()
     };
     Client::new(&settings).unwrap()
 }

@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use crate::access::Permit;
 use crate::oci::{ByteRange, Digest, RepositoryName};
-use crate::store::{BlobFile, BlobInfo, BlobReader, StoreError};
+use crate::store::{BlobFile, BlobInfo, StoreError};
 
-use super::super::RegistryError;
+use super::super::{Content, RegistryError, Tier};
 use super::{Hosted, change};
 
 /// A blob that may be read.
@@ -33,23 +33,6 @@ pub struct OpenBlob {
 enum Source {
     Memory(Bytes),
     File(BlobFile),
-}
-
-/// Where bytes came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tier {
-    /// The memory tier.
-    Memory,
-    /// A file.
-    File,
-}
-
-/// The bytes of a blob, or of a part of it.
-pub enum Content {
-    /// In memory.
-    Memory(Bytes),
-    /// To be read from a file.
-    File(BlobReader),
 }
 
 impl Hosted {
@@ -141,15 +124,9 @@ impl OpenBlob {
     /// The bytes of `range`, or all of them.
     pub fn read(self, range: Option<ByteRange>) -> Content {
         match (self.source, range.or(ByteRange::new(0, self.size.saturating_sub(1)))) {
-            (Source::Memory(bytes), Some(range)) if !bytes.is_empty() => Content::Memory(slice(&bytes, range)),
+            (Source::Memory(bytes), range) => Content::part_of(&bytes, range),
             (Source::File(file), Some(range)) if self.size > 0 => Content::File(file.read(range)),
             _ => Content::Memory(Bytes::new()),
         }
     }
-}
-
-/// The part of `bytes` that `range` names; what lies beyond the end is left out.
-fn slice(bytes: &Bytes, range: ByteRange) -> Bytes {
-    let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-    bytes.slice(index(range.start())..index(range.last() + 1))
 }

@@ -6,23 +6,11 @@ use bytes::Bytes;
 
 use crate::access::Permit;
 use crate::oci;
-use crate::oci::{Algorithm, Digest, MediaType, Reference, RepositoryName, Tag, Verified};
+use crate::oci::{Algorithm, Digest, Reference, RepositoryName, Tag, Verified};
 use crate::store::{PutError, PutManifest};
 
-use super::super::RegistryError;
-use super::{Hosted, Tier, change};
-
-/// A stored manifest, byte for byte as it was pushed.
-pub struct Manifest {
-    /// Its name.
-    pub digest: Digest,
-    /// Its media type.
-    pub media_type: MediaType,
-    /// Its bytes.
-    pub bytes: Bytes,
-    /// Where they came from.
-    pub tier: Tier,
-}
+use super::super::{Manifest, RegistryError, Tier};
+use super::{Hosted, change};
 
 /// A manifest to be stored.
 pub struct ManifestPut {
@@ -160,13 +148,14 @@ impl Hosted {
     async fn read_manifest(&self, permit: &Permit, digest: Digest) -> Result<Option<Manifest>, RegistryError> {
         let key = (permit.repository().clone(), digest);
         if let Some((media_type, bytes)) = self.manifests.get(&key).zip(self.memory.get(&digest)) {
-            return Ok(Some(Manifest { digest, media_type, bytes, tier: Tier::Memory }));
+            return Ok(Some(Manifest { digest, media_type: media_type.as_str().into(), bytes, tier: Tier::Memory }));
         }
         let ticket = self.manifests.ticket(&key);
         let Some(stored) = self.store.manifest(permit.repository(), &digest).await? else { return Ok(None) };
         self.manifests.insert(ticket, key, stored.media_type);
         self.memory.insert(digest, stored.bytes.clone());
-        Ok(Some(Manifest { digest, media_type: stored.media_type, bytes: stored.bytes, tier: Tier::File }))
+        let media_type = stored.media_type.as_str().into();
+        Ok(Some(Manifest { digest, media_type, bytes: stored.bytes, tier: Tier::File }))
     }
 }
 

@@ -5,9 +5,9 @@ mod lists;
 mod manifests;
 mod uploads;
 
-pub use blobs::{Blob, Content, OpenBlob, Tier};
+pub use blobs::{Blob, OpenBlob};
 pub use lists::Page;
-pub use manifests::{Manifest, ManifestPut, Pushed};
+pub use manifests::{ManifestPut, Pushed};
 pub use uploads::Mounted;
 
 use std::sync::Arc;
@@ -65,6 +65,11 @@ impl Hosted {
     /// Whether what was written stays written.
     pub fn is_healthy(&self) -> bool {
         self.store.healthy()
+    }
+
+    /// Whether anything was ever pushed under this name.
+    pub async fn has(&self, repository: &RepositoryName) -> Result<bool, RegistryError> {
+        Ok(self.store.has_repository(repository).await?)
     }
 
     fn check_delete(&self) -> Result<(), RegistryError> {

@@ -6,7 +6,7 @@ use super::super::{KnownTag, Member};
 use super::*;
 
 fn member(text: &[u8], size: Option<u64>, media_type: Option<&str>) -> Member {
-    Member { digest: Digest::sha256(text), size, media_type: media_type.map(str::to_owned) }
+    Member { digest: Digest::sha256(text), size, media_type: media_type.map(str::to_owned), proven: false }
 }
 
 pub(super) async fn a_digest_belongs_to_one_repository_of_one_upstream(ground: &Ground) {
@@ -26,6 +26,10 @@ pub(super) async fn a_digest_belongs_to_one_repository_of_one_upstream(ground: &
     assert_eq!(store.member("hub", &app, &layer.digest).await, Ok(Some(layer.clone())));
     let manifest = member(b"manifest", Some(8), Some("type"));
     assert_eq!(store.member("hub", &app, &manifest.digest).await, Ok(Some(manifest)));
+
+    store.put_members("hub", &app, vec![Member { proven: true, ..layer.clone() }]).await.unwrap();
+    store.put_members("hub", &app, vec![layer.clone()]).await.unwrap();
+    assert!(store.member("hub", &app, &layer.digest).await.unwrap().unwrap().proven, "a proof stays");
 
     store.forget_member("hub", &app, &layer.digest).await.unwrap();
     assert_eq!(store.member("hub", &app, &layer.digest).await, Ok(None));

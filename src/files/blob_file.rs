@@ -30,7 +30,8 @@ pub struct BlobFile {
 }
 
 impl BlobFile {
-    pub(super) const fn new(file: Arc<File>, size: u64, buffers: Arc<Buffers>, runtime: Handle) -> Self {
+    /// A file of `size` bytes. `runtime` has the threads on which disks are waited for.
+    pub const fn new(file: Arc<File>, size: u64, buffers: Arc<Buffers>, runtime: Handle) -> Self {
         Self { file, size, buffers, runtime }
     }
 
@@ -176,7 +177,7 @@ impl BlobReader {
 
 /// Buffers of a whole chunk that go round, so that each is allocated and zeroed once and not for every chunk.
 #[derive(Debug, Default)]
-pub(super) struct Buffers(Mutex<Vec<Vec<u8>>>);
+pub struct Buffers(Mutex<Vec<Vec<u8>>>);
 
 impl Buffers {
     /// Has `read` fill a buffer of `length` bytes; what it filled becomes the chunk.

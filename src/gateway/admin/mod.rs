@@ -1,30 +1,40 @@
-//! The admin listener: `/livez`, `/readyz`, `/metrics`. Never on the public port.
+//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/cache`. Never on the public port.
 
+mod keeper;
+
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
 
 use crate::registry::Hosted;
 use crate::telemetry::Metrics;
 
 use super::arrival::Arrival;
 
+pub use keeper::{CONSENT, Keeper};
+
+/// What an answer to the operator carries.
+pub type AdminBody = UnsyncBoxBody<Bytes, Infallible>;
+
 /// Answers the operator's questions. Cheap to clone.
 #[derive(Clone)]
 pub struct Admin {
     ready: Arc<AtomicBool>,
     hosted: Arc<Hosted>,
+    keeper: Keeper,
     metrics: Metrics,
 }
 
 impl Admin {
     /// Not ready yet.
-    pub fn new(hosted: Arc<Hosted>, metrics: Metrics) -> Self {
-        Self { ready: Arc::default(), hosted, metrics }
+    pub fn new(hosted: Arc<Hosted>, keeper: Keeper, metrics: Metrics) -> Self {
+        Self { ready: Arc::default(), hosted, keeper, metrics }
     }
 
     /// From now on requests should, or should no longer, be sent here.
@@ -33,22 +43,27 @@ impl Admin {
     }
 
     /// Answers a request.
-    pub fn handle<B>(&self, arrival: &Arrival, request: &Request<B>) -> Response<Full<Bytes>> {
+    pub async fn handle<B>(&self, arrival: &Arrival, request: &Request<B>) -> Response<AdminBody> {
         if arrival.bad_head.is_some() {
             return text(StatusCode::BAD_REQUEST, "the request can be read in two ways\n");
+        }
+        let path = request.uri().path();
+        if path == "/cache" || path.starts_with("/cache/") {
+            let consents = request.headers().contains_key(CONSENT);
+            return self.keeper.answer(request.method(), request.uri(), consents).await;
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
         }
-        match request.uri().path() {
+        match path {
             "/livez" => text(StatusCode::OK, "live\n"),
             "/readyz" => self.readiness(),
             "/metrics" => self.page(),
-            _ => text(StatusCode::NOT_FOUND, "/livez, /readyz and /metrics are here\n"),
+            _ => text(StatusCode::NOT_FOUND, "/livez, /readyz, /metrics and /cache are here\n"),
         }
     }
 
-    fn readiness(&self) -> Response<Full<Bytes>> {
+    fn readiness(&self) -> Response<AdminBody> {
         match (self.ready.load(Ordering::Relaxed), self.hosted.is_healthy()) {
             (true, true) => text(StatusCode::OK, "ready\n"),
             (_, false) => {
@@ -58,7 +73,8 @@ impl Admin {
         }
     }
 
-    fn page(&self) -> Response<Full<Bytes>> {
+    fn page(&self) -> Response<AdminBody> {
+        self.keeper.count();
         self.metrics.memory_bytes(self.hosted.memory_bytes());
         match self.metrics.encode() {
             Ok(page) => {
@@ -72,8 +88,8 @@ impl Admin {
     }
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<AdminBody> {
+    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response

@@ -1,0 +1,404 @@
+//! The disk tier: whole, verified blobs by digest, bounded in bytes, evicted by use.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use moka::sync::Cache;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use crate::files::{BlobFile, BlobReader, Buffers, Space};
+use crate::oci::{ByteRange, Digest};
+
+use super::directory::{Directory, is_whole, remove_if_there};
+use super::error::OpenError;
+use super::fill::{Fill, Filling, Shared};
+use super::flights::Flights;
+use super::index::{Cached, Index};
+
+/// How long nothing is written after the disk refused something.
+const REST: Duration = Duration::from_secs(10);
+/// How many files of what is read often stay open.
+const OPEN_FILES: u64 = 256;
+
+/// Where the disk tier is, and how much there may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskSettings {
+    /// The directory; made if it is missing.
+    pub path: PathBuf,
+    /// How much is kept, in bytes; 0: nothing, and nothing is made.
+    pub capacity: u64,
+    /// How full the file system may be: then what is kept gives way.
+    pub used_percent_max: u8,
+}
+
+/// What is kept on disk. `E` is why whoever fills could not. Cheap to clone.
+pub struct Disk<E> {
+    pub(super) inner: Arc<Inner<E>>,
+}
+
+pub(super) struct Inner<E> {
+    settings: DiskSettings,
+    /// None, where nothing is kept.
+    directory: Option<Directory>,
+    state: Mutex<State<E>>,
+    /// Files are verified once, however many ask.
+    verifying: Flights<Digest, bool>,
+    open: Cache<Digest, BlobFile>,
+    buffers: Arc<Buffers>,
+    runtime: Handle,
+}
+
+struct State<E> {
+    index: Index,
+    fills: HashMap<Digest, Arc<Shared<E>>>,
+    /// Until when nothing is written.
+    resting: Option<Instant>,
+}
+
+/// What there is of a digest.
+pub enum Lookup<E> {
+    /// All of it.
+    Hit(CachedFile),
+    /// Somebody fills it: read behind them.
+    Follow(Filling<E>),
+    /// Nothing: the one who asked is to fill it.
+    Lead(Fill<E>),
+    /// Nothing, and nothing can be kept now.
+    Off,
+}
+
+/// A whole blob. While it is held, it stays.
+#[derive(Debug, Clone)]
+pub struct CachedFile {
+    file: BlobFile,
+    user: Arc<()>,
+}
+
+/// Reads a part of a whole blob. While it is held, the blob stays.
+#[derive(Debug)]
+pub struct CachedReader {
+    reader: BlobReader,
+    _user: Arc<()>,
+}
+
+/// How much there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes that are held.
+    pub bytes: u64,
+    /// Bytes that may be held.
+    pub capacity: u64,
+    /// Objects that are held.
+    pub entries: usize,
+    /// Objects that had to give way since the start.
+    pub evicted: u64,
+    /// Fills that run.
+    pub fills: usize,
+}
+
+impl<E> Clone for Disk<E> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl CachedFile {
+    /// Its size in bytes.
+    pub const fn size(&self) -> u64 {
+        self.file.size()
+    }
+
+    /// Reads a part of it.
+    pub fn read(&self, range: ByteRange) -> CachedReader {
+        CachedReader { reader: self.file.read(range), _user: Arc::clone(&self.user) }
+    }
+
+    /// All of it, for what is known to be small.
+    pub async fn read_all(&self) -> io::Result<Bytes> {
+        self.file.read_all().await
+    }
+}
+
+impl CachedReader {
+    /// The next chunk. `None` comes after the last byte that was asked for only.
+    pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        self.reader.poll_chunk(context)
+    }
+}
+
+impl<E: Clone + Send + Sync + 'static> Disk<E> {
+    /// Opens the directory: takes its lock, removes what is not whole, and looks what is there. `pinned` stays whatever else
+    /// is asked for.
+    pub async fn open(settings: DiskSettings, pinned: Vec<Digest>) -> Result<Self, OpenError> {
+        let mut index = Index::default();
+        index.pin(&pinned, true);
+        let directory = match settings.capacity {
+            0 => None,
+            _ => {
+                let (path, failed) = (settings.path.clone(), settings.path.clone());
+                let opened = tokio::task::spawn_blocking(move || open_directory(path)).await;
+                let (directory, found, is_clean) =
+                    opened.unwrap_or_else(|error| Err(OpenError::Io { path: failed, detail: error.to_string() }))?;
+                for file in found {
+                    drop(index.insert(file.digest, file.size, file.last_used, is_clean));
+                }
+                Some(directory)
+            }
+        };
+        let state = State { index, fills: HashMap::new(), resting: None };
+        let inner = Inner {
+            directory,
+            state: Mutex::new(state),
+            verifying: Flights::new(),
+            open: Cache::new(OPEN_FILES),
+            buffers: Arc::default(),
+            runtime: Handle::current(),
+            settings,
+        };
+        let disk = Self { inner: Arc::new(inner) };
+        // The capacity may be less than it was.
+        if let Some(gone) = disk.inner.make_room(0) {
+            disk.inner.clone().unlink(gone).await;
+        }
+        Ok(disk)
+    }
+
+    /// What there is of a digest. A miss hands out the right to fill; one that is not used is dropped.
+    pub async fn lookup(&self, digest: &Digest) -> Lookup<E> {
+        loop {
+            let (user, size, trusted, touch) = {
+                let mut state = self.inner.state();
+                match state.index.find(digest) {
+                    Some(found) => (found.user, found.size, found.trusted, found.touch),
+                    None => return self.miss(&mut state, digest),
+                }
+            };
+            if !trusted {
+                let verified = self.inner.verifying.run(*digest, || {
+                    let (inner, digest) = (Arc::clone(&self.inner), *digest);
+                    async move { inner.verify(digest, size).await }
+                });
+                verified.await;
+                continue;
+            }
+            match self.inner.open_file(digest, size, touch).await {
+                Some(file) => return Lookup::Hit(CachedFile { file, user }),
+                // It was removed under us.
+                None => self.inner.drop_entry(digest),
+            }
+        }
+    }
+
+    fn miss(&self, state: &mut State<E>, digest: &Digest) -> Lookup<E> {
+        if let Some(shared) = state.fills.get(digest) {
+            return Lookup::Follow(Filling::of(shared));
+        }
+        let rests = state.resting.is_some_and(|until| Instant::now() < until);
+        if rests || self.inner.directory.is_none() {
+            return Lookup::Off;
+        }
+        let shared = Arc::new(Shared::new(*digest));
+        state.fills.insert(*digest, Arc::clone(&shared));
+        Lookup::Lead(Fill::new(self.clone(), shared))
+    }
+
+    /// Whether all of it is there.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.inner.state().index.has(digest)
+    }
+
+    /// What there is; what was used longest ago comes first.
+    pub fn list(&self) -> Vec<Cached> {
+        self.inner.state().index.list()
+    }
+
+    /// Throws it out; who reads it reads on. Whether it was there.
+    pub async fn remove(&self, digest: &Digest) -> bool {
+        let was_there = self.inner.state().index.remove(digest);
+        if was_there {
+            self.inner.clone().unlink(vec![*digest]).await;
+        }
+        was_there
+    }
+
+    /// Keeps these whatever else is asked for, or no longer.
+    pub fn pin(&self, digests: &[Digest], pinned: bool) {
+        self.inner.state().index.pin(digests, pinned);
+    }
+
+    /// How much there is.
+    pub fn usage(&self) -> Usage {
+        let state = self.inner.state();
+        Usage {
+            bytes: state.index.bytes(),
+            capacity: self.inner.settings.capacity,
+            entries: state.index.len(),
+            evicted: state.index.evicted(),
+            fills: state.fills.len(),
+        }
+    }
+
+    /// A clean stop: what is here need not be verified at the next start.
+    pub async fn close(&self) {
+        let inner = Arc::clone(&self.inner);
+        let is_trusted = inner.state().index.is_trusted();
+        let mark = move || match &inner.directory {
+            // What was not verified since the last unclean stop is still not to be trusted.
+            Some(directory) if is_trusted => directory.mark_clean(),
+            _ => Ok(()),
+        };
+        match tokio::task::spawn_blocking(mark).await {
+            Ok(Ok(())) => {}
+            other => {
+                tracing::warn!(error = ?other, "the cache could not be marked as clean; it is verified as it is used")
+            }
+        }
+    }
+}
+
+fn open_directory(path: PathBuf) -> Result<(Directory, Vec<super::directory::FoundFile>, bool), OpenError> {
+    let (directory, is_clean) = Directory::open(&path)?;
+    let mut found = directory.scan().map_err(|error| OpenError::Io { path, detail: error.to_string() })?;
+    found.sort_by_key(|file| file.last_used);
+    Ok((directory, found, is_clean))
+}
+
+impl<E> Inner<E> {
+    /// No critical section can panic half-way.
+    fn state(&self) -> MutexGuard<'_, State<E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn directory(&self) -> io::Result<&Directory> {
+        self.directory.as_ref().ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+
+    /// For a while nothing is written.
+    pub(super) fn rest(&self) {
+        self.state().resting = Some(Instant::now() + REST);
+    }
+
+    /// Evicts what has to go for `bytes` more, and sets that room aside; `None`, if that cannot be.
+    pub(super) fn make_room(&self, bytes: u64) -> Option<Vec<Digest>> {
+        let (gone, has_room) = self.state().index.reserve(bytes, self.settings.capacity);
+        match has_room {
+            true => Some(gone),
+            // What went is gone from the index, so its files must go too.
+            false => {
+                self.unlink_now(&gone);
+                None
+            }
+        }
+    }
+
+    /// Gives way where the file system under the cache is too full; an error, where that does not help. Blocks.
+    pub(super) fn give_way(&self) -> io::Result<()> {
+        let path = self.directory()?.path();
+        loop {
+            let space = match Space::of_path(path) {
+                // It is made again when a file is.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                space => space?,
+            };
+            if space.used_percent() < u64::from(self.settings.used_percent_max) {
+                return Ok(());
+            }
+            let Some(digest) = self.state().index.evict() else { return Err(io::ErrorKind::StorageFull.into()) };
+            self.unlink_now(&[digest]);
+        }
+    }
+
+    /// Takes evicted blobs off the disk. Blocks.
+    pub(super) fn unlink_now(&self, digests: &[Digest]) {
+        let Ok(directory) = self.directory() else { return };
+        for digest in digests {
+            self.open.invalidate(digest);
+            if let Err(error) = remove_if_there(&directory.blob(digest)) {
+                tracing::warn!(%digest, %error, "a blob could not be removed from the cache's disk");
+            }
+        }
+    }
+
+    /// A fill is over, with a whole blob or without.
+    pub(super) fn end_fill(&self, digest: &Digest, reserved: u64, kept: Option<u64>) -> Option<Arc<()>> {
+        let mut state = self.state();
+        state.fills.remove(digest);
+        state.index.release(reserved);
+        kept.map(|size| state.index.insert(*digest, size, SystemTime::now(), true))
+    }
+
+    pub(super) fn blob_file(&self, file: Arc<File>, size: u64) -> BlobFile {
+        BlobFile::new(file, size, Arc::clone(&self.buffers), self.runtime.clone())
+    }
+
+    pub(super) const fn cached(file: BlobFile, user: Arc<()>) -> CachedFile {
+        CachedFile { file, user }
+    }
+
+    fn drop_entry(&self, digest: &Digest) {
+        self.open.invalidate(digest);
+        self.state().index.remove(digest);
+    }
+}
+
+impl<E: Send + Sync + 'static> Inner<E> {
+    async fn unlink(self: Arc<Self>, digests: Vec<Digest>) {
+        if digests.is_empty() {
+            return;
+        }
+        let runtime = self.runtime.clone();
+        // What is left on the disk is found at the next start.
+        let _ = runtime.spawn_blocking(move || self.unlink_now(&digests)).await;
+    }
+
+    /// Opens a whole blob; `None`, if its file is gone or has another size.
+    async fn open_file(self: &Arc<Self>, digest: &Digest, size: u64, touch: bool) -> Option<BlobFile> {
+        if let Some(file) = self.open.get(digest) {
+            return Some(file);
+        }
+        let (inner, name) = (Arc::clone(self), *digest);
+        let opened = self.runtime.spawn_blocking(move || {
+            let file = File::open(inner.directory()?.blob(&name))?;
+            if touch {
+                // Only the order after a restart depends on it.
+                let _ = file.set_modified(SystemTime::now());
+            }
+            let length = file.metadata()?.len();
+            io::Result::Ok((length == size).then_some(file))
+        });
+        let file = opened.await.ok()?.ok()??;
+        let file = self.blob_file(Arc::new(file), size);
+        self.open.insert(*digest, file.clone());
+        Some(file)
+    }
+
+    /// Reads a blob that was there before an unclean stop; one that is not right goes.
+    async fn verify(self: Arc<Self>, digest: Digest, size: u64) -> bool {
+        let inner = Arc::clone(&self);
+        let verified = self.runtime.spawn_blocking(move || {
+            let path = inner.directory()?.blob(&digest);
+            let mut file = File::open(&path)?;
+            let is_good = file.metadata()?.len() == size && is_whole(&mut file, &digest)?;
+            if !is_good {
+                fs::remove_file(&path)?;
+            }
+            io::Result::Ok(is_good)
+        });
+        let is_good = matches!(verified.await, Ok(Ok(true)));
+        match is_good {
+            true => self.state().index.trust(&digest),
+            false => {
+                tracing::warn!(%digest, "a blob of the cache was damaged by an unclean stop and is thrown out");
+                self.drop_entry(&digest);
+            }
+        }
+        is_good
+    }
+}

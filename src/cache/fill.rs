@@ -1,0 +1,328 @@
+//! One download, many readers: whoever fills writes one spool file, and every reader follows it at its own pace.
+//!
+//! The last byte is withheld from everybody until the digest is right: a body that includes it is either whole and
+//! verified, or ends in an error.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::files::BlobFile;
+use crate::oci::{Digest, Verifier};
+
+use super::directory::remove_if_there;
+use super::disk::{CachedFile, Disk, Inner};
+use super::error::FillError;
+
+pub use super::filling::{FillReader, Filling};
+
+/// How much is written to the disk at once; as much again may be on its way.
+const PIECE_BYTES: usize = 1024 * 1024;
+/// How many of the newest bytes are shared in memory by the readers at the head.
+const SHARED_BYTES: u64 = 2 * 1024 * 1024;
+/// Room is set aside in such steps where nobody says how long a blob is.
+const GROWTH_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What a fill and its readers share.
+pub(super) struct Shared<E> {
+    pub(super) digest: Digest,
+    state: Mutex<State<E>>,
+    /// Told when the last reader leaves.
+    pub(super) left: Notify,
+}
+
+/// How far a fill is.
+pub(super) struct State<E> {
+    /// The size, if the fill has begun; inside, if somebody said it.
+    pub(super) begun: Option<Option<u64>>,
+    /// The spool, to read what is not shared in memory.
+    pub(super) spool: Option<BlobFile>,
+    /// What came.
+    pub(super) received: u64,
+    /// What of it is in the spool.
+    pub(super) written: u64,
+    /// The newest chunks, by where they begin.
+    pub(super) chunks: VecDeque<(u64, Bytes)>,
+    pub(super) outcome: Option<Result<CachedFile, FillError<E>>>,
+    pub(super) readers: usize,
+    pub(super) wakers: HashMap<u64, Waker>,
+    pub(super) next_waker: u64,
+}
+
+/// The right to fill. Dropped unfinished, it is a failed fill, and its readers are told so.
+pub struct Fill<E> {
+    disk: Disk<E>,
+    shared: Arc<Shared<E>>,
+    verifier: Option<Verifier>,
+    spool: Option<(PathBuf, Arc<File>)>,
+    size: Option<u64>,
+    reserved: u64,
+    offset: u64,
+    gathered: Vec<Bytes>,
+    gathered_bytes: usize,
+    writing: Option<JoinHandle<io::Result<u64>>>,
+    over: bool,
+}
+
+impl<E> Shared<E> {
+    pub(super) fn new(digest: Digest) -> Self {
+        let state = State {
+            begun: None,
+            spool: None,
+            received: 0,
+            written: 0,
+            chunks: VecDeque::new(),
+            outcome: None,
+            readers: 0,
+            wakers: HashMap::new(),
+            next_waker: 0,
+        };
+        Self { digest, state: Mutex::new(state), left: Notify::new() }
+    }
+
+    /// No critical section can panic half-way.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State<E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes something that readers wait for, and wakes them all.
+    fn publish(&self, change: impl FnOnce(&mut State<E>)) {
+        let wakers = {
+            let mut state = self.lock();
+            change(&mut state);
+            std::mem::take(&mut state.wakers)
+        };
+        wakers.into_values().for_each(Waker::wake);
+    }
+}
+
+impl<E> State<E> {
+    /// How far readers may read.
+    pub(super) fn visible(&self) -> u64 {
+        match (&self.outcome, self.begun.flatten()) {
+            (Some(Ok(_)), _) => self.received,
+            (_, Some(size)) if self.received < size => self.received,
+            _ => self.received.saturating_sub(1),
+        }
+    }
+
+    /// Forgets the oldest chunks that are in the spool.
+    fn trim(&mut self) {
+        while let Some((start, chunk)) = self.chunks.front() {
+            let end = start + chunk.len() as u64;
+            if end > self.written || self.received - start <= SHARED_BYTES {
+                return;
+            }
+            self.chunks.pop_front();
+        }
+    }
+}
+
+impl<E: Clone + Send + Sync + 'static> Fill<E> {
+    pub(super) fn new(disk: Disk<E>, shared: Arc<Shared<E>>) -> Self {
+        let verifier = Some(Verifier::new(shared.digest.algorithm()));
+        Self {
+            disk,
+            shared,
+            verifier,
+            spool: None,
+            size: None,
+            reserved: 0,
+            offset: 0,
+            gathered: Vec::new(),
+            gathered_bytes: 0,
+            writing: None,
+            over: false,
+        }
+    }
+
+    /// One who reads behind it.
+    pub fn filling(&self) -> Filling<E> {
+        Filling::of(&self.shared)
+    }
+
+    /// Makes room, opens the spool, and tells those who wait how long the blob is, if that is known.
+    pub async fn begin(&mut self, size: Option<u64>) -> Result<(), FillError<E>> {
+        self.size = size;
+        self.reserve(size.unwrap_or(GROWTH_BYTES)).await?;
+        let inner = Arc::clone(&self.disk.inner);
+        let opened = tokio::task::spawn_blocking(move || inner.directory()?.create_spool()).await;
+        let (path, file) = self.checked(flat(opened))?;
+        let file = Arc::new(file);
+        let readable = self.disk.inner.blob_file(Arc::clone(&file), size.unwrap_or(u64::MAX));
+        self.spool = Some((path, file));
+        self.shared.publish(|state| {
+            state.begun = Some(size);
+            state.spool = Some(readable);
+        });
+        Ok(())
+    }
+
+    /// Hands the next bytes on: hashed once, shared with the readers at the head, and written in large pieces.
+    pub async fn write(&mut self, chunk: Bytes) -> Result<(), FillError<E>> {
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        let received = self.offset + chunk.len() as u64;
+        if let Some(expected) = self.size.filter(|size| received > *size) {
+            return Err(FillError::Size { expected, received });
+        }
+        if received > self.reserved {
+            self.reserve(GROWTH_BYTES.max(chunk.len() as u64)).await?;
+        }
+        if let Some(verifier) = &mut self.verifier {
+            verifier.update(&chunk);
+        }
+        self.gathered_bytes += chunk.len();
+        self.gathered.push(chunk.clone());
+        self.shared.publish(|state| {
+            state.chunks.push_back((state.received, chunk));
+            state.received = received;
+        });
+        self.offset = received;
+        if self.gathered_bytes >= PIECE_BYTES { self.flush().await } else { Ok(()) }
+    }
+
+    /// How many bytes came.
+    pub const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// How many read behind it, or are about to.
+    pub fn readers(&self) -> usize {
+        self.shared.lock().readers
+    }
+
+    /// Nobody reads behind it any more.
+    pub async fn abandoned(&self) {
+        loop {
+            let left = self.shared.left.notified();
+            if self.readers() == 0 {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    /// Verifies what came, and keeps it.
+    pub async fn finish(mut self) -> Result<CachedFile, FillError<E>> {
+        let finished = self.try_finish().await;
+        let outcome = finished.clone();
+        self.end(outcome);
+        finished
+    }
+
+    async fn try_finish(&mut self) -> Result<CachedFile, FillError<E>> {
+        self.flush().await?;
+        self.landed().await?;
+        if let Some(expected) = self.size.filter(|size| self.offset != *size) {
+            return Err(FillError::Size { expected, received: self.offset });
+        }
+        let digest = self.shared.digest;
+        let verifier = self.verifier.take().ok_or(FillError::Abandoned)?;
+        let verified = verifier.verify(&digest).map_err(FillError::Mismatch)?;
+        let (path, file) = self.spool.clone().ok_or(FillError::Abandoned)?;
+        let inner = Arc::clone(&self.disk.inner);
+        let kept = tokio::task::spawn_blocking(move || inner.directory()?.keep(&path, &digest)).await;
+        self.checked(flat(kept))?;
+        self.spool = None;
+        let file = self.disk.inner.blob_file(file, verified.size());
+        let user = self.disk.inner.end_fill(&digest, std::mem::take(&mut self.reserved), Some(verified.size()));
+        Ok(Inner::<E>::cached(file, user.unwrap_or_default()))
+    }
+
+    /// Tells those who wait why there is nothing.
+    pub fn fail(mut self, error: E) {
+        self.end(Err(FillError::Failed(error)));
+    }
+
+    /// Sets room aside; what has to go for it goes.
+    async fn reserve(&mut self, bytes: u64) -> Result<(), FillError<E>> {
+        let inner = Arc::clone(&self.disk.inner);
+        let reserved = tokio::task::spawn_blocking(move || {
+            inner.give_way()?;
+            let gone = inner.make_room(bytes).ok_or(io::ErrorKind::QuotaExceeded)?;
+            inner.unlink_now(&gone);
+            io::Result::Ok(())
+        });
+        self.checked(flat(reserved.await))?;
+        self.reserved += bytes;
+        Ok(())
+    }
+
+    /// Begins to write what was gathered, once what was begun before is written.
+    async fn flush(&mut self) -> Result<(), FillError<E>> {
+        self.landed().await?;
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let (_, file) = self.spool.as_ref().ok_or(FillError::Abandoned)?;
+        let (file, pieces) = (Arc::clone(file), std::mem::take(&mut self.gathered));
+        let mut at = self.offset - std::mem::take(&mut self.gathered_bytes) as u64;
+        self.writing = Some(tokio::task::spawn_blocking(move || {
+            for piece in pieces {
+                file.write_all_at(&piece, at)?;
+                at += piece.len() as u64;
+            }
+            Ok(at)
+        }));
+        Ok(())
+    }
+
+    /// Waits until what was begun is written.
+    async fn landed(&mut self) -> Result<(), FillError<E>> {
+        let Some(writing) = self.writing.take() else { return Ok(()) };
+        let written = self.checked(flat(writing.await))?;
+        let mut state = self.shared.lock();
+        state.written = written;
+        state.trim();
+        Ok(())
+    }
+
+    /// After a failure of the disk nothing is written for a while.
+    fn checked<T>(&self, done: io::Result<T>) -> Result<T, FillError<E>> {
+        done.map_err(|error| {
+            // That a blob is larger than the cache says nothing of the disk.
+            if error.kind() != io::ErrorKind::QuotaExceeded {
+                tracing::warn!(digest = %self.shared.digest, %error, "the cache's disk takes nothing now");
+                self.disk.inner.rest();
+            }
+            error.into()
+        })
+    }
+}
+
+impl<E> Fill<E> {
+    fn end(&mut self, outcome: Result<CachedFile, FillError<E>>) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        if outcome.is_err() {
+            self.disk.inner.end_fill(&self.shared.digest, self.reserved, None);
+        }
+        if let Some((path, _)) = self.spool.take() {
+            // What is left is removed at the next start.
+            let _ = remove_if_there(&path);
+        }
+        self.shared.publish(|state| state.outcome = Some(outcome));
+    }
+}
+
+impl<E> Drop for Fill<E> {
+    fn drop(&mut self) {
+        self.end(Err(FillError::Abandoned));
+    }
+}
+
+/// What a thread came to.
+fn flat<T>(done: Result<io::Result<T>, tokio::task::JoinError>) -> io::Result<T> {
+    done.unwrap_or_else(|error| Err(io::Error::other(error)))
+}

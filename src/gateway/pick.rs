@@ -1,0 +1,155 @@
+//! Who answers: the registry inside, the v1 registry behind it, or a registry elsewhere; by the name that was asked for,
+//! whatever way it was asked for.
+
+use std::sync::Arc;
+
+use http::header::VIA;
+use http::{Method, StatusCode};
+
+use crate::access::Action;
+use crate::oci::{ErrorCode, RepositoryName};
+use crate::registry::{Backend, Remote};
+
+use super::names::{Asked, Candidates, Found, RemoteName};
+use super::respond::Failure;
+use super::route::{Route, RouteError, Routed};
+use super::screen::Screened;
+use super::walk::{Caller, Walk, no_legacy};
+
+/// Who answers a request, and the request in the names by which rules and logs know things.
+pub(super) struct Picked {
+    pub(super) route: Route,
+    pub(super) answerer: Answerer,
+}
+
+/// Who answers.
+pub(super) enum Answerer {
+    /// A registry here.
+    Here(Backend),
+    /// A registry elsewhere.
+    There(Elsewhere),
+    /// The registry inside; for what it does not have, a registry elsewhere that dockerd takes for a mirror of Docker Hub.
+    HereElse(Backend, Elsewhere, RepositoryName),
+}
+
+/// A registry elsewhere, as a request came to it.
+pub(super) struct Elsewhere {
+    pub(super) remote: Arc<Remote>,
+    /// The repository's name there.
+    pub(super) name: Option<RepositoryName>,
+    /// What the names of its repositories begin with here; nothing, where it is the default.
+    pub(super) prefix: Option<RepositoryName>,
+    /// What `?ns=` said.
+    pub(super) namespace: Option<String>,
+}
+
+impl Walk<'_> {
+    pub(super) fn pick(&self, screened: &Screened, routed: Routed) -> Result<Picked, Failure> {
+        let Routed { route, prefix, namespace } = routed;
+        match &route {
+            Route::Legacy(_) => return self.pick_legacy(route),
+            Route::Token { .. } => {
+                return Ok(Picked { route, answerer: Answerer::Here(self.hosted_backend()) });
+            }
+            _ => {}
+        }
+        let asked = Asked {
+            host: &screened.host,
+            path_prefix: prefix.as_ref(),
+            namespace: namespace.as_deref(),
+            name: route.repository(),
+        };
+        let Found { candidates, namespace } = self.rooms.names.find(&asked)?;
+        match candidates {
+            Candidates::Hosted { else_mirror: Some(mirror), .. } if is_read(&self.parts.method) => {
+                let canonical = mirror.canonical.clone();
+                let elsewhere = self.elsewhere(&mirror.upstream.clone(), Some(mirror), None)?;
+                Ok(Picked { route, answerer: Answerer::HereElse(self.hosted_backend(), elsewhere, canonical) })
+            }
+            Candidates::Hosted { .. } => Ok(Picked { route, answerer: Answerer::Here(self.hosted_backend()) }),
+            Candidates::Remote { upstream, name } => {
+                self.check_loop()?;
+                let route = match &name {
+                    Some(name) => route.of_repository(name.canonical.clone()),
+                    None => route,
+                };
+                Ok(Picked { route, answerer: Answerer::There(self.elsewhere(&upstream, name, namespace)?) })
+            }
+        }
+    }
+
+    /// What a caller may have of the registry inside is theirs; for what it does not have, or they may not have, the mirror
+    /// is asked. Nobody learns by that which names there are inside.
+    pub(super) async fn settle(&self, picked: Picked, caller: &Caller) -> Result<Picked, Failure> {
+        let Answerer::HereElse(backend, elsewhere, canonical) = picked.answerer else { return Ok(picked) };
+        let here = |route| Ok(Picked { route, answerer: Answerer::Here(backend.clone()) });
+        let Some(name) = picked.route.repository().cloned() else { return here(picked.route) };
+        let is_theirs = self.settings.rules.authorize(&caller.principal, Action::Pull, &name).is_ok();
+        if is_theirs && self.rooms.hosted.has(&name).await? {
+            return here(picked.route);
+        }
+        if is_theirs || self.settings.rules.authorize(&caller.principal, Action::Pull, &canonical).is_ok() {
+            self.check_loop()?;
+            return Ok(Picked { route: picked.route.of_repository(canonical), answerer: Answerer::There(elsewhere) });
+        }
+        here(picked.route)
+    }
+
+    /// Another name by which the caller knows a repository of the same upstream: its names here and there.
+    pub(super) fn same_upstream(
+        &self,
+        elsewhere: &Elsewhere,
+        screened: &Screened,
+        name: &RepositoryName,
+    ) -> Option<(RepositoryName, RepositoryName)> {
+        let asked = Asked {
+            host: &screened.host,
+            path_prefix: None,
+            namespace: elsewhere.namespace.as_deref(),
+            name: Some(name),
+        };
+        match self.rooms.names.find(&asked).ok()?.candidates {
+            Candidates::Remote { upstream, name: Some(found) } if *upstream == *elsewhere.remote.name() => {
+                Some((found.canonical, found.remote))
+            }
+            _ => None,
+        }
+    }
+
+    fn elsewhere(
+        &self,
+        upstream: &str,
+        name: Option<RemoteName>,
+        namespace: Option<String>,
+    ) -> Result<Elsewhere, Failure> {
+        let known = self.rooms.remotes.get(upstream).ok_or_else(|| Failure::from(RouteError::Unknown))?;
+        let prefix = (self.rooms.default != upstream).then(|| known.prefix().clone());
+        Ok(Elsewhere { remote: Arc::clone(known), name: name.map(|name| name.remote), prefix, namespace })
+    }
+
+    fn hosted_backend(&self) -> Backend {
+        Backend::Hosted(Arc::clone(&self.rooms.hosted))
+    }
+
+    fn pick_legacy(&self, route: Route) -> Result<Picked, Failure> {
+        match &self.rooms.legacy {
+            Some(legacy) => Ok(Picked { route, answerer: Answerer::Here(Backend::Legacy(Arc::clone(legacy))) }),
+            None => Err(no_legacy()),
+        }
+    }
+
+    /// A request that we sent ourselves would go round for ever.
+    fn check_loop(&self) -> Result<(), Failure> {
+        let ours = |entry: &str| entry.split_whitespace().nth(1) == Some(&*self.rooms.via);
+        let vias = self.parts.headers.get_all(VIA).iter().filter_map(|via| via.to_str().ok());
+        if !vias.flat_map(|via| via.split(',')).any(ours) {
+            return Ok(());
+        }
+        let message = "this request came from this gateway: an upstream leads back to it; mend its url in upstreams/";
+        Err(Failure::new(StatusCode::LOOP_DETECTED, ErrorCode::Unsupported, message).private(message))
+    }
+}
+
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}

@@ -1,0 +1,129 @@
+//! Pushes to fronted registries.
+
+use http::header::CONTENT_TYPE;
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
+
+use crate::access::{Action, Permit};
+use crate::oci::{Digest, ErrorCode, Reference, RepositoryName, UploadId};
+use crate::registry::{ManifestPut, Piece, Target};
+
+use super::super::body::Body;
+use super::super::intake::{Intake, IntakeError};
+use super::super::respond::{self, Failure};
+use super::super::route::{UploadStart, UploadVerb};
+use super::Call;
+
+impl Call<'_> {
+    pub(super) async fn put_manifest(
+        self,
+        name: RepositoryName,
+        reference: Reference,
+        intake: &mut Intake<Incoming>,
+    ) -> Result<Response<Body>, Failure> {
+        let target = self.push(&name)?;
+        let limit = self.walk.settings.limits.manifest_bytes;
+        if self.walk.stated_length().is_some_and(|stated| stated > limit) {
+            return Err(IntakeError::TooLarge { limit }.into());
+        }
+        let content_type = self.walk.parts.headers.get(CONTENT_TYPE).map(|text| text.to_str().map(str::to_owned));
+        let content_type = content_type.transpose().map_err(|_| {
+            Failure::new(StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid, "Content-Type is not plain text")
+        })?;
+        let bytes = intake.whole(limit).await?;
+        let pushed = self.remote().put_manifest(target, ManifestPut { reference, content_type, bytes }).await?;
+        Ok(respond::manifest_created(&name, pushed))
+    }
+
+    pub(super) async fn begin_upload(
+        self,
+        name: RepositoryName,
+        start: UploadStart,
+        intake: &mut Intake<Incoming>,
+    ) -> Result<Response<Body>, Failure> {
+        let target = self.push(&name)?;
+        let begun = match start {
+            UploadStart::Session => Some(self.remote().begin_upload(target).await?),
+            UploadStart::Monolithic(digest) => {
+                let upload = self.remote().begin_upload(target).await?;
+                let piece = self.piece(intake)?;
+                self.remote().commit_upload(self.push(&name)?, upload, &digest, piece).await?;
+                return Ok(respond::blob_created(&name, &digest));
+            }
+            UploadStart::Mount { digest, from } => {
+                let begun = self.remote().mount(target, self.source(from), &digest).await?;
+                if begun.is_none() {
+                    return Ok(respond::blob_created(&name, &digest));
+                }
+                begun
+            }
+        };
+        let id = begun.map(|upload| upload.id()).ok_or_else(|| Failure::from(super::RouteError::Unknown))?;
+        Ok(respond::upload(StatusCode::ACCEPTED, &name, id, 0))
+    }
+
+    /// The repository that a blob is to be mounted from, if it is of the same upstream and the caller may pull there.
+    /// Otherwise it is as if the blob were not there.
+    fn source(&self, from: Option<RepositoryName>) -> Option<Target> {
+        let (canonical, remote) = self.walk.same_upstream(self.elsewhere, &self.caller.screened, &from?)?;
+        let permit: Permit = self.walk.permit(self.caller, Action::Pull, &canonical).ok()?;
+        self.aim(permit, Some(remote)).ok()
+    }
+
+    pub(super) async fn upload(
+        self,
+        name: RepositoryName,
+        id: UploadId,
+        verb: UploadVerb,
+        intake: &mut Intake<Incoming>,
+    ) -> Result<Response<Body>, Failure> {
+        let target = self.push(&name)?;
+        match verb {
+            UploadVerb::Status => {
+                let offset = self.remote().upload_offset(target, id).await?;
+                Ok(respond::upload(StatusCode::NO_CONTENT, &name, id, offset))
+            }
+            UploadVerb::Cancel => {
+                let upload = self.remote().upload(&target, id)?;
+                self.remote().cancel_upload(target, upload).await?;
+                Ok(respond::gone(StatusCode::NO_CONTENT))
+            }
+            UploadVerb::Patch => {
+                let piece = self.piece(intake)?;
+                let upload = self.remote().upload(&target, id)?;
+                let offset = self.remote().patch_upload(target, upload, piece).await?;
+                Ok(respond::upload(StatusCode::ACCEPTED, &name, id, offset))
+            }
+            UploadVerb::Put(digest) => self.commit(&name, target, id, digest, intake).await,
+        }
+    }
+
+    async fn commit(
+        &self,
+        name: &RepositoryName,
+        target: Target,
+        id: UploadId,
+        digest: Digest,
+        intake: &mut Intake<Incoming>,
+    ) -> Result<Response<Body>, Failure> {
+        let piece = self.piece(intake)?;
+        let upload = self.remote().upload(&target, id)?;
+        self.remote().commit_upload(target, upload, &digest, piece).await?;
+        Ok(respond::blob_created(name, &digest))
+    }
+
+    fn piece(&self, intake: &mut Intake<Incoming>) -> Result<Piece, Failure> {
+        let (length, range) = (self.walk.stated_length(), self.walk.stated_range()?);
+        if length == Some(0) {
+            return Ok(Piece { range, ..Piece::nothing() });
+        }
+        Ok(Piece { body: intake.hand_on().into_body(), length, range })
+    }
+
+    /// Who pushes may write here, unless nobody can.
+    fn push(&self, name: &RepositoryName) -> Result<Target, Failure> {
+        let target = self.target(Action::Push, name)?;
+        self.remote().check_writable()?;
+        Ok(target)
+    }
+}

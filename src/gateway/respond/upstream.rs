@@ -1,0 +1,74 @@
+//! What registries elsewhere refused or failed, in HTTP. Never 429: containerd would ask again at once, and dockerd go
+//! around us.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::oci::ErrorCode;
+use crate::registry::{RemoteError, SendError};
+
+use super::Failure;
+
+/// When to come back to an upstream that cannot be asked now, where it does not say so itself.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Where an upstream is and what is wrong with it is for the operator, who finds it in the log.
+pub(super) fn failure(error: RemoteError) -> Failure {
+    let private = error.to_string();
+    let failure = match error {
+        RemoteError::Missing => {
+            Failure::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, "the upstream does not have this")
+        }
+        RemoteError::Refused { .. } => Failure::new(StatusCode::FORBIDDEN, ErrorCode::Denied, private.clone()),
+        RemoteError::Rejected { status, code, .. } => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+            let code = ErrorCode::parse(&code).unwrap_or(ErrorCode::Unsupported);
+            // The upstream's own words to the caller; nothing for our log.
+            return Failure::new(no_429(status), code, private);
+        }
+        RemoteError::Send(error) => return sent(&error),
+        RemoteError::Answer { upstream, .. } | RemoteError::Mismatch { upstream, .. } => {
+            bad_gateway(&upstream, "sent what cannot be used")
+        }
+        RemoteError::Broken { upstream, .. } => bad_gateway(&upstream, "broke off"),
+        RemoteError::Internal(_) => {
+            let message = "the registry failed; its log says why under this request's id";
+            Failure::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown, message)
+        }
+    };
+    failure.private(private)
+}
+
+fn sent(error: &SendError) -> Failure {
+    if matches!(error, SendError::Caller { .. }) {
+        return Failure::new(StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid, error.to_string());
+    }
+    let upstream = error.upstream().unwrap_or("*");
+    let (status, what) = match error {
+        SendError::Silent { .. } | SendError::Deadline { .. } => {
+            (StatusCode::GATEWAY_TIMEOUT, "did not answer in time")
+        }
+        SendError::Broken { .. } => (StatusCode::BAD_GATEWAY, "broke off before it answered"),
+        SendError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "is busy"),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "cannot be asked now"),
+    };
+    let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then(|| error.retry_after().unwrap_or(RETRY_AFTER));
+    let failure = Failure::new(status, ErrorCode::Unavailable, try_later(upstream, what));
+    Failure { retry_after, ..failure }.private(error.to_string())
+}
+
+fn bad_gateway(upstream: &str, what: &str) -> Failure {
+    Failure::new(StatusCode::BAD_GATEWAY, ErrorCode::Unavailable, try_later(upstream, what))
+}
+
+fn try_later(upstream: &str, what: &str) -> String {
+    format!(
+        "the upstream registry {upstream} {what}; try again later, or ask the operator to look at the gateway's log and at \
+         upstreams/{upstream}.toml"
+    )
+}
+
+fn no_429(status: StatusCode) -> StatusCode {
+    if status == StatusCode::TOO_MANY_REQUESTS { StatusCode::SERVICE_UNAVAILABLE } else { status }
+}

@@ -1,0 +1,254 @@
+//! A download into the cache: a task of its own that no client can cancel or slow down.
+
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use tokio::sync::SemaphorePermit;
+
+use crate::cache::{Fill, FillError};
+use crate::oci::{ByteRange, Digest};
+use crate::store::Member;
+use crate::upstream::Body;
+
+use super::error::number;
+use super::{Reach, Remote, RemoteError};
+
+/// Why a download stopped before its end.
+enum Stop {
+    /// The upstream does not give it: whoever waits is told.
+    Failed(RemoteError),
+    /// The upstream broke off; what came is kept, and it can be taken up from there.
+    Broken(String),
+    /// The cache took no more of it.
+    Cache,
+    /// Nobody waits, and as many such downloads run as may.
+    Abandoned,
+}
+
+impl Remote {
+    /// Fills the cache. Whoever reads is told of the end by the fill itself.
+    pub(super) async fn download(
+        self: Arc<Self>,
+        reach: Reach,
+        digest: Digest,
+        expected: Option<u64>,
+        mut fill: Fill<RemoteError>,
+    ) {
+        let outcome = match self.take_all(reach, &digest, expected, &mut fill).await {
+            Ok(()) => match fill.finish().await {
+                Ok(_) => "done",
+                Err(FillError::Mismatch(mismatch)) => {
+                    self.told_mismatch(&digest, &mismatch);
+                    "mismatch"
+                }
+                Err(FillError::Size { expected, received }) => {
+                    tracing::error!(upstream = self.name(), %digest, expected, received, "an upstream sent a blob of another size; nothing was kept");
+                    "mismatch"
+                }
+                Err(_) => "cache",
+            },
+            Err(Stop::Failed(error)) => {
+                if error.is_passing() {
+                    tracing::warn!(upstream = self.name(), %digest, %error, "a blob could not be downloaded");
+                }
+                fill.fail(error);
+                "failed"
+            }
+            Err(Stop::Broken(reason)) => {
+                let error = RemoteError::Broken { upstream: self.name().to_owned(), reason };
+                tracing::warn!(upstream = self.name(), %digest, %error, "a blob could not be downloaded");
+                fill.fail(error);
+                "failed"
+            }
+            Err(Stop::Cache) => "cache",
+            Err(Stop::Abandoned) => "abandoned",
+        };
+        self.shelves.metrics.fill(self.name(), outcome);
+    }
+
+    /// Takes the blob from the upstream, and goes on where it broke off.
+    async fn take_all(
+        &self,
+        mut reach: Reach,
+        digest: &Digest,
+        expected: Option<u64>,
+        fill: &mut Fill<RemoteError>,
+    ) -> Result<(), Stop> {
+        let mut size = expected;
+        let mut broken = 0;
+        loop {
+            match self.take(&reach, digest, &mut size, fill).await {
+                Err(Stop::Broken(reason)) if broken < self.config.transport.retries && size.is_some() => {
+                    broken += 1;
+                    tracing::info!(upstream = self.name(), %digest, offset = fill.offset(), reason, "a download broke off and is taken up again");
+                    reach = self.reach_anew(&reach);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// One exchange: from where the fill is to the end.
+    async fn take(
+        &self,
+        reach: &Reach,
+        digest: &Digest,
+        size: &mut Option<u64>,
+        fill: &mut Fill<RemoteError>,
+    ) -> Result<(), Stop> {
+        let offset = fill.offset();
+        let mut ask = self.read(Method::GET, reach, &format!("/blobs/{digest}")).map_err(Stop::Failed)?;
+        if let Some(rest) = rest_of(offset, *size) {
+            ask.headers.insert(RANGE, rest);
+        }
+        let answer = match self.origin.send(ask).await {
+            Ok(answer) => answer,
+            // Those who wait have a part already: it may come back.
+            Err(error) if offset > 0 => return Err(Stop::Broken(error.to_string())),
+            Err(error) => return Err(Stop::Failed(error.into())),
+        };
+        let (body, skip) = self.check_head(reach, answer, offset, size)?;
+        if offset == 0 {
+            self.begin(reach, digest, *size, fill).await?;
+        }
+        self.pour(body, skip, *size, fill).await
+    }
+
+    /// The upstream gives it, so it belongs to the repository; whoever waits is told how long it is.
+    async fn begin(
+        &self,
+        reach: &Reach,
+        digest: &Digest,
+        size: Option<u64>,
+        fill: &mut Fill<RemoteError>,
+    ) -> Result<(), Stop> {
+        let member = Member { digest: *digest, size, media_type: None, proven: true };
+        self.learn_members(&reach.repository, vec![member]).await.map_err(Stop::Failed)?;
+        self.prove(reach, digest);
+        fill.begin(size).await.map_err(|_| Stop::Cache)
+    }
+
+    /// The body, and how many of its first bytes are there already.
+    fn check_head(
+        &self,
+        reach: &Reach,
+        answer: Response<Body>,
+        offset: u64,
+        size: &mut Option<u64>,
+    ) -> Result<(Body, u64), Stop> {
+        let announced = number(answer.headers(), CONTENT_LENGTH);
+        let wrong = |reason: String| Err(Stop::Failed(self.answer(reason)));
+        match (answer.status(), *size) {
+            (StatusCode::OK, Some(size)) if announced.is_some_and(|announced| announced != size) => {
+                let announced = announced.unwrap_or_default();
+                wrong(format!("it announced {announced} bytes of a blob that has {size}"))
+            }
+            // A server that knows no ranges sends all of it again.
+            (StatusCode::OK, _) => {
+                *size = size.or(announced);
+                Ok((answer.into_body(), offset))
+            }
+            (StatusCode::PARTIAL_CONTENT, Some(size)) if offset > 0 && is_rest(answer.headers(), offset, size) => {
+                Ok((answer.into_body(), 0))
+            }
+            (StatusCode::PARTIAL_CONTENT, _) => wrong("it sent another range than was asked for".to_owned()),
+            (status, _) if offset > 0 => Err(Stop::Broken(format!("it answered {status} to a range"))),
+            (status, _) => Err(Stop::Failed(self.unexpected(reach, status))),
+        }
+    }
+
+    /// Hands the body to the fill, but for its first `skip` bytes.
+    async fn pour(
+        &self,
+        mut body: Body,
+        mut skip: u64,
+        size: Option<u64>,
+        fill: &mut Fill<RemoteError>,
+    ) -> Result<(), Stop> {
+        let mut nobody: Option<SemaphorePermit<'_>> = None;
+        loop {
+            if nobody.is_some() && fill.readers() > 0 {
+                nobody = None;
+            }
+            let frame = tokio::select! {
+                biased;
+                frame = body.frame() => frame,
+                () = fill.abandoned(), if nobody.is_none() => {
+                    nobody = Some(self.abandoned.try_acquire().map_err(|_| Stop::Abandoned)?);
+                    continue;
+                }
+            };
+            match frame {
+                None if size.is_none_or(|size| fill.offset() >= size) => return Ok(()),
+                None => return Err(Stop::Broken("it ended before its end".to_owned())),
+                Some(Err(error)) => return Err(Stop::Broken(error.to_string())),
+                Some(Ok(frame)) => {
+                    let Ok(mut data) = frame.into_data() else { continue };
+                    let known = skip.min(data.len() as u64);
+                    skip -= known;
+                    let _ = data.split_to(usize::try_from(known).unwrap_or(data.len()));
+                    if !data.is_empty() {
+                        fill.write(data).await.map_err(|error| self.refused(&error))?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn refused(&self, error: &FillError<RemoteError>) -> Stop {
+        match error {
+            FillError::Size { expected, received } => {
+                Stop::Failed(self.answer(format!("it sent {received} bytes of a blob that has {expected}")))
+            }
+            _ => Stop::Cache,
+        }
+    }
+}
+
+/// A closed range: some servers know no other.
+fn rest_of(offset: u64, size: Option<u64>) -> Option<HeaderValue> {
+    let last = size.filter(|_| offset > 0)?.checked_sub(1)?;
+    HeaderValue::try_from(format!("bytes={offset}-{last}")).ok()
+}
+
+/// Whether an answer is just what is missing (RFC 9110, section 14.4).
+fn is_rest(headers: &HeaderMap, offset: u64, size: u64) -> bool {
+    content_range(headers) == ByteRange::new(offset, size.saturating_sub(1)).map(|range| (range, Some(size)))
+}
+
+/// `bytes FIRST-LAST/SIZE`; the size may be `*`.
+pub(super) fn content_range(headers: &HeaderMap) -> Option<(ByteRange, Option<u64>)> {
+    let text = headers.get(CONTENT_RANGE)?.to_str().ok()?;
+    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let range = ByteRange::parse_content_range(range)?;
+    match size {
+        "*" => Some((range, None)),
+        size => size.parse().ok().map(|size| (range, Some(size))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(range: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(CONTENT_RANGE, HeaderValue::from_static(range))])
+    }
+
+    #[test]
+    fn the_rest_is_asked_for_by_a_closed_range() {
+        assert_eq!(rest_of(5, Some(10)), Some(HeaderValue::from_static("bytes=5-9")));
+        assert_eq!(rest_of(0, Some(10)), None);
+        assert_eq!(rest_of(5, None), None);
+    }
+
+    #[test]
+    fn only_the_very_rest_is_taken() {
+        assert!(is_rest(&headers("bytes 5-9/10"), 5, 10));
+        for other in ["bytes 4-9/10", "bytes 5-8/10", "bytes 5-9/11", "bytes 5-9/*", "5-9/10", "bytes */10", ""] {
+            assert!(!is_rest(&headers(other), 5, 10), "{other}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Manifests from elsewhere. By digest they are asked for once; what a tag names is looked up first (`tags`).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{Method, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use tokio::time::timeout_at;
+
+use crate::cache::Lookup;
+use crate::oci::{self, Digest, Reference, Tag, Verified};
+use crate::store::Member;
+use crate::upstream::Body;
+
+use super::super::{Manifest, RegistryError, Tier};
+use super::error::number;
+use super::learn::learn;
+use super::members::Kind;
+use super::tags::header_digest;
+use super::{Reach, Remote, RemoteError, Target, too_late};
+
+/// What a manifest is where neither it nor the upstream says so.
+const UNNAMED: &str = "application/vnd.oci.image.manifest.v1+json";
+
+impl Remote {
+    /// A manifest to read.
+    pub async fn manifest(self: &Arc<Self>, target: Target, reference: &Reference) -> Result<Manifest, RegistryError> {
+        let reach = self.reach(&target);
+        let found = match reference {
+            Reference::Digest(digest) => self.manifest_by_digest(&reach, digest).await,
+            Reference::Tag(tag) => self.manifest_by_tag(&reach, tag).await,
+        };
+        found.map_err(|error| match error {
+            RemoteError::Missing => RegistryError::ManifestUnknown(reference.clone()),
+            error => RegistryError::Remote(Box::new(error)),
+        })
+    }
+
+    async fn manifest_by_tag(self: &Arc<Self>, reach: &Reach, tag: &Tag) -> Result<Manifest, RemoteError> {
+        let digest = self.resolve(reach, tag).await?;
+        let found = self.manifest_by_digest(reach, &digest).await;
+        // What the upstream said of the tag is not so: ask it again next time.
+        if matches!(found, Err(RemoteError::Missing | RemoteError::Mismatch { .. })) {
+            self.forget_tag(&reach.repository, tag).await?;
+        }
+        found
+    }
+
+    pub(super) async fn manifest_by_digest(
+        self: &Arc<Self>,
+        reach: &Reach,
+        digest: &Digest,
+    ) -> Result<Manifest, RemoteError> {
+        if let Some(found) = self.kept_manifest(reach, digest).await? {
+            return Ok(found);
+        }
+        let fetched = self.fetching.run((reach.way(), *digest), || {
+            let (remote, again, name) = (Arc::clone(self), self.reach_anew(reach), *digest);
+            async move { remote.fetch(&again, &name).await }
+        });
+        timeout_at(reach.deadline, fetched).await.map_err(|_| too_late(self.name()))?
+    }
+
+    /// From memory or disk, if it is there and belongs to the repository.
+    async fn kept_manifest(self: &Arc<Self>, reach: &Reach, digest: &Digest) -> Result<Option<Manifest>, RemoteError> {
+        let in_memory = self.shelves.memory.get(digest);
+        if in_memory.is_none() && !self.shelves.disk.has(digest) {
+            return Ok(None);
+        }
+        let member = self.belongs(reach, digest, Kind::Manifest).await?;
+        let (bytes, tier) = match in_memory {
+            Some(bytes) => (bytes, Tier::Memory),
+            None => match self.shelves.disk.lookup(digest).await {
+                Lookup::Hit(file) if file.size() <= self.limits.manifest_bytes => match file.read_all().await {
+                    Ok(bytes) => (bytes, Tier::Disk),
+                    Err(_) => return Ok(None),
+                },
+                _ => return Ok(None),
+            },
+        };
+        self.shelves.memory.insert(*digest, bytes.clone());
+        let media_type = member.media_type.or_else(|| learn(&bytes).media_type).unwrap_or_else(|| UNNAMED.to_owned());
+        Ok(Some(Manifest { digest: *digest, media_type: Cow::Owned(media_type), bytes, tier }))
+    }
+
+    async fn fetch(self: &Arc<Self>, reach: &Reach, digest: &Digest) -> Result<Manifest, RemoteError> {
+        let answer = self.origin.send(self.read_manifest_of(Method::GET, reach, &digest.to_string())?).await?;
+        let (bytes, media_type) = self.body_of(reach, answer).await?;
+        self.keep_manifest(reach, digest, bytes, media_type).await
+    }
+
+    /// For upstreams that do not say a digest: what the tag names now, by its bytes.
+    pub(super) async fn fetch_by_tag(self: &Arc<Self>, reach: &Reach, tag: &Tag) -> Result<Digest, RemoteError> {
+        let answer = self.origin.send(self.read_manifest_of(Method::GET, reach, tag.as_str())?).await?;
+        let stated = header_digest(answer.headers());
+        let (bytes, media_type) = self.body_of(reach, answer).await?;
+        let digest = stated.unwrap_or_else(|| Digest::sha256(&bytes));
+        self.keep_manifest(reach, &digest, bytes, media_type).await?;
+        Ok(digest)
+    }
+
+    /// The bytes of a manifest, and what it is.
+    async fn body_of(&self, reach: &Reach, answer: Response<Body>) -> Result<(Bytes, Option<String>), RemoteError> {
+        if answer.status() != StatusCode::OK {
+            return Err(self.unexpected(reach, answer.status()));
+        }
+        let media_type = answer.headers().get(CONTENT_TYPE).and_then(|text| text.to_str().ok()).map(str::to_owned);
+        let announced = number(answer.headers(), CONTENT_LENGTH);
+        let bytes = self.whole(answer.into_body(), announced).await?;
+        Ok((bytes, media_type.filter(|text| !text.starts_with("text/") && text != "application/octet-stream")))
+    }
+
+    /// A body that must fit into memory.
+    pub(super) async fn whole(&self, mut body: Body, announced: Option<u64>) -> Result<Bytes, RemoteError> {
+        let limit = self.limits.manifest_bytes;
+        let too_large = || self.answer(format!("more than limits.manifest_bytes, {limit} bytes"));
+        if announced.is_some_and(|announced| announced > limit) {
+            return Err(too_large());
+        }
+        let mut whole = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let broken = |error: crate::net::client::BoxError| RemoteError::Broken {
+                upstream: self.name().to_owned(),
+                reason: error.to_string(),
+            };
+            let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+            whole.extend_from_slice(&data);
+            if whole.len() as u64 > limit {
+                return Err(too_large());
+            }
+        }
+        Ok(whole.freeze())
+    }
+
+    /// Verifies a manifest, remembers that it and what it names belong to the repository, and keeps it.
+    pub(super) async fn keep_manifest(
+        self: &Arc<Self>,
+        reach: &Reach,
+        digest: &Digest,
+        bytes: Bytes,
+        media_type: Option<String>,
+    ) -> Result<Manifest, RemoteError> {
+        let tier = Tier::Upstream;
+        let named = |media_type| Manifest { digest: *digest, media_type, bytes: bytes.clone(), tier };
+        if let Err(mismatch) = Verified::check(&bytes, digest) {
+            // Schema 1 is signed: its digest is that of what was signed, and it is not kept.
+            if oci::schema1_payload(&bytes).is_some_and(|payload| Verified::check(&payload, digest).is_ok()) {
+                return Ok(named(Cow::Owned(media_type.unwrap_or_else(|| UNNAMED.to_owned()))));
+            }
+            self.told_mismatch(digest, &mismatch);
+            return Err(RemoteError::Mismatch { upstream: self.name().to_owned(), mismatch: Box::new(mismatch) });
+        }
+        let learnt = learn(&bytes);
+        let media_type = media_type.or(learnt.media_type).unwrap_or_else(|| UNNAMED.to_owned());
+        let (size, own_type) = (Some(bytes.len() as u64), Some(media_type.clone()));
+        let mut members = learnt.members;
+        members.push(Member { digest: *digest, size, media_type: own_type, proven: true });
+        self.learn_members(&reach.repository, members).await?;
+        self.prove(reach, digest);
+        self.shelves.memory.insert(*digest, bytes.clone());
+        self.keep_on_disk(digest, &bytes).await;
+        Ok(named(Cow::Owned(media_type)))
+    }
+
+    /// A cache may do without.
+    async fn keep_on_disk(&self, digest: &Digest, bytes: &Bytes) {
+        let Lookup::Lead(mut fill) = self.shelves.disk.lookup(digest).await else { return };
+        let filled = async {
+            fill.begin(Some(bytes.len() as u64)).await?;
+            fill.write(bytes.clone()).await?;
+            fill.finish().await
+        };
+        if let Err(error) = filled.await {
+            tracing::debug!(%digest, ?error, "a manifest was not kept on disk");
+        }
+    }
+
+    /// The operator must know who sends wrong bytes.
+    pub(super) fn told_mismatch(&self, digest: &Digest, mismatch: &oci::Mismatch) {
+        self.shelves.metrics.upstream_mismatch(self.name());
+        tracing::error!(upstream = self.name(), %digest, actual = %mismatch.actual, bytes = mismatch.size, "an upstream sent other bytes than its digest says; nothing was kept");
+    }
+}

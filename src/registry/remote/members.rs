@@ -1,0 +1,132 @@
+//! Which digests belong to which repository elsewhere. Nobody gets through the cache what they could not have got from
+//! the upstream: a digest is given out through a repository only if it belongs to it, and, where the upstream gets the
+//! callers' own credentials, only to those whom it lets have it.
+
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{Method, StatusCode};
+use tokio::time::timeout_at;
+
+use crate::oci::{Digest, RepositoryName};
+use crate::store::Member;
+
+use super::error::number;
+use super::tags::internal;
+use super::{Reach, Remote, RemoteError, too_late};
+
+/// What a digest names, as it stands in a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Blob,
+    Manifest,
+}
+
+impl Kind {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Blob => "blobs",
+            Self::Manifest => "manifests",
+        }
+    }
+}
+
+impl Remote {
+    /// What is known of a digest of the repository; the upstream is asked where it was not proven to belong there. That a
+    /// manifest names it is no proof: whoever can push a manifest could name what is another's.
+    pub(super) async fn belongs(
+        self: &Arc<Self>,
+        reach: &Reach,
+        digest: &Digest,
+        kind: Kind,
+    ) -> Result<Member, RemoteError> {
+        match self.known_member(reach, digest).await? {
+            Some(member) if member.proven => Ok(member),
+            _ => self.ask_member(reach, digest, kind).await,
+        }
+    }
+
+    /// The same without asking anybody.
+    pub(super) async fn known_member(&self, reach: &Reach, digest: &Digest) -> Result<Option<Member>, RemoteError> {
+        if let Some(caller) = &reach.caller {
+            if !self.proofs.contains_key(&(caller.clone(), reach.repository.clone(), *digest)) {
+                return Ok(None);
+            }
+        }
+        let key = (reach.repository.clone(), *digest);
+        if let Some(member) = self.members.get(&key) {
+            return Ok(Some(member));
+        }
+        let ticket = self.members.ticket(&key);
+        let member = self.shelves.store.member(self.name(), &reach.repository, digest).await.map_err(internal)?;
+        if let Some(member) = &member {
+            self.members.insert(ticket, key, member.clone());
+        }
+        Ok(member)
+    }
+
+    /// One HEAD, however many ask: whether the digest belongs to the repository, and what it is.
+    pub(super) async fn ask_member(
+        self: &Arc<Self>,
+        reach: &Reach,
+        digest: &Digest,
+        kind: Kind,
+    ) -> Result<Member, RemoteError> {
+        let asked = self.asking.run((reach.way(), *digest, kind.word()), || {
+            let (remote, again, name) = (Arc::clone(self), self.reach_anew(reach), *digest);
+            async move { remote.head(&again, &name, kind).await }
+        });
+        timeout_at(reach.deadline, asked).await.map_err(|_| too_late(self.name()))?
+    }
+
+    async fn head(&self, reach: &Reach, digest: &Digest, kind: Kind) -> Result<Member, RemoteError> {
+        let ask = match kind {
+            Kind::Blob => self.read(Method::HEAD, reach, &format!("/blobs/{digest}"))?,
+            Kind::Manifest => self.read_manifest_of(Method::HEAD, reach, &digest.to_string())?,
+        };
+        let answer = self.origin.send(ask).await?;
+        match answer.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => {
+                self.forget_member(&reach.repository, digest).await?;
+                return Err(RemoteError::Missing);
+            }
+            status => return Err(self.unexpected(reach, status)),
+        }
+        let media_type = answer.headers().get(CONTENT_TYPE).and_then(|text| text.to_str().ok());
+        let media_type = media_type.filter(|_| kind == Kind::Manifest).map(str::to_owned);
+        let member =
+            Member { digest: *digest, size: number(answer.headers(), CONTENT_LENGTH), media_type, proven: true };
+        self.learn_members(&reach.repository, vec![member.clone()]).await?;
+        self.prove(reach, digest);
+        Ok(member)
+    }
+
+    /// The upstream itself let the caller have it.
+    pub(super) fn prove(&self, reach: &Reach, digest: &Digest) {
+        if let Some(caller) = &reach.caller {
+            self.proofs.insert((caller.clone(), reach.repository.clone(), *digest), ());
+        }
+    }
+
+    /// The upstream said that these belong to the repository.
+    pub(super) async fn learn_members(
+        &self,
+        repository: &RepositoryName,
+        members: Vec<Member>,
+    ) -> Result<(), RemoteError> {
+        let keys: Vec<_> = members.iter().map(|member| (repository.clone(), member.digest)).collect();
+        self.shelves.store.put_members(self.name(), repository, members).await.map_err(internal)?;
+        keys.iter().for_each(|key| self.members.forget(key));
+        Ok(())
+    }
+
+    /// The upstream does not have it there any more.
+    pub(super) async fn forget_member(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), RemoteError> {
+        let key = (repository.clone(), *digest);
+        self.members.forget(&key);
+        let forgotten = self.shelves.store.forget_member(self.name(), repository, digest).await;
+        self.members.forget(&key);
+        forgotten.map_err(internal)
+    }
+}

@@ -1,0 +1,294 @@
+//! Registries elsewhere: mirrored (pulled through) or fronted (pulled and pushed through), with memory and disk in front.
+
+mod blobs;
+mod download;
+mod error;
+mod keep;
+mod learn;
+mod lists;
+mod manifests;
+mod members;
+mod passing;
+mod push;
+mod sessions;
+mod tags;
+mod uploads;
+
+pub use blobs::RemoteBlob;
+pub use error::{RemoteError, Shown};
+pub use keep::Warmed;
+pub use lists::RawList;
+pub use passing::Passing;
+pub use sessions::RemoteUpload;
+pub use uploads::Piece;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::header::{ACCEPT, HeaderMap, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, StatusCode};
+use http_body_util::{BodyExt as _, Empty};
+use moka::sync::Cache;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::access::Permit;
+use crate::cache::{Disk, Flights, Memory, Volatile};
+use crate::config::{self, Authorization, RemoteKind};
+use crate::oci::{Digest, RepositoryName, Tag, UploadId};
+use crate::store::{KnownTag, Member, Store, StoreError};
+use crate::telemetry::Metrics;
+use crate::upstream::{Ask, Body, CallerCredentials, Origin, Peers, SendError};
+
+use super::{Manifest, RegistryError};
+use sessions::Sessions;
+
+/// How many tags and members are remembered beside SQL; some 200 bytes each.
+const REMEMBERED_MAX: u64 = 100_000;
+/// How many blobs are read into memory at once.
+const MEMORY_FILLS_MAX: usize = 8;
+/// How long an upstream that could not be asked is left alone where an older answer will do.
+const REST: Duration = Duration::from_secs(5);
+/// What a manifest may be. One line each, as docker writes them.
+const MANIFEST_TYPES: [&str; 6] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.oci.artifact.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+];
+
+/// What several upstreams share.
+#[derive(Clone)]
+pub struct Shelves {
+    /// What is known of them.
+    pub store: Store,
+    /// Small objects.
+    pub memory: Memory,
+    /// Everything else.
+    pub disk: Disk<RemoteError>,
+    /// Where it is counted.
+    pub metrics: Metrics,
+}
+
+/// How much there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemoteLimits {
+    /// A manifest, in bytes.
+    pub manifest_bytes: u64,
+    /// Uploads that are open.
+    pub uploads: usize,
+    /// How long one stays open without a byte.
+    pub upload_lifetime: Duration,
+}
+
+/// What a request is about, and leave for it.
+#[derive(Debug)]
+pub struct Target {
+    /// Leave to do it; the repository in it is the name by which the gateway knows it.
+    pub permit: Permit,
+    /// The name by which the upstream knows it.
+    pub repository: RepositoryName,
+    /// What the caller showed, where the upstream gets it.
+    pub caller: Option<CallerCredentials>,
+}
+
+/// A registry elsewhere.
+pub struct Remote {
+    config: config::Remote,
+    limits: RemoteLimits,
+    origin: Origin,
+    shelves: Shelves,
+    tags: Volatile<(RepositoryName, Tag), KnownTag>,
+    members: Volatile<(RepositoryName, Digest), Member>,
+    /// Which callers were seen to be let in by the upstream itself.
+    proofs: Cache<(CallerCredentials, RepositoryName, Digest), ()>,
+    resolving: Flights<(Way, Tag), Result<KnownTag, RemoteError>>,
+    fetching: Flights<(Way, Digest), Result<Manifest, RemoteError>>,
+    asking: Flights<(Way, Digest, &'static str), Result<Member, RemoteError>>,
+    /// Downloads that nobody waits for.
+    abandoned: Semaphore,
+    memory_fills: Semaphore,
+    /// Until when the upstream is left alone.
+    resting: Mutex<Option<Instant>>,
+    sessions: Sessions,
+}
+
+/// Through which repository something is asked for, and with whose credentials.
+type Way = (RepositoryName, Option<CallerCredentials>);
+
+/// One request on its way to the upstream.
+#[derive(Debug, Clone)]
+struct Reach {
+    repository: RepositoryName,
+    caller: Option<CallerCredentials>,
+    /// By then the caller has an answer.
+    deadline: Instant,
+}
+
+impl Shelves {
+    /// Keeps what an image is made of, whatever else is asked for; how many parts it has.
+    pub async fn pin(&self, image: &str, digests: Vec<Digest>) -> Result<usize, StoreError> {
+        self.store.put_pins(image, digests.clone()).await?;
+        self.disk.pin(&digests, true);
+        Ok(digests.len())
+    }
+
+    /// Keeps an image no longer, but for what another one is made of too; whether it was kept.
+    pub async fn unpin(&self, image: &str) -> Result<bool, StoreError> {
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            self.store.pins().await?.into_iter().partition(|(other, _)| other == image);
+        self.store.put_pins(image, Vec::new()).await?;
+        let is_kept = |digest: &Digest| kept.iter().any(|(_, other)| other == digest);
+        let digests: Vec<Digest> =
+            gone.into_iter().map(|(_, digest)| digest).filter(|digest| !is_kept(digest)).collect();
+        self.disk.pin(&digests, false);
+        Ok(!digests.is_empty())
+    }
+}
+
+impl Remote {
+    /// Asks nobody yet.
+    pub fn new(config: config::Remote, origin: Origin, shelves: Shelves, limits: RemoteLimits) -> Self {
+        Self {
+            origin,
+            shelves,
+            tags: Volatile::new(REMEMBERED_MAX),
+            members: Volatile::new(REMEMBERED_MAX),
+            proofs: Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(config.forward_ttl).build(),
+            resolving: Flights::new(),
+            fetching: Flights::new(),
+            asking: Flights::new(),
+            abandoned: Semaphore::new(config.abandoned_fills),
+            memory_fills: Semaphore::new(MEMORY_FILLS_MAX),
+            resting: Mutex::new(None),
+            sessions: Sessions::new(limits.uploads, limits.upload_lifetime),
+            config,
+            limits,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.config.name()
+    }
+
+    /// What its repositories' names begin with here, unless it is the default.
+    pub const fn prefix(&self) -> &RepositoryName {
+        &self.config.prefix
+    }
+
+    /// What is known of its peers.
+    pub const fn peers(&self) -> &Arc<Peers> {
+        self.origin.peers()
+    }
+
+    /// Whether it gets the callers' own credentials.
+    pub fn forwards(&self) -> bool {
+        self.config.authorization == Authorization::Forward
+    }
+
+    /// An error, where nothing can be pushed to it.
+    pub fn check_writable(&self) -> Result<(), RegistryError> {
+        match self.config.kind {
+            RemoteKind::Fronted => Ok(()),
+            RemoteKind::Mirror => Err(RegistryError::ReadOnlyMirror(self.name().to_owned())),
+        }
+    }
+
+    fn reach(&self, target: &Target) -> Reach {
+        let deadline = Instant::now() + self.config.deadline;
+        Reach { repository: target.repository.clone(), caller: target.caller.clone(), deadline }
+    }
+
+    /// The same for work that goes on when the caller is gone.
+    fn reach_anew(&self, reach: &Reach) -> Reach {
+        Reach { deadline: Instant::now() + self.config.deadline, ..reach.clone() }
+    }
+
+    const fn shown(&self, reach: &Reach) -> Shown {
+        match (&reach.caller, &self.config.credentials) {
+            (Some(_), _) => Shown::Callers,
+            (None, Some(_)) => Shown::Ours,
+            (None, None) => Shown::Nothing,
+        }
+    }
+
+    /// What a status that was not hoped for means.
+    fn unexpected(&self, reach: &Reach, status: StatusCode) -> RemoteError {
+        error::unexpected(self.name(), status, self.shown(reach))
+    }
+
+    fn answer(&self, reason: impl Into<String>) -> RemoteError {
+        RemoteError::Answer { upstream: self.name().to_owned(), reason: reason.into() }
+    }
+
+    /// A read of something in the repository: `path` begins with `/`, as in `/manifests/1`.
+    fn read(&self, method: Method, reach: &Reach, path: &str) -> Result<Ask, RemoteError> {
+        let path = format!("/v2/{}{path}", reach.repository);
+        Ok(Ask {
+            method,
+            path: self.path(&path)?,
+            headers: HeaderMap::new(),
+            body: empty(),
+            scope: format!("repository:{}:pull", reach.repository),
+            caller: reach.caller.clone(),
+            follow: true,
+            peer: None,
+            deadline: reach.deadline,
+        })
+    }
+
+    /// A read of a manifest.
+    fn read_manifest_of(&self, method: Method, reach: &Reach, reference: &str) -> Result<Ask, RemoteError> {
+        let mut ask = self.read(method, reach, &format!("/manifests/{reference}"))?;
+        for media_type in MANIFEST_TYPES {
+            ask.headers.append(ACCEPT, HeaderValue::from_static(media_type));
+        }
+        Ok(ask)
+    }
+
+    fn path(&self, path: &str) -> Result<PathAndQuery, RemoteError> {
+        path.parse().map_err(|_| RemoteError::Internal(format!("{path:?} is no path")))
+    }
+
+    /// It could not be asked: for a while only those who have no other answer wait for it.
+    fn rest(&self) {
+        *self.resting.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + REST);
+    }
+
+    fn is_resting(&self) -> bool {
+        let resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        resting.is_some_and(|until| Instant::now() < until)
+    }
+}
+
+impl Reach {
+    fn way(&self) -> Way {
+        (self.repository.clone(), self.caller.clone())
+    }
+}
+
+impl std::fmt::Debug for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Remote").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// An upload of ours that stands for one at an upstream.
+fn new_upload_id() -> Result<UploadId, RegistryError> {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits).map_err(|error| RegistryError::Internal(format!("no random bits: {error}")))?;
+    Ok(UploadId::from_bits(bits))
+}
+
+/// The deadline passed before there was an answer.
+fn too_late(name: &str) -> RemoteError {
+    RemoteError::Send(SendError::Deadline { upstream: name.to_owned() })
+}

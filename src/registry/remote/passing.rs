@@ -1,0 +1,145 @@
+//! Blobs that cannot be kept: what the upstream sends goes to one caller, hashed on the way where it is the whole.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, RANGE};
+use http::{HeaderValue, Method, StatusCode};
+use http_body::Body as _;
+
+use crate::oci::{ByteRange, Digest, Mismatch, Verifier};
+use crate::store::Member;
+use crate::upstream::Body;
+
+use super::download::content_range;
+use super::error::number;
+use super::{Reach, Remote, RemoteError};
+
+/// What an upstream sends, on its way to one caller.
+///
+/// Of a whole blob the last bytes are held back until the digest is right; a part of one is not verified, since its
+/// caller hashes the whole.
+pub struct Passing {
+    remote: Arc<Remote>,
+    body: Body,
+    digest: Digest,
+    /// How many bytes come before those that were asked for.
+    skip: u64,
+    /// How many of those are still to come, if that is known.
+    left: Option<u64>,
+    /// Of the whole blob alone.
+    verifier: Option<Verifier>,
+    held: Option<Bytes>,
+    ended: bool,
+}
+
+impl Remote {
+    /// Asks the upstream for a blob, or a range of one, for this caller alone.
+    pub(super) async fn pass(
+        self: &Arc<Self>,
+        reach: &Reach,
+        digest: &Digest,
+        size: Option<u64>,
+        range: Option<ByteRange>,
+    ) -> Result<Passing, RemoteError> {
+        let mut ask = self.read(Method::GET, reach, &format!("/blobs/{digest}"))?;
+        if let Some(range) = range {
+            if let Ok(value) = HeaderValue::try_from(format!("bytes={range}")) {
+                ask.headers.insert(RANGE, value);
+            }
+        }
+        let answer = self.origin.send(ask).await?;
+        let announced = number(answer.headers(), CONTENT_LENGTH);
+        let found = content_range(answer.headers()).map(|(range, _)| range);
+        let skip = match (answer.status(), range) {
+            (StatusCode::OK, _) if size.is_some() && announced.is_some() && size != announced => {
+                return Err(self.answer("it announced another length than the blob has"));
+            }
+            (StatusCode::OK, range) => range.map_or(0, |range| range.start()),
+            (StatusCode::PARTIAL_CONTENT, Some(_)) if found == range => 0,
+            (StatusCode::PARTIAL_CONTENT, _) => return Err(self.answer("it sent another range than was asked for")),
+            (status, _) => return Err(self.unexpected(reach, status)),
+        };
+        let member = Member { digest: *digest, size, media_type: None, proven: true };
+        self.learn_members(&reach.repository, vec![member]).await?;
+        self.prove(reach, digest);
+        let verifier = range.is_none().then(|| Verifier::new(digest.algorithm()));
+        let left = range.map(|range| range.length()).or(size);
+        let (remote, body) = (Arc::clone(self), answer.into_body());
+        Ok(Passing { remote, body, digest: *digest, skip, left, verifier, held: None, ended: false })
+    }
+}
+
+impl Passing {
+    /// The next bytes; `None` after the last of them only.
+    pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, RemoteError>>> {
+        while !self.ended {
+            match ready!(self.poll_data(context)) {
+                None => {
+                    self.ended = true;
+                    return Poll::Ready(self.end());
+                }
+                Some(Err(error)) => {
+                    self.ended = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Some(Ok(data)) => {
+                    if let Some(verifier) = &mut self.verifier {
+                        verifier.update(&data);
+                        let Some(before) = self.held.replace(data) else { continue };
+                        return Poll::Ready(Some(Ok(before)));
+                    }
+                    return Poll::Ready(Some(Ok(data)));
+                }
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// The next bytes that were asked for.
+    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, RemoteError>>> {
+        loop {
+            if self.left == Some(0) {
+                return Poll::Ready(None);
+            }
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(self.broken(error.to_string())))),
+                Some(Ok(frame)) => frame,
+            };
+            let Ok(mut data) = frame.into_data() else { continue };
+            let skipped = self.skip.min(data.len() as u64);
+            self.skip -= skipped;
+            let _ = data.split_to(usize::try_from(skipped).unwrap_or(data.len()));
+            if let Some(left) = &mut self.left {
+                data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= data.len() as u64;
+            }
+            if !data.is_empty() {
+                return Poll::Ready(Some(Ok(data)));
+            }
+        }
+    }
+
+    /// What is told at the end: the bytes that were held back, or why they are not.
+    fn end(&mut self) -> Option<Result<Bytes, RemoteError>> {
+        if let Some(missing) = self.left.filter(|left| *left > 0) {
+            return Some(Err(self.broken(format!("{missing} bytes are missing"))));
+        }
+        match self.verifier.take().map(|verifier| verifier.verify(&self.digest)) {
+            Some(Err(mismatch)) => Some(Err(self.mismatch(mismatch))),
+            Some(Ok(_)) | None => self.held.take().map(Ok),
+        }
+    }
+
+    fn broken(&self, reason: String) -> RemoteError {
+        RemoteError::Broken { upstream: self.remote.name().to_owned(), reason }
+    }
+
+    fn mismatch(&self, mismatch: Mismatch) -> RemoteError {
+        self.remote.told_mismatch(&self.digest, &mismatch);
+        RemoteError::Mismatch { upstream: self.remote.name().to_owned(), mismatch: Box::new(mismatch) }
+    }
+}

@@ -1,0 +1,203 @@
+//! Manifests that are pushed to, and what is deleted from, a fronted registry.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use serde::Deserialize;
+
+use crate::oci::{Algorithm, Digest, Reference, Verified};
+use crate::upstream::{Ask, Body};
+
+use super::super::{ManifestPut, Pushed, RegistryError};
+use super::error::number;
+use super::{Reach, Remote, RemoteError, Target};
+
+/// How much of an upstream's error is read.
+const ERROR_BYTES_MAX: usize = 64 * 1024;
+/// How much of an upstream's message is handed on, in characters.
+const MESSAGE_CHARACTERS_MAX: usize = 500;
+
+#[derive(Deserialize)]
+struct Errors {
+    errors: Vec<ErrorEntry>,
+}
+
+#[derive(Deserialize)]
+struct ErrorEntry {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+#[derive(Deserialize)]
+struct Subject {
+    subject: Option<SubjectDigest>,
+}
+
+#[derive(Deserialize)]
+struct SubjectDigest {
+    digest: String,
+}
+
+impl Remote {
+    /// Stores a manifest there, and remembers it here.
+    pub async fn put_manifest(self: &Arc<Self>, target: Target, put: ManifestPut) -> Result<Pushed, RegistryError> {
+        self.check_writable()?;
+        let digest = match &put.reference {
+            Reference::Tag(_) => Algorithm::Sha256.digest(&put.bytes),
+            Reference::Digest(stated) => {
+                let verified = Verified::check(&put.bytes, stated);
+                *verified
+                    .map_err(|error| RegistryError::ManifestDigest { stated: *stated, actual: error.actual })?
+                    .digest()
+            }
+        };
+        let reach = self.reach(&target);
+        self.check_overwrite(&target, &reach, &put.reference, &digest).await?;
+        let (remote, stored) = (Arc::clone(self), put.reference.clone());
+        // A task of its own: what was stored there must be remembered here even if the caller leaves meanwhile.
+        let task = tokio::spawn(async move { remote.store_manifest(&reach, put, digest).await });
+        let stored_as = task.await.map_err(|error| RegistryError::Internal(error.to_string()))?;
+        stored_as.map_err(|error| match error {
+            RemoteError::Missing => RegistryError::ManifestUnknown(stored),
+            error => RegistryError::Remote(Box::new(error)),
+        })
+    }
+
+    /// Who may only make new tags may not move one. The upstream has no word for that, so it is asked before.
+    async fn check_overwrite(
+        self: &Arc<Self>,
+        target: &Target,
+        reach: &Reach,
+        reference: &Reference,
+        digest: &Digest,
+    ) -> Result<(), RegistryError> {
+        let Reference::Tag(tag) = reference else { return Ok(()) };
+        if target.permit.may_overwrite() {
+            return Ok(());
+        }
+        let ask = self.read_manifest_of(Method::HEAD, reach, tag.as_str());
+        let asked = async { Ok(self.origin.send(ask?).await?) };
+        let answer = asked.await.map_err(|error: RemoteError| RegistryError::Remote(Box::new(error)))?;
+        match answer.status() {
+            StatusCode::NOT_FOUND => Ok(()),
+            StatusCode::OK if super::tags::header_digest(answer.headers()) == Some(*digest) => Ok(()),
+            StatusCode::OK => Err(RegistryError::TagExists(reference.clone())),
+            status => Err(RegistryError::Remote(Box::new(self.unexpected(reach, status)))),
+        }
+    }
+
+    async fn store_manifest(
+        self: &Arc<Self>,
+        reach: &Reach,
+        put: ManifestPut,
+        digest: Digest,
+    ) -> Result<Pushed, RemoteError> {
+        let mut ask = self.write(Method::PUT, reach, &format!("/manifests/{}", put.reference))?;
+        if let Some(value) = put.content_type.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
+            ask.headers.insert(CONTENT_TYPE, value);
+        }
+        ask.body = full(put.bytes.clone());
+        if let Reference::Tag(tag) = &put.reference {
+            self.forget_tag(&reach.repository, tag).await?;
+        }
+        let answer = self.origin.send(ask).await;
+        if let Reference::Tag(tag) = &put.reference {
+            self.forget_tag(&reach.repository, tag).await?;
+        }
+        let answer = answer?;
+        if !matches!(answer.status(), StatusCode::CREATED | StatusCode::ACCEPTED | StatusCode::OK) {
+            return Err(self.rejected(reach, answer).await);
+        }
+        let subject = serde_json::from_slice::<Subject>(&put.bytes).ok().and_then(|manifest| manifest.subject);
+        let subject = subject.filter(|_| answer.headers().contains_key("oci-subject"));
+        self.keep_manifest(reach, &digest, put.bytes, put.content_type).await?;
+        Ok(Pushed { digest, subject: subject.and_then(|subject| subject.digest.parse().ok()) })
+    }
+
+    /// Deletes a tag, or a manifest, there.
+    pub async fn delete_manifest(self: &Arc<Self>, target: Target, reference: &Reference) -> Result<(), RegistryError> {
+        let missing = || RegistryError::ManifestUnknown(reference.clone());
+        self.delete(target, &format!("/manifests/{reference}"), reference_parts(reference), missing).await
+    }
+
+    /// Takes a blob out of a repository there.
+    pub async fn delete_blob(self: &Arc<Self>, target: Target, digest: &Digest) -> Result<(), RegistryError> {
+        let missing = || RegistryError::BlobUnknown(*digest);
+        self.delete(target, &format!("/blobs/{digest}"), (None, Some(*digest)), missing).await
+    }
+
+    async fn delete(
+        self: &Arc<Self>,
+        target: Target,
+        path: &str,
+        (tag, digest): (Option<crate::oci::Tag>, Option<Digest>),
+        missing: impl FnOnce() -> RegistryError,
+    ) -> Result<(), RegistryError> {
+        self.check_writable()?;
+        let (remote, reach, path) = (Arc::clone(self), self.reach(&target), path.to_owned());
+        let task = tokio::spawn(async move {
+            let mut ask = remote.write(Method::DELETE, &reach, &path)?;
+            ask.scope = format!("repository:{}:delete", reach.repository);
+            let answer = remote.origin.send(ask).await?;
+            match answer.status() {
+                StatusCode::ACCEPTED | StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => {
+                    if let Some(tag) = &tag {
+                        remote.forget_tag(&reach.repository, tag).await?;
+                    }
+                    if let Some(digest) = &digest {
+                        remote.forget_member(&reach.repository, digest).await?;
+                    }
+                    let gone = answer.status() == StatusCode::NOT_FOUND;
+                    if gone { Err(RemoteError::Missing) } else { Ok(()) }
+                }
+                _ => Err(remote.rejected(&reach, answer).await),
+            }
+        });
+        let deleted = task.await.map_err(|error| RegistryError::Internal(error.to_string()))?;
+        deleted.map_err(|error| match error {
+            RemoteError::Missing => missing(),
+            error => RegistryError::Remote(Box::new(error)),
+        })
+    }
+
+    /// A change of something in the repository.
+    pub(super) fn write(&self, method: Method, reach: &Reach, path: &str) -> Result<Ask, RemoteError> {
+        let mut ask = self.read(method, reach, path)?;
+        ask.scope = format!("repository:{}:pull,push", reach.repository);
+        ask.follow = false;
+        Ok(ask)
+    }
+
+    /// What the upstream says to a change that it did not make, in its own words.
+    pub(super) async fn rejected(&self, reach: &Reach, answer: Response<Body>) -> RemoteError {
+        let status = answer.status();
+        if !status.is_client_error() || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return self.unexpected(reach, status);
+        }
+        let length = number(answer.headers(), CONTENT_LENGTH);
+        let readable = length.is_none_or(|length| length <= ERROR_BYTES_MAX as u64);
+        let bytes =
+            if readable { self.whole(answer.into_body(), length).await.unwrap_or_default() } else { Bytes::new() };
+        let first = serde_json::from_slice::<Errors>(&bytes).ok().and_then(|errors| errors.errors.into_iter().next());
+        let ErrorEntry { code, message } =
+            first.unwrap_or_else(|| ErrorEntry { code: String::new(), message: format!("status {status}") });
+        let message = message.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARACTERS_MAX).collect();
+        RemoteError::Rejected { upstream: self.name().to_owned(), status: status.as_u16(), code, message }
+    }
+}
+
+fn reference_parts(reference: &Reference) -> (Option<crate::oci::Tag>, Option<Digest>) {
+    match reference {
+        Reference::Tag(tag) => (Some(tag.clone()), None),
+        Reference::Digest(digest) => (None, Some(*digest)),
+    }
+}
+
+fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}

@@ -1,0 +1,156 @@
+//! Uploads of ours that stand for uploads at a fronted registry: who began them, where they go on, and the hash so far.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::uri::{Authority, PathAndQuery};
+use tokio::time::Instant;
+
+use crate::oci::{RepositoryName, UploadId, Verifier};
+
+use super::super::RegistryError;
+use super::new_upload_id;
+
+/// All uploads that are open at one registry. They do not survive a restart: whoever pushes begins anew.
+pub(super) struct Sessions {
+    open: Arc<Mutex<HashMap<UploadId, Slot>>>,
+    most: usize,
+    lifetime: Duration,
+}
+
+struct Slot {
+    owner: Owner,
+    touched: Instant,
+    /// None, while a request has it.
+    session: Option<Session>,
+}
+
+/// Who may go on with an upload: the one who began it, in the same repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) repository: RepositoryName,
+    pub(super) principal: String,
+}
+
+/// Where an upload is.
+#[derive(Clone)]
+pub(super) struct Session {
+    /// Which peer has it.
+    pub(super) peer: Authority,
+    /// Where it goes on there.
+    pub(super) path: PathAndQuery,
+    /// How many bytes it has.
+    pub(super) offset: u64,
+    /// What they hash to so far; none, if that is not known any more.
+    pub(super) verifier: Option<Verifier>,
+}
+
+/// An upload at a fronted registry, held by one request. Dropped, it can be taken up again.
+pub struct RemoteUpload {
+    pub(super) id: UploadId,
+    pub(super) session: Session,
+    open: Arc<Mutex<HashMap<UploadId, Slot>>>,
+    is_over: bool,
+}
+
+impl Sessions {
+    pub(super) fn new(most: usize, lifetime: Duration) -> Self {
+        Self { open: Arc::default(), most, lifetime }
+    }
+
+    /// A new one, held.
+    pub(super) fn begin(&self, owner: Owner, session: Session) -> Result<RemoteUpload, RegistryError> {
+        let id = new_upload_id()?;
+        let mut open = lock(&self.open);
+        open.retain(|_, slot| slot.session.is_none() || slot.touched.elapsed() < self.lifetime);
+        if open.len() >= self.most {
+            return Err(RegistryError::TooManyUploads);
+        }
+        open.insert(id, Slot { owner, touched: Instant::now(), session: None });
+        drop(open);
+        Ok(RemoteUpload { id, session, open: Arc::clone(&self.open), is_over: false })
+    }
+
+    /// Takes one up.
+    pub(super) fn take(&self, id: UploadId, owner: &Owner) -> Result<RemoteUpload, RegistryError> {
+        let mut open = lock(&self.open);
+        let slot = open.get_mut(&id).filter(|slot| slot.owner == *owner && slot.touched.elapsed() < self.lifetime);
+        let slot = slot.ok_or(RegistryError::UploadUnknown(id))?;
+        let session = slot.session.take().ok_or(RegistryError::UploadBusy(id))?;
+        drop(open);
+        Ok(RemoteUpload { id, session, open: Arc::clone(&self.open), is_over: false })
+    }
+}
+
+impl RemoteUpload {
+    /// Its name here.
+    pub const fn id(&self) -> UploadId {
+        self.id
+    }
+
+    /// How many bytes it has.
+    pub const fn offset(&self) -> u64 {
+        self.session.offset
+    }
+
+    /// It became a blob, or was given up.
+    pub(super) const fn end(&mut self) {
+        self.is_over = true;
+    }
+}
+
+impl Drop for RemoteUpload {
+    fn drop(&mut self) {
+        let mut open = lock(&self.open);
+        if self.is_over {
+            open.remove(&self.id);
+        } else if let Some(slot) = open.get_mut(&self.id) {
+            slot.touched = Instant::now();
+            slot.session = Some(self.session.clone());
+        }
+    }
+}
+
+/// No critical section can panic half-way.
+fn lock(open: &Mutex<HashMap<UploadId, Slot>>) -> MutexGuard<'_, HashMap<UploadId, Slot>> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(principal: &str) -> Owner {
+        Owner { repository: "team/app".parse().unwrap(), principal: principal.to_owned() }
+    }
+
+    fn session() -> Session {
+        let path = PathAndQuery::from_static("/v2/team/app/blobs/uploads/1");
+        Session { peer: Authority::from_static("registry:5000"), path, offset: 7, verifier: None }
+    }
+
+    #[test]
+    fn an_upload_is_for_who_began_it_one_request_at_a_time() {
+        let sessions = Sessions::new(10, Duration::from_secs(60));
+        let held = sessions.begin(owner("ada"), session()).unwrap();
+        let id = held.id();
+        assert_eq!(sessions.take(id, &owner("ada")).err(), Some(RegistryError::UploadBusy(id)));
+        drop(held);
+        assert_eq!(sessions.take(id, &owner("bob")).err(), Some(RegistryError::UploadUnknown(id)));
+        let mut held = sessions.take(id, &owner("ada")).unwrap();
+        assert_eq!(held.offset(), 7);
+        held.end();
+        drop(held);
+        assert_eq!(sessions.take(id, &owner("ada")).err(), Some(RegistryError::UploadUnknown(id)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_is_an_end_to_uploads_and_they_end_by_themselves() {
+        let sessions = Sessions::new(1, Duration::from_secs(60));
+        drop(sessions.begin(owner("ada"), session()).unwrap());
+        assert_eq!(sessions.begin(owner("bob"), session()).err(), Some(RegistryError::TooManyUploads));
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert!(sessions.begin(owner("bob"), session()).is_ok());
+    }
+}

@@ -1,0 +1,142 @@
+//! Which manifest a tag elsewhere names: remembered for a while, asked for again by HEAD, which no registry counts as a
+//! pull, and answered from memory while the registry cannot be asked.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{Method, StatusCode};
+use tokio::time::{Instant, timeout_at};
+
+use crate::oci::{Digest, RepositoryName, Tag};
+use crate::store::{KnownTag, Member, StoreError};
+
+use super::error::number;
+use super::{Reach, Remote, RemoteError, too_late};
+
+/// How an upstream names what it sends.
+pub(super) const CONTENT_DIGEST: &str = "docker-content-digest";
+
+impl Remote {
+    /// The manifest that a tag names. One question to the upstream, however many ask here.
+    pub(super) async fn resolve(self: &Arc<Self>, reach: &Reach, tag: &Tag) -> Result<Digest, RemoteError> {
+        let known = self.known_tag(&reach.repository, tag).await?;
+        if let Some(known) = &known {
+            if reach.caller.is_none() && self.is_fresh(known) {
+                return known.digest.ok_or(RemoteError::Missing);
+            }
+        }
+        let older = known.filter(|known| age(known) < self.config.stale).and_then(|known| known.digest);
+        match older {
+            Some(older) => self.resolve_anew_or(older, reach, tag).await,
+            None => {
+                let asked = timeout_at(reach.deadline, self.ask_together(reach, tag)).await;
+                asked.map_err(|_| too_late(self.name()))??.digest.ok_or(RemoteError::Missing)
+            }
+        }
+    }
+
+    /// The answer of the upstream, or `older` where it cannot be asked now, or takes its time.
+    async fn resolve_anew_or(self: &Arc<Self>, older: Digest, reach: &Reach, tag: &Tag) -> Result<Digest, RemoteError> {
+        if self.is_resting() {
+            self.shelves.metrics.stale_answer(self.name());
+            return Ok(older);
+        }
+        let patience = (Instant::now() + self.config.revalidate_timeout).min(reach.deadline);
+        let error = match timeout_at(patience, self.ask_together(&self.reach_anew(reach), tag)).await {
+            Ok(Ok(known)) => return known.digest.ok_or(RemoteError::Missing),
+            Ok(Err(error)) => error,
+            // It goes on asking; those who come meanwhile need not wait as long.
+            Err(_) => too_late(self.name()),
+        };
+        let refused = matches!(error, RemoteError::Refused { .. });
+        if error.is_passing() {
+            self.rest();
+        }
+        if error.is_passing() || refused && self.config.stale_when_refused {
+            tracing::warn!(upstream = self.name(), repository = %reach.repository, %tag, %error, "an older answer is given for a tag");
+            self.shelves.metrics.stale_answer(self.name());
+            return Ok(older);
+        }
+        Err(error)
+    }
+
+    async fn ask_together(self: &Arc<Self>, reach: &Reach, tag: &Tag) -> Result<KnownTag, RemoteError> {
+        let asked = self.resolving.run((reach.way(), tag.clone()), || {
+            let (remote, reach, tag) = (Arc::clone(self), reach.clone(), tag.clone());
+            async move { remote.ask_tag(&reach, &tag).await }
+        });
+        asked.await
+    }
+
+    async fn ask_tag(self: &Arc<Self>, reach: &Reach, tag: &Tag) -> Result<KnownTag, RemoteError> {
+        let key = (reach.repository.clone(), tag.clone());
+        let ticket = self.tags.ticket(&key);
+        let answer = self.origin.send(self.read_manifest_of(Method::HEAD, reach, tag.as_str())?).await?;
+        let headers = answer.headers();
+        let digest = match answer.status() {
+            StatusCode::OK => match header_digest(headers) {
+                Some(digest) => {
+                    let media_type = headers.get(http::header::CONTENT_TYPE).and_then(|text| text.to_str().ok());
+                    let size = number(headers, http::header::CONTENT_LENGTH);
+                    let member = Member { digest, size, media_type: media_type.map(str::to_owned), proven: true };
+                    self.learn_members(&reach.repository, vec![member]).await?;
+                    Some(digest)
+                }
+                None => Some(self.fetch_by_tag(reach, tag).await?),
+            },
+            StatusCode::METHOD_NOT_ALLOWED => Some(self.fetch_by_tag(reach, tag).await?),
+            StatusCode::NOT_FOUND => None,
+            status => return Err(self.unexpected(reach, status)),
+        };
+        let known = KnownTag { digest, checked_at: SystemTime::now() };
+        // What was pushed here meanwhile is newer than what the upstream said before.
+        if self.tags.holds(ticket) {
+            self.shelves.store.put_known_tag(self.name(), &key.0, tag, digest).await.map_err(internal)?;
+            self.tags.insert(ticket, key, known.clone());
+        }
+        Ok(known)
+    }
+
+    async fn known_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<KnownTag>, RemoteError> {
+        let key = (repository.clone(), tag.clone());
+        if let Some(known) = self.tags.get(&key) {
+            return Ok(Some(known));
+        }
+        let ticket = self.tags.ticket(&key);
+        let known = self.shelves.store.known_tag(self.name(), repository, tag).await.map_err(internal)?;
+        if let Some(known) = &known {
+            self.tags.insert(ticket, key, known.clone());
+        }
+        Ok(known)
+    }
+
+    /// The tag was moved, or is not what was said: the next who asks has the upstream asked.
+    pub(super) async fn forget_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<(), RemoteError> {
+        let key = (repository.clone(), tag.clone());
+        self.tags.forget(&key);
+        let forgotten = self.shelves.store.forget_tag(self.name(), repository, tag).await;
+        self.tags.forget(&key);
+        forgotten.map_err(internal)
+    }
+
+    fn is_fresh(&self, known: &KnownTag) -> bool {
+        let good_for = if known.digest.is_some() { self.config.tag_ttl } else { self.config.negative_ttl };
+        age(known) < good_for
+    }
+}
+
+/// A clock that went backwards makes an answer young, for as long as it is behind at the most.
+fn age(known: &KnownTag) -> Duration {
+    known.checked_at.elapsed().unwrap_or_default()
+}
+
+/// What the upstream says the digest is.
+pub(super) fn header_digest(headers: &http::HeaderMap) -> Option<Digest> {
+    headers.get(CONTENT_DIGEST)?.to_str().ok()?.parse().ok()
+}
+
+/// The store failed; that is nothing the upstream did.
+#[expect(clippy::needless_pass_by_value, reason = "it stands where an error is mapped")]
+pub(super) fn internal(error: StoreError) -> RemoteError {
+    RemoteError::Internal(error.to_string())
+}

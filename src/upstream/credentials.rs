@@ -1,0 +1,298 @@
+//! What is shown to an upstream: ours from its file or from a command, or the caller's own.
+
+use std::fmt;
+use std::process::Stdio;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::Command;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use crate::config::{self, Secret};
+
+use super::error::SendError;
+
+/// How much a credential command may print.
+const OUTPUT_BYTES_MAX: u64 = 64 * 1024;
+/// How long a command that failed is left alone.
+const REST: Duration = Duration::from_secs(10);
+/// So much before its credentials end a command is run again.
+const MARGIN: Duration = Duration::from_secs(30);
+/// The user name under which docker's credential helpers give a refresh token.
+const TOKEN_USER: &str = "<token>";
+
+/// A user and a password, to be shown to an upstream. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Login {
+    pub(super) username: String,
+    pub(super) password: Secret,
+}
+
+/// What a caller showed, where the upstream is shown it; possibly nothing. Two are equal if they show the same.
+#[derive(Clone)]
+pub struct CallerCredentials {
+    pub(super) login: Option<Login>,
+    /// Tells them apart in caches without keeping them there.
+    hash: [u8; 32],
+}
+
+/// Where our own credentials come from.
+pub(super) enum Source {
+    None,
+    Fixed(Login),
+    Command(Box<Running>),
+}
+
+/// A command that prints credentials, and what it printed last.
+pub(super) struct Running {
+    upstream: String,
+    command: Vec<String>,
+    lifetime: Duration,
+    timeout: Duration,
+    last: Mutex<Option<Last>>,
+}
+
+#[derive(Clone)]
+struct Last {
+    outcome: Result<Login, String>,
+    until: Instant,
+}
+
+/// Docker's credential helpers print this.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Helper {
+    username: String,
+    secret: String,
+}
+
+impl Login {
+    /// The header that shows it, marked as sensitive (RFC 7617).
+    pub(super) fn basic(&self) -> Option<HeaderValue> {
+        let text = STANDARD.encode(format!("{}:{}", self.username, self.password.expose()));
+        let mut value = HeaderValue::try_from(format!("Basic {text}")).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// A refresh token, if it is one.
+    pub(super) fn refresh_token(&self) -> Option<&Secret> {
+        (self.username == TOKEN_USER).then_some(&self.password)
+    }
+}
+
+impl CallerCredentials {
+    /// A user and a password.
+    pub fn new(username: &str, password: &str) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update((username.len() as u64).to_be_bytes());
+        hasher.update(username);
+        hasher.update(password);
+        let login = Login { username: username.to_owned(), password: Secret::new(password) };
+        Self { login: Some(login), hash: hasher.finalize().into() }
+    }
+
+    /// Nothing was shown.
+    pub const fn anonymous() -> Self {
+        Self { login: None, hash: [0; 32] }
+    }
+}
+
+impl PartialEq for CallerCredentials {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+    }
+}
+
+impl Eq for CallerCredentials {}
+
+impl std::hash::Hash for CallerCredentials {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.hash.hash(state);
+    }
+}
+
+impl fmt::Debug for CallerCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.login.is_some() { "CallerCredentials(…)" } else { "CallerCredentials(none)" })
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    pub(super) fn new(upstream: &str, credentials: Option<&config::Credentials>) -> Self {
+        match credentials {
+            None => Self::None,
+            Some(config::Credentials::Basic(basic)) => {
+                Self::Fixed(Login { username: basic.username.clone(), password: basic.password.clone() })
+            }
+            Some(config::Credentials::Command { command, lifetime, timeout }) => Self::Command(Box::new(Running {
+                upstream: upstream.to_owned(),
+                command: command.clone(),
+                lifetime: *lifetime,
+                timeout: *timeout,
+                last: Mutex::new(None),
+            })),
+        }
+    }
+
+    /// What to show now.
+    pub(super) async fn login(&self) -> Result<Option<Login>, SendError> {
+        match self {
+            Self::None => Ok(None),
+            Self::Fixed(login) => Ok(Some(login.clone())),
+            Self::Command(running) => running.login().await.map(Some),
+        }
+    }
+
+    /// What was shown was refused: a command is run again next time.
+    pub(super) async fn forget(&self) {
+        if let Self::Command(running) = self {
+            let mut last = running.last.lock().await;
+            if last.as_ref().is_some_and(|last| last.outcome.is_ok()) {
+                *last = None;
+            }
+        }
+    }
+}
+
+impl Running {
+    /// One run at a time; who comes meanwhile waits for it.
+    async fn login(&self) -> Result<Login, SendError> {
+        let mut last = self.last.lock().await;
+        let known = last.clone().filter(|last| Instant::now() < last.until);
+        let known = match known {
+            Some(known) => known,
+            None => {
+                let outcome = self.run().await;
+                let good_for = match &outcome {
+                    Ok(_) => self.lifetime.saturating_sub(MARGIN.min(self.lifetime / 10)),
+                    Err(reason) => {
+                        tracing::error!(upstream = self.upstream, reason, "credential_command failed");
+                        REST
+                    }
+                };
+                last.insert(Last { outcome, until: Instant::now() + good_for }).clone()
+            }
+        };
+        known.outcome.map_err(|reason| SendError::CredentialCommand { upstream: self.upstream.clone(), reason })
+    }
+
+    async fn run(&self) -> Result<Login, String> {
+        let (program, arguments) = self.command.split_first().ok_or("it is empty")?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        let mut child = command.spawn().map_err(|error| format!("{program} cannot be run: {error}"))?;
+        let mut output = Vec::new();
+        let running = async {
+            if let Some(stdout) = child.stdout.take() {
+                let read = stdout.take(OUTPUT_BYTES_MAX + 1).read_to_end(&mut output).await;
+                read.map_err(|error| format!("its output cannot be read: {error}"))?;
+            }
+            if output.len() as u64 > OUTPUT_BYTES_MAX {
+                return Err(format!("it printed more than {OUTPUT_BYTES_MAX} bytes"));
+            }
+            child.wait().await.map_err(|error| error.to_string())
+        };
+        let status = timeout(self.timeout, running).await;
+        let status = status.map_err(|_| format!("it did not end within {} s", self.timeout.as_secs_f32()))??;
+        if !status.success() {
+            return Err(format!("it ended with {status}; run it by hand to see why"));
+        }
+        parse(&output)
+            .ok_or_else(|| "what it printed is neither user:password nor {\"Username\": …, \"Secret\": …}".to_owned())
+    }
+}
+
+/// What a command printed. It is never repeated in a text.
+fn parse(output: &[u8]) -> Option<Login> {
+    let text = std::str::from_utf8(output).ok()?.trim();
+    let (username, password) = match serde_json::from_str::<Helper>(text) {
+        Ok(helper) => (helper.username, helper.secret),
+        Err(_) => {
+            let (username, password) = text.split_once(':')?;
+            (username.to_owned(), password.to_owned())
+        }
+    };
+    let is_plain = |text: &str| !text.is_empty() && !text.chars().any(char::is_control);
+    (is_plain(&username) && is_plain(&password)).then(|| Login { username, password: Secret::new(&password) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(script: &str, timeout: Duration) -> Source {
+        let command = ["sh", "-c", script].map(str::to_owned).to_vec();
+        let credentials = config::Credentials::Command { command, lifetime: Duration::from_secs(3600), timeout };
+        Source::new("ecr", Some(&credentials))
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn both_forms_are_read() {
+        for (text, user, password) in [
+            ("AWS:p:w\n", "AWS", "p:w"),
+            (r#"{"ServerURL":"x","Username":"u","Secret":"s"}"#, "u", "s"),
+            (r#"{"Username":"<token>","Secret":"r"}"#, "<token>", "r"),
+        ] {
+            let login = parse(text.as_bytes()).unwrap();
+            assert_eq!((login.username.as_str(), login.password.expose()), (user, password));
+        }
+        for other in ["", "AWS", "AWS:", ":p", "a:b\nc:d", "{}", "\u{ff}"] {
+            assert_eq!(parse(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_is_run_once_for_its_lifetime() {
+        let directory = tempfile::tempdir().unwrap();
+        let count = directory.path().join("count");
+        let source = command(&format!("echo x >> {}; echo AWS:secret", count.display()), LONG);
+        for _ in 0..3 {
+            assert_eq!(source.login().await.unwrap().unwrap().password.expose(), "secret");
+        }
+        assert_eq!(std::fs::read_to_string(&count).unwrap(), "x\n");
+        source.forget().await;
+        source.login().await.unwrap();
+        assert_eq!(std::fs::read_to_string(&count).unwrap(), "x\nx\n", "what was refused is asked for anew");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_or_hangs_says_so_without_its_output() {
+        for (script, timeout, expected) in [
+            ("echo canary; exit 3", LONG, "exit status: 3"),
+            ("echo canary", LONG, "neither user:password"),
+            ("exec sleep 100", Duration::from_millis(50), "did not end within 0.05 s"),
+            ("head -c 100000 /dev/zero", LONG, "more than 65536 bytes"),
+        ] {
+            let error = command(script, timeout).login().await.unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+            assert!(!error.to_string().contains("canary"), "{error}");
+        }
+        let nobody = config::Credentials::Command { command: vec!["/no/such".into()], lifetime: LONG, timeout: LONG };
+        let error = Source::new("ecr", Some(&nobody)).login().await.unwrap_err();
+        assert!(error.to_string().contains("/no/such cannot be run"), "{error}");
+    }
+
+    #[test]
+    fn credentials_are_not_shown() {
+        let shown = format!("{:?}", CallerCredentials::new("ada", "canary"));
+        assert!(!shown.contains("canary"), "{shown}");
+        assert_eq!(CallerCredentials::new("a", "bc"), CallerCredentials::new("a", "bc"));
+        assert_ne!(CallerCredentials::new("a", "bc"), CallerCredentials::new("ab", "c"));
+        assert_ne!(CallerCredentials::new("", ""), CallerCredentials::anonymous());
+    }
+}
