@@ -1,6 +1,7 @@
 //! Who is asking.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::oci::RepositoryName;
@@ -15,6 +16,7 @@ pub struct Principal {
     certificate: Option<Arc<str>>,
     token: Option<Arc<[Grant]>>,
     catalog: bool,
+    address: Option<IpAddr>,
 }
 
 /// What a bearer token was issued for.
@@ -41,6 +43,17 @@ impl Principal {
     #[must_use]
     pub fn with_certificate(self, name: &str) -> Self {
         Self { certificate: Some(name.into()), ..self }
+    }
+
+    /// The same, calling from this address.
+    #[must_use]
+    pub fn with_address(self, address: IpAddr) -> Self {
+        Self { address: Some(address.to_canonical()), ..self }
+    }
+
+    /// Where they call from, if that is known.
+    pub const fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     /// The same, but acting through a token: only what is in `grants` is possible.

@@ -1,8 +1,11 @@
 //! The rules, and the one function that decides.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::oci::RepositoryName;
 
@@ -21,6 +24,8 @@ pub enum Who {
     Group(String),
     /// The holder of a client certificate.
     Certificate(String),
+    /// Whoever calls from these addresses, known or not.
+    Network(IpNet),
 }
 
 /// A text does not say whom a rule is for.
@@ -125,14 +130,15 @@ impl Rules {
         about_it.fold(Actions::NONE, |set, rule| set | rule.actions)
     }
 
-    /// Whether some rule is for anyone.
-    pub fn grant_anyone(&self) -> bool {
-        self.0.iter().any(|rule| rule.who.contains(&Who::Anyone))
+    /// Whether some rule is for callers of whom nothing is known but this address.
+    pub fn grant_unknown(&self, address: IpAddr) -> bool {
+        let unknown = Principal::anonymous().with_address(address);
+        self.0.iter().any(|rule| rule.is_for(&unknown))
     }
 
     /// Whether some rule is for known callers only.
     pub fn need_user(&self) -> bool {
-        self.0.iter().flat_map(|rule| &rule.who).any(|who| *who != Who::Anyone)
+        self.0.iter().flat_map(|rule| &rule.who).any(|who| !matches!(who, Who::Anyone | Who::Network(_)))
     }
 }
 
@@ -160,13 +166,14 @@ impl Who {
             Self::User(name) => principal.user_name() == Some(name),
             Self::Group(name) => principal.groups().iter().any(|group| **group == **name),
             Self::Certificate(name) => principal.certificate_name() == Some(name),
+            Self::Network(network) => principal.address().is_some_and(|address| network.contains(&address)),
         }
     }
 }
 
 impl fmt::Display for WhoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("it is one of anyone, authenticated, user:NAME, group:NAME, cert:NAME")
+        f.write_str("it is one of anyone, authenticated, user:NAME, group:NAME, cert:NAME, network:ADDRESSES")
     }
 }
 
@@ -183,6 +190,10 @@ impl FromStr for Who {
             Some(("user", name)) => Ok(Self::User(name.into())),
             Some(("group", name)) => Ok(Self::Group(name.into())),
             Some(("cert", name)) => Ok(Self::Certificate(name.into())),
+            Some(("network", text)) => {
+                let one = |_| text.parse::<IpAddr>().map(IpNet::from);
+                text.parse::<IpNet>().or_else(one).map(|network| Self::Network(network.trunc())).map_err(|_| WhoError)
+            }
             Some(_) => Err(WhoError),
         }
     }

@@ -80,7 +80,12 @@ impl Default for Identity {
             realm: "dockgate".into(),
             htpasswd: "htpasswd".into(),
             groups: BTreeMap::new(),
-            token: Token { lifetime: seconds(300) },
+            token: Token {
+                lifetime: seconds(300),
+                refresh_lifetime: seconds(90 * 86_400),
+                key_lifetime: seconds(90 * 86_400),
+                services: vec![],
+            },
         }
     }
 }

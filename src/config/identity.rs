@@ -28,8 +28,15 @@ pub struct Identity {
 pub struct Token {
     /// How long one is good: from 60 s to 300 s, for a docker client may take it as 60 s whatever it is told.
     pub lifetime: Duration,
+    /// How long one that gets others is good; 0: there are none.
+    pub refresh_lifetime: Duration,
+    /// How long a key signs before another takes its place; 0: for ever.
+    pub key_lifetime: Duration,
+    /// Other services that tokens are issued for.
+    pub services: Vec<String>,
 }
 
+const DAY: Duration = Duration::from_secs(86_400);
 const LIFETIME_MIN: Duration = Duration::from_secs(60);
 const LIFETIME_MAX: Duration = Duration::from_secs(300);
 
@@ -43,9 +50,18 @@ pub(super) fn read_identity(section: &mut Section<'_>) -> Identity {
         realm: section.text("realm", &default.realm, REALM, is_realm),
         htpasswd: section.path_or("htpasswd", &default.htpasswd),
         groups: read_groups(section),
-        token: section.table("token", |token| Token {
-            lifetime: token.duration("lifetime", default.token.lifetime, LIFETIME_MIN..=LIFETIME_MAX),
-        }),
+        token: section.table("token", |token| read_token(token, &default.token)),
+    }
+}
+
+fn read_token(section: &mut Section<'_>, default: &Token) -> Token {
+    let kind = Kind { name: "list of strings", allowed: REALM };
+    let service = |text: &str| is_realm(text).then(|| text.to_owned());
+    Token {
+        lifetime: section.duration("lifetime", default.lifetime, LIFETIME_MIN..=LIFETIME_MAX),
+        refresh_lifetime: section.duration("refresh_lifetime", default.refresh_lifetime, Duration::ZERO..=365 * DAY),
+        key_lifetime: section.duration("key_lifetime", default.key_lifetime, Duration::ZERO..=3_650 * DAY),
+        services: section.list("services", &kind, &Fallback::Value("[]".into()), service).unwrap_or_default(),
     }
 }
 

@@ -49,7 +49,7 @@ impl Walk<'_> {
         if shown {
             self.rooms.metrics.login("accepted");
         }
-        Ok((principal, shown))
+        Ok((principal.with_address(screened.client), shown))
     }
 
     /// What the caller shows; two `Authorization` headers are as good as an unreadable one.
@@ -65,7 +65,7 @@ impl Walk<'_> {
     /// The token endpoint and v1 take Basic alone.
     fn challenge_on(&self, route: &Route, screened: &Screened, error: Option<&'static str>) -> Challenge {
         match route {
-            Route::Token { .. } | Route::Legacy(_) => self.basic(),
+            Route::Token(_) | Route::Legacy(_) => self.basic(),
             _ => self.challenge(screened, scope(route), error),
         }
     }
@@ -133,7 +133,7 @@ impl Walk<'_> {
     /// a login would not even ask for the public ones; else Basic.
     fn challenge(&self, screened: &Screened, scope: Option<String>, error: Option<&'static str>) -> Challenge {
         let rules = &self.settings.rules;
-        if !(rules.grant_anyone() && rules.need_user()) {
+        if !(rules.grant_unknown(screened.client) && rules.need_user()) {
             return self.basic();
         }
         let scheme = if screened.https { "https" } else { "http" };

@@ -22,7 +22,7 @@ use super::intake::Intake;
 use super::names::Names;
 use super::observe::{Ids, Observed, Record};
 use super::pick::{Answerer, Picked};
-use super::respond::{Failure, Form};
+use super::respond::{self, Failure, Form};
 use super::route::{self, Route, Routed};
 use super::screen::{self, Screened};
 
@@ -152,7 +152,9 @@ impl Walk<'_> {
         record: &mut Record,
     ) -> Result<Response<Body>, Failure> {
         match (route, answerer) {
-            (Route::Token { scopes }, _) => self.token(caller, &scopes),
+            (Route::Token(ask), _) => self.token(caller, ask, intake).await,
+            (Route::TokenKeys, _) => Ok(respond::token_keys(&self.rooms.identity.keys())),
+            (Route::TokenCertificates, _) => self.token_certificates(),
             (Route::Legacy(route), Answerer::Here(Backend::Legacy(legacy))) => {
                 record.backend = "legacy";
                 self.legacy(&legacy, &route, caller, intake, record).await

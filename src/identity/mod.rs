@@ -18,6 +18,7 @@ mod source;
 mod state;
 mod token;
 mod token_key;
+mod token_keys;
 mod user_file;
 
 pub use credentials::{Credentials, MalformedCredentials};
@@ -30,4 +31,5 @@ pub use settings::Settings;
 pub use source::OpenError;
 pub use token::{IssueError, IssuedToken};
 pub use token_key::{TokenKey, TokenKeyError};
+pub use token_keys::{PublicKey, TokenKeys};
 pub use user_file::{Added, COST_DEFAULT, Listing, UserFile, UserFileError, UserLine};

@@ -15,6 +15,10 @@ pub struct Settings {
     pub groups: BTreeMap<String, Vec<String>>,
     /// How long a token lives.
     pub token_lifetime: Duration,
+    /// How long a token that gets others lives; 0: there are none.
+    pub refresh_lifetime: Duration,
+    /// Other services that tokens are issued for.
+    pub token_services: Vec<String>,
     /// How many bcrypt hashes are computed at once.
     pub bcrypt_concurrency: usize,
     /// How many logins may wait for their turn.

@@ -127,6 +127,20 @@ impl Store {
         Ok(value.bind(key).fetch_optional(self.inner.database.readers()).await?)
     }
 
+    /// Gives a setting another value.
+    pub async fn put_setting(&self, key: &str, value: Vec<u8>) -> Result<(), StoreError> {
+        let key = key.to_owned();
+        let insert =
+            "INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+        let written = self.inner.database.write(move |connection| {
+            Box::pin(async move {
+                sqlx::query(insert).bind(&key).bind(value).execute(connection).await?;
+                Ok::<_, StoreError>(())
+            })
+        });
+        written.await
+    }
+
     /// The same, `value` where it had none; whoever comes first decides for all.
     pub async fn setting_or_insert(&self, key: &str, value: Vec<u8>) -> Result<Vec<u8>, StoreError> {
         if let Some(value) = self.setting(key).await? {

@@ -1,5 +1,6 @@
 //! Challenges and tokens: "What a caller is told".
 
+use super::support::gate::{ADA, wait_until};
 use super::support::{Gate, content};
 
 fn challenge(gate: &Gate, path: &str) -> String {
@@ -140,4 +141,103 @@ fn a_bad_token_on_a_push_is_asked_for_one_that_may_push() {
     let answer = client.send("POST", &mount, &[], b"").expect(401);
     let challenge = answer.header("www-authenticate").unwrap();
     assert!(challenge.contains("scope=\"repository:app:pull,push repository:base:pull\""), "{challenge}");
+}
+
+/// Fields, as a form is sent.
+fn post(gate: &Gate, form: &str) -> super::support::Answer {
+    let kind = [("Content-Type", "application/x-www-form-urlencoded")];
+    gate.tls().send("POST", "/token", &kind, form.as_bytes())
+}
+
+fn bearer(gate: &Gate, token: &serde_json::Value) -> super::support::Client {
+    gate.tls().with("Authorization", &format!("Bearer {}", token.as_str().unwrap()))
+}
+
+fn gate_with_ada(config: &str) -> Gate {
+    let prepared = Gate::prepare(config);
+    prepared.write("htpasswd", ADA);
+    prepared.start()
+}
+
+#[test]
+fn the_oauth2_form_gives_tokens_for_a_password() {
+    let gate = gate_with_ada("");
+    let form =
+        "grant_type=password&service=dockgate&client_id=test&username=ada&password=ada&scope=repository:a:pull,push";
+    let answer = post(&gate, form).expect(200);
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let answer = answer.json();
+    assert_eq!(answer["scope"], "repository:a:pull,push");
+    assert!(answer.get("refresh_token").is_none(), "it was not asked for");
+    content::push_image(&bearer(&gate, &answer["access_token"]), "a", "v1");
+    for (form, status) in [
+        ("grant_type=password&username=ada&password=wrong", 401),
+        ("grant_type=password&password=ada", 400),
+        ("grant_type=client_credentials", 400),
+        ("", 400),
+        ("grant_type=refresh_token&refresh_token=x", 401),
+        ("grant_type=password&username=ada&password=ada&service=elsewhere", 400),
+    ] {
+        post(&gate, form).expect(status).code();
+    }
+    post(&gate, &format!("x={}", "y".repeat(70_000))).expect(413);
+    gate.tls().send("PUT", "/token", &[], b"").expect(405);
+}
+
+#[test]
+fn a_refresh_token_outlives_a_restart_and_ends_with_the_password() {
+    let gate = gate_with_ada("");
+    let ada = gate.tls().user("ada", "ada");
+    let answer = ada.get("/token?service=dockgate&offline_token=true&account=ada&client_id=docker").expect(200).json();
+    let refresh = answer["refresh_token"].as_str().unwrap().to_owned();
+    let form =
+        format!("grant_type=refresh_token&service=dockgate&scope=repository:a:pull,push&refresh_token={refresh}");
+    // It opens nothing by itself.
+    gate.tls().with("Authorization", &format!("Bearer {refresh}")).get("/v2/").expect(401);
+    let prepared = gate.prepared();
+    assert_eq!(gate.stop(), 0);
+    let gate = prepared.start();
+    let answer = post(&gate, &form).expect(200).json();
+    content::push_image(&bearer(&gate, &answer["access_token"]), "a", "v1");
+    prepared.write("htpasswd", &ADA.replace("ada:$2y$04$V", "ada:$2y$04$W"));
+    wait_until("the new password", || post(&gate, &form).status == 401);
+    // Nobody, and nobody with a token, gets one.
+    assert!(gate.tls().get("/token?offline_token=true").expect(200).json().get("refresh_token").is_none());
+}
+
+#[test]
+fn the_public_keys_verify_what_is_issued() {
+    let gate = gate_with_ada("[identity.token]\nservices = [\"registry.example\"]\n");
+    let keys: jsonwebtoken::jwk::JwkSet =
+        serde_json::from_slice(&gate.tls().get("/token/keys").expect(200).body).unwrap();
+    let ada = gate.tls().user("ada", "ada");
+    let token = ada.get("/token?service=registry.example&scope=repository:a:pull").expect(200).json();
+    let token = token["token"].as_str().unwrap();
+    let kid = jsonwebtoken::decode_header(token).unwrap().kid.unwrap();
+    let key = jsonwebtoken::DecodingKey::from_jwk(keys.find(&kid).unwrap()).unwrap();
+    let mut expected = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::ES256);
+    expected.set_audience(&["registry.example"]);
+    expected.set_issuer(&["dockgate"]);
+    let claims = jsonwebtoken::decode::<serde_json::Value>(token, &key, &expected).unwrap().claims;
+    assert_eq!(claims["access"][0]["name"], "a");
+    // It is for that service and not for us.
+    gate.tls().with("Authorization", &format!("Bearer {token}")).get("/v2/").expect(401);
+    let bundle = gate.tls().get("/token/certificates").expect(200).text();
+    assert!(bundle.starts_with("-----BEGIN CERTIFICATE-----"), "{bundle}");
+}
+
+#[test]
+fn callers_of_a_network_need_no_credentials_and_others_do() {
+    let rules = "[[access]]\nwho = [\"network:127.0.0.0/8\"]\nrepositories = [\"mirror/**\"]\nactions = [\"pull\", \"push\"]\n\
+                 [[access]]\nwho = [\"authenticated\"]\nrepositories = [\"**\"]\nactions = [\"*\"]\n";
+    let gate = gate_with_ada(rules);
+    content::push_image(&gate.tls(), "mirror/app", "v1");
+    gate.tls().get("/v2/mirror/app/manifests/v1").expect(200);
+    assert!(challenge(&gate, "/v2/other/manifests/v1").starts_with("Bearer "), "docker without a login goes on");
+    let token =
+        gate.tls().get("/token?scope=repository:mirror/app:pull&scope=repository:other:pull").expect(200).json();
+    bearer(&gate, &token["token"]).get("/v2/mirror/app/manifests/v1").expect(200);
+    bearer(&gate, &token["token"]).get("/v2/other/manifests/v1").expect(401);
+    let elsewhere = gate_with_ada(&rules.replace("127.0.0.0/8", "192.0.2.0/24"));
+    assert!(challenge(&elsewhere, "/v2/mirror/app/manifests/v1").starts_with("Basic "));
 }

@@ -12,8 +12,9 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use super::gate::PATIENCE;
 
 /// Headers that the gateway may send. One that is not here was not meant to be sent.
-const KNOWN_HEADERS: [&str; 22] = [
+const KNOWN_HEADERS: [&str; 24] = [
     "accept-ranges",
+    "cache-control",
     "allow",
     "connection",
     "content-length",
@@ -28,6 +29,7 @@ const KNOWN_HEADERS: [&str; 22] = [
     "location",
     "oci-chunk-min-length",
     "oci-filters-applied",
+    "oci-namespace",
     "oci-subject",
     "range",
     "retry-after",

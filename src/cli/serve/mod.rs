@@ -6,6 +6,7 @@ mod reload;
 mod remotes;
 mod rooms;
 mod signals;
+mod token_keys;
 mod trust;
 
 pub(super) use rooms::{certificates, open_legacy, tls_problem, tls_settings};

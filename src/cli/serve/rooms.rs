@@ -13,7 +13,7 @@ use dockgate::config::{self, Config, Upstream};
 use dockgate::gateway::admin::{Admin, Keeper};
 use dockgate::gateway::names::Names;
 use dockgate::gateway::{self, Gateway, Rooms};
-use dockgate::identity::{self, Identity, TokenKey};
+use dockgate::identity::{self, Identity};
 use dockgate::net::certificates::{self, Made};
 use dockgate::net::tls::{self, TlsError};
 use dockgate::registry::{Hosted, Legacy};
@@ -22,11 +22,8 @@ use dockgate::store::{self, OpenError, Store};
 use dockgate::telemetry::Metrics;
 
 use super::remotes::Remotes;
-use super::{first_start, until};
+use super::{first_start, token_keys, until};
 use crate::cli::exit::{Code, Exit};
-
-/// Under which name the key that signs tokens is kept.
-const TOKEN_KEY_SETTING: &str = "token_signing_key";
 
 /// How often it is looked what is known of upstreams and was not asked for in long.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(86_400);
@@ -46,6 +43,7 @@ pub(super) struct House {
     store: Store,
     legacy: Option<Arc<Legacy>>,
     remotes: Remotes,
+    token: config::Token,
 }
 
 impl House {
@@ -53,7 +51,9 @@ impl House {
     pub(super) async fn open(config: &Config, metrics: &Metrics) -> Result<Self, Exit> {
         let store = Store::open(store_settings(config)).await.map_err(|error| Exit::new(open_code(&error), error))?;
         let first_user = first_start::ensure_user(config)?;
-        let identity = Identity::open(identity_settings(config), token_key(&store).await?).map_err(Exit::config)?;
+        let identity =
+            Identity::open(identity_settings(config), token_keys::open(&store, &config.identity.token).await?)
+                .map_err(Exit::config)?;
         let identity = Arc::new(identity);
         let memory = Memory::new(config.cache.memory, config.cache.memory_object_max);
         let hosted = Arc::new(Hosted::new(store.clone(), memory.clone(), config.registry.delete));
@@ -74,7 +74,7 @@ impl House {
         let gateway = Gateway::new(rooms, gateway_settings(config, config), id_prefix);
         let keeper = Keeper::new(remotes.by_name.clone(), names, remotes.shelves.clone());
         let admin = Admin::new(hosted, keeper, metrics.clone());
-        Ok(Self { gateway, admin, identity, first_user, store, legacy, remotes })
+        Ok(Self { gateway, admin, identity, first_user, store, legacy, remotes, token: config.identity.token.clone() })
     }
 
     /// What goes on beside the requests.
@@ -94,6 +94,7 @@ impl House {
                 }
             }
         }));
+        tasks.push(tokio::spawn(token_keys::turn(self.store.clone(), Arc::clone(&self.identity), self.token.clone())));
         if !self.remotes.by_name.is_empty() {
             tasks.push(tokio::spawn(sweep(self.store.clone())));
         }
@@ -133,17 +134,6 @@ pub(in crate::cli) async fn open_legacy(config: &Config, metrics: &Metrics) -> R
     });
     let Some(upstream) = legacy else { return Ok(None) };
     Legacy::open(upstream, metrics).await.map(Some).map_err(Exit::config)
-}
-
-/// The key that signs tokens; the first process to ask for it makes it.
-async fn token_key(store: &Store) -> Result<TokenKey, Exit> {
-    let unusable = |error: &dyn std::fmt::Display| Exit::new(Code::Data, format_args!("the token key: {error}"));
-    if let Some(key) = store.setting(TOKEN_KEY_SETTING).await.map_err(|error| unusable(&error))? {
-        return TokenKey::from_pkcs8(&key).map_err(|error| unusable(&error));
-    }
-    let made = TokenKey::generate().map_err(|error| unusable(&error))?.to_pkcs8();
-    let key = store.setting_or_insert(TOKEN_KEY_SETTING, made).await.map_err(|error| unusable(&error))?;
-    TokenKey::from_pkcs8(&key).map_err(|error| unusable(&error))
 }
 
 const fn open_code(error: &OpenError) -> Code {
@@ -214,6 +204,8 @@ pub(super) fn identity_settings(config: &Config) -> identity::Settings {
         htpasswd: identity.htpasswd.clone(),
         groups: identity.groups.clone(),
         token_lifetime: identity.token.lifetime,
+        refresh_lifetime: identity.token.refresh_lifetime,
+        token_services: identity.token.services.clone(),
         bcrypt_concurrency: limits.bcrypt_concurrency,
         bcrypt_queue: limits.bcrypt_queue,
         bcrypt_wait_timeout: limits.bcrypt_wait_timeout,

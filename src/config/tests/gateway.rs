@@ -64,7 +64,7 @@ fn what_is_written_is_what_holds() {
     assert_eq!(config.admin.address, None);
     assert_eq!(config.identity.groups["ci"], ["a", "b"]);
     assert_eq!(config.identity.token.lifetime, Duration::from_secs(60));
-    assert!(!config.access.grant_anyone(), "the default rules are gone");
+    assert!(!config.access.grant_unknown([192, 0, 2, 1].into()), "the default rules are gone");
     assert_eq!((config.limits.headers, config.limits.drain_timeout), (32, Duration::ZERO));
     assert_eq!((config.log.level, config.log.format), (Level::Warn, Format::Json));
     assert_eq!(config.log.fields["service"], "registry");

@@ -159,18 +159,19 @@ impl Keeper {
         let image = self.image(text)?;
         let (told, mut parts) = mpsc::channel::<Warmed>(LINES);
         let (lines, read) = mpsc::channel::<Value>(LINES);
-        let (shelves, last) = (self.shelves.clone(), lines.clone());
+        let shelves = self.shelves.clone();
         tokio::spawn(async move {
+            let text = image.text.clone();
+            let warming =
+                tokio::spawn(async move { image.remote.warm(&image.repository, &image.reference, told).await });
             while let Some(part) = parts.recv().await {
                 let error = part.error.map(|error| error.to_string());
                 let line = json!({ "digest": part.digest.to_string(), "size": part.size, "error": error });
+                // Whoever listened may be gone; the work goes on.
                 let _ = lines.send(line).await;
             }
-        });
-        tokio::spawn(async move {
-            let warmed = image.remote.warm(&image.repository, &image.reference, told).await;
-            let outcome = match warmed {
-                Ok(digests) if pin => shelves.pin(&image.text, digests).await.map_err(|error| error.to_string()),
+            let outcome = match warming.await.map_err(|error| RemoteError::Internal(error.to_string())).flatten() {
+                Ok(digests) if pin => shelves.pin(&text, digests).await.map_err(|error| error.to_string()),
                 Ok(digests) => Ok(digests.len()),
                 Err(error) => Err(error.to_string()),
             };
@@ -178,7 +179,7 @@ impl Keeper {
                 Ok(parts) => json!({ "done": true, "parts": parts }),
                 Err(error) => json!({ "done": false, "error": error }),
             };
-            let _ = last.send(line).await;
+            let _ = lines.send(line).await;
         });
         Ok(lines_of(read))
     }

@@ -31,11 +31,12 @@ pub struct Routed {
 pub enum Route {
     /// `GET /v2/`
     Ping,
-    /// `GET /token`, docker's token protocol.
-    Token {
-        /// The scopes asked for, as they were written.
-        scopes: Vec<String>,
-    },
+    /// `GET /token`, docker's token protocol; `POST /token`, its OAuth2 form, with all of this in the body.
+    Token(TokenAsk),
+    /// `GET /token/keys`: the public keys that verify tokens (RFC 7517).
+    TokenKeys,
+    /// `GET /token/certificates`: the same as certificates, for docker's registry.
+    TokenCertificates,
     /// `GET /v2/_catalog`
     Catalog(Page),
     /// `GET /v2/NAME/tags/list`
@@ -61,6 +62,19 @@ pub enum Route {
     },
     /// What the v1 registry owns.
     Legacy(LegacyRoute),
+}
+
+/// What is asked of the token endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TokenAsk {
+    /// Whether it is in the request's body, in the OAuth2 form.
+    pub is_form: bool,
+    /// The scopes asked for, as they were written.
+    pub scopes: Vec<String>,
+    /// For whom the token is to be, if the caller says so.
+    pub service: Option<String>,
+    /// Whether a token is asked for that gets others.
+    pub offline: bool,
 }
 
 /// What is done to a manifest.
@@ -150,7 +164,9 @@ pub fn parse(method: &Method, uri: &Uri) -> Result<Routed, RouteError> {
     let query = Query::parse(uri.query().unwrap_or_default()).map_err(invalid(ErrorCode::Unsupported))?;
     let here = |route| Routed { route, prefix: None, namespace: None };
     match path {
-        "/token" => return read_only(method, Route::Token { scopes: query.all("scope") }).map(here),
+        "/token" => return token(method, &query).map(here),
+        "/token/keys" => return read_only(method, Route::TokenKeys).map(here),
+        "/token/certificates" => return read_only(method, Route::TokenCertificates).map(here),
         "/_ping" => return read_only(method, Route::Legacy(LegacyRoute::Ping)).map(here),
         _ => {}
     }
@@ -161,6 +177,20 @@ pub fn parse(method: &Method, uri: &Uri) -> Result<Routed, RouteError> {
     let namespace = namespace(&query)?;
     let route = if path.is_empty() { read_only(method, Route::Ping) } else { v2(method, path, &query) };
     Ok(Routed { route: route?, prefix, namespace })
+}
+
+fn token(method: &Method, query: &Query) -> Result<Route, RouteError> {
+    if *method == Method::POST {
+        return Ok(Route::Token(TokenAsk { is_form: true, ..TokenAsk::default() }));
+    }
+    let service = query.first("service").filter(|service| !service.is_empty());
+    let offline = query.first("offline_token").as_deref() == Some("true");
+    match *method {
+        Method::GET | Method::HEAD => {
+            Ok(Route::Token(TokenAsk { is_form: false, scopes: query.all("scope"), service, offline }))
+        }
+        _ => Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, POST" }),
+    }
 }
 
 /// The path is read as `[/PREFIX]/v2/REST`, up to the first `/v2/` that it has: no prefix has a part `v2`.
@@ -309,7 +339,8 @@ impl Route {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Ping => "ping",
-            Self::Token { .. } => "token",
+            Self::Token(_) => "token",
+            Self::TokenKeys | Self::TokenCertificates => "token_keys",
             Self::Catalog(_) => "catalog",
             Self::Tags(..) => "tags",
             Self::Manifest(..) => "manifest",
@@ -332,7 +363,7 @@ impl Route {
             Self::Referrers { subject, artifact_type, last, .. } => {
                 Self::Referrers { name, subject, artifact_type, last }
             }
-            other @ (Self::Ping | Self::Token { .. } | Self::Catalog(_) | Self::Legacy(_)) => other,
+            other => other,
         }
     }
 
@@ -346,7 +377,12 @@ impl Route {
             | Self::Upload(name, ..)
             | Self::Referrers { name, .. }
             | Self::Legacy(LegacyRoute::Repository(LegacyRepository { name, .. })) => Some(name),
-            Self::Ping | Self::Token { .. } | Self::Catalog(_) | Self::Legacy(_) => None,
+            Self::Ping
+            | Self::Token(_)
+            | Self::TokenKeys
+            | Self::TokenCertificates
+            | Self::Catalog(_)
+            | Self::Legacy(_) => None,
         }
     }
 }

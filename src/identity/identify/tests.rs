@@ -54,7 +54,7 @@ async fn an_unknown_user_is_wrong_even_if_the_password_fits_the_dummy() {
     let settings = settings(directory.path().join("htpasswd"));
     let always: Compare = Arc::new(|_: &Password, _: &PasswordHash| true);
     let identity =
-        Identity::with(settings, TokenKey::generate().unwrap(), StoppedClock::new().clock(), always).unwrap();
+        Identity::with(settings, TokenKeys::generate(0).unwrap(), StoppedClock::new().clock(), always).unwrap();
     let too_many = IdentifyError::TooManyFailures { retry_after: Duration::from_secs(60) };
     // A failure that counts, too.
     for expected in [IdentifyError::Wrong, IdentifyError::Wrong, IdentifyError::Wrong, too_many] {
@@ -279,7 +279,7 @@ async fn a_broken_file_is_told_once_and_the_old_users_go_on() {
     assert_eq!(house.identity.refresh(), Ok(Refreshed::Unchanged));
     assert!(house.log_in("alice", "a", HERE).await.is_ok());
     assert_eq!(house.identity.reload(settings(house.file())), Err(error.clone()));
-    let refused = Identity::open(settings(house.file()), TokenKey::generate().unwrap());
+    let refused = Identity::open(settings(house.file()), TokenKeys::generate(0).unwrap());
     assert_eq!(refused.unwrap_err(), error);
 }
 
