@@ -354,3 +354,6 @@ fn root() -> PathAndQuery {
 const fn is_worth_repeating(error: &SendError) -> bool {
     matches!(error, SendError::Unreachable { .. } | SendError::Broken { .. } | SendError::Failing { .. })
 }
+
+#[cfg(test)]
+mod tests;
