@@ -77,8 +77,8 @@ pub enum Problem {
     FileOnly,
     /// Two values that are good by themselves do not go together; the text names both.
     Conflict(String),
-    /// The key is planned: it is known, and does nothing yet; the text says what it is for.
-    NoEffect(&'static str),
+    /// The value is taken, and may not be what is meant; the text says why.
+    Doubtful(&'static str),
 }
 
 impl ConfigErrors {
@@ -194,7 +194,7 @@ impl fmt::Display for Problem {
             Self::NotYet { found: Some(found), instead } => write!(f, "{found} is not in this version yet; {instead}"),
             Self::FileOnly => f.write_str("lists cannot be given by the environment; write it in the file"),
             Self::Conflict(text) => f.write_str(text),
-            Self::NoEffect(reason) => write!(f, "no effect in this version: it is {reason}; remove it"),
+            Self::Doubtful(text) => f.write_str(text),
         }
     }
 }

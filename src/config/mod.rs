@@ -108,9 +108,11 @@ impl Config {
         let config = Section::root(&report, root, |root| read_config(root, directory));
 
         let upstreams_directory = resolve(directory, Path::new(UPSTREAMS_DIRECTORY));
-        let upstreams = upstream::read_upstreams(&upstreams_directory, directory);
+        let mut upstreams = upstream::read_upstreams(&upstreams_directory, directory);
+        upstream::check_loops(&mut upstreams, &upstreams_directory, &config.listen);
         storage::check_default(&config.registry, &upstreams.by_name, &report);
-        let warnings = report.take_warnings();
+        let mut warnings = report.take_warnings();
+        warnings.append(&mut upstreams.warnings);
         let (mut errors, _, secrets) = report.into_parts();
         errors.extend(upstreams.errors);
         if let Some(errors) = ConfigErrors::new(errors) {

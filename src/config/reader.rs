@@ -51,12 +51,11 @@ impl Report {
         self.errors.borrow_mut().push(ConfigError { place, key: key.into(), problem });
     }
 
-    /// What is written at `key` does nothing; nothing is said where it is not written.
-    pub(super) fn no_effect(&self, key: &str, reason: &'static str) {
-        if let Some(place) = self.place(key) {
-            let warning = ConfigError { place, key: key.into(), problem: Problem::NoEffect(reason) };
-            self.warnings.borrow_mut().push(warning);
-        }
+    /// What is written at `key` is taken, and may not be what is meant.
+    pub(super) fn doubt(&self, key: &str, text: &'static str) {
+        let place = self.place(key).unwrap_or_else(|| self.file());
+        let warning = ConfigError { place, key: key.into(), problem: Problem::Doubtful(text) };
+        self.warnings.borrow_mut().push(warning);
     }
 
     /// What was warned of.

@@ -216,8 +216,17 @@ fn read_docker_mirror(root: &mut Section<'_>) -> Vec<RepositoryPattern> {
     let allowed = PatternError.to_string();
     let kind = Kind { name: "list of patterns", allowed: allowed.trim_start_matches("a pattern is ") };
     let default = Fallback::Value(format!("[\"{DOCKER_MIRROR_REPOSITORIES}\"]"));
-    let patterns = root.list("docker_mirror_repositories", &kind, &default, |text| text.parse().ok());
+    let patterns =
+        root.list("docker_mirror_repositories", &kind, &default, |text| text.parse::<RepositoryPattern>().ok());
     let patterns = patterns.unwrap_or_else(|| DOCKER_MIRROR_REPOSITORIES.parse().into_iter().collect());
+    let wide = patterns.iter().any(|pattern| !pattern.to_string().starts_with("library/"));
+    if is_mirror && wide {
+        root.report.doubt(
+            "docker_mirror_repositories",
+            "names that the built-in registry does not have yet come from there, whoever can push there; a name of its own \
+             (hosts) is safer",
+        );
+    }
     if is_mirror { patterns } else { Vec::new() }
 }
 

@@ -1,11 +1,13 @@
 //! `upstreams/NAME.toml`: the registries behind this one.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::errors::{ConfigError, Place, Problem};
 use super::legacy::{Legacy, read_legacy};
+use super::listen::Listener;
 use super::reader::{Fallback, Key, Report, Section, is_name};
 use super::remote::{Remote, RemoteKind, read_remote};
 use super::tree;
@@ -37,6 +39,7 @@ const UPSTREAMS_MAX: usize = 1_000;
 pub(super) struct Upstreams {
     pub(super) by_name: BTreeMap<String, Upstream>,
     pub(super) errors: Vec<ConfigError>,
+    pub(super) warnings: Vec<ConfigError>,
     /// The files that were read, secrets included.
     pub(super) files: Vec<PathBuf>,
 }
@@ -89,6 +92,7 @@ fn read_file(file: &Path, file_name: &str, base: &Path, upstreams: &mut Upstream
         let text = "the file's name is the upstream's: lower-case letters, digits and -, and not \"hosted\"; rename it";
         report.error(report.file(), "", Problem::Conflict(text.into()));
     }
+    upstreams.warnings.extend(report.take_warnings());
     let (errors, _, files) = report.into_parts();
     upstreams.errors.extend(errors);
     upstreams.files.extend(files);
@@ -110,6 +114,41 @@ fn check_claims(name: &str, upstream: &Upstream, others: &Upstreams, report: &Re
             _ => {}
         }
     }
+}
+
+/// An upstream that is this gateway would ask itself for ever. Names that lead back here are found out by the first request.
+pub(super) fn check_loops(upstreams: &mut Upstreams, directory: &Path, listen: &BTreeMap<String, Listener>) {
+    let mut errors = Vec::new();
+    for (name, upstream) in &upstreams.by_name {
+        let transport = match upstream {
+            Upstream::Legacy(legacy) => &legacy.transport,
+            Upstream::Remote(remote) => &remote.transport,
+        };
+        for peer in &transport.peers {
+            let ours = listen.iter().find(|(_, listener)| leads_to(&peer.authority, listener.address));
+            if let Some((listener, _)) = ours {
+                let text =
+                    format!("{} is this gateway itself (listen.{listener}.address); name another registry", peer.url);
+                let place = Place::File(directory.join(format!("{name}.toml")).into());
+                errors.push(ConfigError { place, key: "url".into(), problem: Problem::Conflict(text) });
+            }
+        }
+    }
+    upstreams.errors.extend(errors);
+}
+
+/// Whether `host:port` is a socket of ours, as far as can be said without asking anybody.
+fn leads_to(authority: &str, listener: SocketAddr) -> bool {
+    let Some((host, port)) = authority.rsplit_once(':') else { return false };
+    let address = match host.trim_start_matches('[').trim_end_matches(']') {
+        "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        host => host.parse().ok(),
+    };
+    let is_here = |address: IpAddr| {
+        address == listener.ip()
+            || listener.ip().is_unspecified() && (address.is_loopback() || address.is_unspecified())
+    };
+    listener.port() != 0 && port.parse() == Ok(listener.port()) && address.is_some_and(is_here)
 }
 
 /// Two upstreams cannot answer to one name.

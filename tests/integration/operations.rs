@@ -316,10 +316,14 @@ fn an_admin_port_that_is_taken_is_named_by_its_key() {
 }
 
 #[test]
-fn keys_without_effect_are_told() {
-    let prepared = Gate::prepare("[cache]\ndisk = \"1GB\"\n");
-    let output = prepared.run(&["check"]);
-    assert!(output.status.success());
-    assert!(text(&output).contains("cache.disk: "), "{}", text(&output));
-    prepared.start().wait_for_log("cache.disk");
+fn what_is_doubtful_in_the_configuration_is_told() {
+    let prepared = Gate::prepare("");
+    prepared.write(
+        "upstreams/hub.toml",
+        "kind = \"mirror\"\nurl = \"http://127.0.0.1:9\"\ndocker_mirror = true\ndocker_mirror_repositories = [\"**\"]\n",
+    );
+    let told = String::from_utf8(prepared.run(&["check"]).stderr).unwrap();
+    assert!(told.contains("hub.toml:4:30: docker_mirror_repositories: names that"), "{told}");
+    let gate = prepared.start();
+    gate.wait_for_log("docker_mirror_repositories");
 }

@@ -93,7 +93,9 @@ fn unknown_keys_name_the_nearest_or_all() {
         ("  [limit]", &["gateway.toml:1:4: limit: unknown key; did you mean \"limits\"?"]),
         (
             "[identity.token]\n\"a b\" = 1",
-            &["gateway.toml:2:1: identity.token.\"a b\": unknown key; known here: lifetime"],
+            &[
+                "gateway.toml:2:1: identity.token.\"a b\": unknown key; known here: lifetime, refresh_lifetime, key_lifetime, services",
+            ],
         ),
         (
             "[[access]]\nwho=['anyone']\nrepositories=['a']\naction=['pull']",
@@ -222,7 +224,7 @@ fn rules_are_checked_word_by_word() {
             "[[access]]\nwho = [\"everyone\"]\nrepositories = [\"A\"]\nactions = [\"read\"]",
             &[
                 "gateway.toml:2:8: access[0].who[0]: found \"everyone\", but it takes one of anyone, authenticated, \
-                 user:NAME, group:NAME, cert:NAME",
+                 user:NAME, group:NAME, cert:NAME, network:ADDRESSES",
                 "gateway.toml:3:17: access[0].repositories[0]: found \"A\", but it takes a repository name in which \
                  * stands \
                  for any characters of one path part and ** for whole parts, such as \"public/**\" or \"team-*/app\"",
@@ -235,7 +237,7 @@ fn rules_are_checked_word_by_word() {
             "access = [{ who = [], repositories = [\"**\"], actions = \"pull\" }]",
             &[
                 "gateway.toml:1:19: access[0].who: found an empty list, but it takes one of anyone, authenticated, \
-                 user:NAME, group:NAME, cert:NAME",
+                 user:NAME, group:NAME, cert:NAME, network:ADDRESSES",
                 "gateway.toml:1:56: access[0].actions: found \"pull\", but it takes a list of one of \"pull\", \
                  \"push\", \
                  \"create\", \"delete\", or \"*\"",
@@ -315,9 +317,8 @@ fn values_that_do_not_go_together_are_both_named() {
         ),
         (
             "registry.default = \"docker-hub\"",
-            &["gateway.toml:1:20: registry.default: found \"docker-hub\", but it takes \"hosted\", the only one \
-                 that works in \
-               this version"],
+            &["gateway.toml:1:20: registry.default: no upstream \"docker-hub\" of kind \"mirror\" or \"fronted\" is \
+               switched on; there is none; write \"hosted\", or upstreams/docker-hub.toml"],
         ),
         (
             "listen.x.protocol = \"tls\"",
@@ -339,20 +340,6 @@ fn a_small_cache_was_an_error_about_a_key_that_nobody_wrote() {
     let cache = config("cache.memory = \"8MiB\"").cache;
     assert_eq!((cache.memory, cache.memory_object_max), (8 << 20, 8 << 20));
     assert_eq!(config("cache.memory = \"1GiB\"").cache.memory_object_max, Config::default().cache.memory_object_max);
-}
-
-#[test]
-fn what_has_no_effect_is_told() {
-    let config = Site::new("cache.disk = \"1GB\"").load(&[("DOCKGATE__CACHE__PATH", "x")]).unwrap();
-    let told: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
-    assert_eq!(told.len(), 2);
-    assert!(
-        told[0].ends_with(
-            "gateway.toml:1:14: cache.disk: no effect in this version: it is for mirrors, which are planned; remove it"
-        ),
-        "{told:?}"
-    );
-    assert!(told[1].starts_with("environment variable DOCKGATE__CACHE__PATH: cache.path: "), "{told:?}");
 }
 
 #[test]

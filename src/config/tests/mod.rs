@@ -4,6 +4,7 @@ mod documents;
 mod gateway;
 mod overrides;
 mod reload;
+mod remotes;
 mod upstreams;
 
 use std::path::Path;
