@@ -59,7 +59,8 @@ pub trait Content: Send + Sync + 'static {
     /// The manifest with this tag or digest.
     fn manifest(&self, repository: &str, reference: &str) -> Option<Blob>;
 
-    fn blob(&self, digest: &Digest) -> Option<Blob>;
+    /// The blob with this digest.
+    fn blob(&self, repository: &str, digest: &Digest) -> Option<Blob>;
 }
 
 /// An image: a manifest, a configuration and ten layers.
@@ -123,7 +124,7 @@ impl Content for Images {
         self.manifests.get(reference).cloned()
     }
 
-    fn blob(&self, digest: &Digest) -> Option<Blob> {
+    fn blob(&self, _: &str, digest: &Digest) -> Option<Blob> {
         self.blobs.get(digest).cloned()
     }
 }

@@ -34,7 +34,6 @@ impl Link {
 
     /// Waits until as many bytes may leave, behind all that asked before.
     pub async fn pass(&self, bytes: usize) {
-        #[expect(clippy::cast_precision_loss, reason = "a chunk is small")]
         let Some(took) = self.shape.rate.map(|rate| Duration::from_secs_f64(bytes as f64 / rate)) else { return };
         let turn = {
             let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);

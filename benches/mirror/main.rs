@@ -3,14 +3,22 @@
 
 #![expect(unreachable_pub, reason = "one crate; nothing is exported")]
 
+mod catalog;
+mod check;
 mod content;
+mod latency;
 mod link;
+mod lru;
+mod model;
 mod process;
+mod push;
 mod random;
+mod replay;
 mod report;
 mod runner;
 mod servers;
 mod storm;
+mod trace;
 mod upstream;
 
 use std::error::Error;
@@ -40,33 +48,46 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum What {
     Storm(storm::Options),
+    Trace(trace::Options),
+    Latency(latency::Options),
 }
 
 /// What all measurements take.
 #[derive(Debug, Args)]
 struct Common {
-    /// Which servers
-    #[arg(long, value_delimiter = ',', value_enum, default_values = ["dockgate", "registry", "nginx"])]
-    servers: Vec<Kind>,
     /// The program; the default is the one built with this benchmark
     #[arg(long, default_value = env!("CARGO_BIN_EXE_dockgate"))]
     dockgate: PathBuf,
+    /// Where to write the numbers, as CSV
+    #[arg(long)]
+    csv: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Servers {
+    /// Which servers
+    #[arg(long, value_delimiter = ',', value_enum, default_values = ["dockgate", "registry", "nginx"])]
+    servers: Vec<Kind>,
+}
+
+/// The line to the upstream.
+#[derive(Debug, Args)]
+struct Line {
     /// Milliseconds from a request to the upstream to the first byte of its answer
     #[arg(long, default_value_t = 50)]
     delay: u64,
     /// What the upstream sends at most, to all of its clients together
     #[arg(long, default_value_t = 1000)]
     mbit: u32,
-    /// Where to write the numbers, as CSV
-    #[arg(long)]
-    csv: Option<PathBuf>,
 }
 
-impl Common {
+impl Line {
     fn shape(&self) -> Shape {
         Shape { delay: Duration::from_millis(self.delay), rate: Some(f64::from(self.mbit) * 1e6 / 8.0) }
     }
+}
 
+impl Common {
     fn write_csv(&self, text: &str) -> Outcome {
         if let Some(path) = &self.csv {
             std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -104,6 +125,8 @@ fn measure(arguments: &Arguments) -> Outcome<bool> {
 async fn run(what: &What, upstream: &Handle) -> Outcome<bool> {
     match what {
         What::Storm(options) => storm::run(options, upstream).await,
+        What::Trace(options) => trace::run(options, upstream).await,
+        What::Latency(options) => latency::run(options, upstream).await,
     }
 }
 

@@ -43,7 +43,6 @@ impl Process {
     }
 
     /// Seconds of processor time, of all of its threads.
-    #[expect(clippy::cast_precision_loss, reason = "seconds are few")]
     pub fn cpu_seconds(&self) -> f64 {
         let ticks = |id: u32| {
             let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();

@@ -17,7 +17,6 @@ impl Random {
     }
 
     /// From 0 to 1, and never 1.
-    #[expect(clippy::cast_precision_loss, reason = "53 bits are what a double holds")]
     pub const fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }

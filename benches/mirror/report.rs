@@ -5,12 +5,6 @@ use std::time::Duration;
 /// The value that this share of all values does not exceed; `MAX` stands for what did not happen.
 pub fn quantile(values: &mut [Duration], share: f64) -> Option<Duration> {
     values.sort_unstable();
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "few values"
-    )]
     let rank = (values.len() as f64 * share).ceil() as usize;
     values.get(rank.saturating_sub(1)).copied()
 }
@@ -33,7 +27,6 @@ pub fn seconds(value: Option<Duration>) -> String {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "for people")]
 pub fn bytes(value: u64) -> String {
     match value {
         0..1024 => format!("{value} B"),
@@ -43,7 +36,6 @@ pub fn bytes(value: u64) -> String {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "for people")]
 pub fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::header::{ACCEPT, HOST, RANGE, USER_AGENT};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -70,29 +70,28 @@ impl Drop for FirstByte<'_> {
 }
 
 pub struct Runner<'a> {
-    client: Client<HttpConnector, Empty<Bytes>>,
+    client: Client<HttpConnector, Full<Bytes>>,
     /// `http://ADDRESS`
-    server: String,
-    repository: String,
+    pub(super) server: String,
     seen: &'a Seen,
 }
 
 impl<'a> Runner<'a> {
-    pub fn new(server: &str, repository: &str, seen: &'a Seen) -> Self {
+    pub fn new(server: &str, seen: &'a Seen) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
-        Self { client, server: server.into(), repository: repository.into(), seen }
+        Self { client, server: server.into(), seen }
     }
 
     /// Pulls all of the image and compares every byte with the original.
-    pub async fn pull(&self, image: &Image) -> Result<(), Fault> {
+    pub async fn pull(&self, repository: &str, image: &Image) -> Result<(), Fault> {
         self.whole(Method::GET, "/v2/", None).await?;
-        let tag = format!("/v2/{}/manifests/{}", self.repository, image.tag);
+        let tag = format!("/v2/{repository}/manifests/{}", image.tag);
         self.whole(Method::HEAD, &tag, None).await?;
-        let by_digest = format!("/v2/{}/manifests/{}", self.repository, image.manifest.digest);
+        let by_digest = format!("/v2/{repository}/manifests/{}", image.manifest.digest);
         self.whole(Method::GET, &by_digest, Some(&image.manifest)).await?;
-        let blobs = stream::iter(&image.blobs).map(|blob| self.blob(blob));
+        let blobs = stream::iter(&image.blobs).map(|blob| self.blob(repository, blob));
         blobs.buffer_unordered(BLOBS_AT_ONCE).try_collect().await
     }
 
@@ -121,8 +120,8 @@ impl<'a> Runner<'a> {
         }
     }
 
-    pub async fn blob(&self, blob: &Blob) -> Result<(), Fault> {
-        let path = format!("/v2/{}/blobs/{}", self.repository, blob.digest);
+    pub async fn blob(&self, repository: &str, blob: &Blob) -> Result<(), Fault> {
+        let path = format!("/v2/{repository}/blobs/{}", blob.digest);
         let mut first_byte = FirstByte { seen: self.seen, began: Instant::now(), took: None };
         let (mut offset, mut attempt) = (0, 1);
         while offset < blob.len() {
@@ -173,7 +172,15 @@ impl<'a> Runner<'a> {
         if offset > 0 {
             request = request.header(RANGE, format!("bytes={offset}-"));
         }
-        let request = request.body(Empty::new()).map_err(|error| Fault::Wrong(error.to_string()))?;
+        self.send(request.body(Full::default()), path).await
+    }
+
+    pub(super) async fn send(
+        &self,
+        request: http::Result<Request<Full<Bytes>>>,
+        path: &str,
+    ) -> Result<Response<Incoming>, Fault> {
+        let request = request.map_err(|error| Fault::Wrong(error.to_string()))?;
         self.client.request(request).await.map_err(|error| broken(path, &error))
     }
 
@@ -189,7 +196,7 @@ impl<'a> Runner<'a> {
 }
 
 /// With its causes, which say more than itself.
-fn broken(path: &str, error: &dyn std::error::Error) -> Fault {
+pub(super) fn broken(path: &str, error: &dyn std::error::Error) -> Fault {
     let mut text = format!("{path}: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {

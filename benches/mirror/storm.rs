@@ -17,7 +17,7 @@ use crate::report::{bytes, head, parse_size, quantile, ratio, seconds, time};
 use crate::runner::{Fault, Runner, Seen};
 use crate::servers::{Kind, Server, Tiers};
 use crate::upstream::Upstream;
-use crate::{Common, Outcome};
+use crate::{Common, Line, Outcome, Servers};
 
 const REPOSITORY: &str = "storm/app";
 /// Within which all runners start.
@@ -28,6 +28,10 @@ const START: Duration = Duration::from_secs(2);
 pub struct Options {
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    servers: Servers,
+    #[command(flatten)]
+    line: Line,
     /// How many runners
     #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 500])]
     runners: Vec<usize>,
@@ -72,7 +76,7 @@ pub async fn run(options: &Options, threads: &Handle) -> Outcome<bool> {
         let layer = options.layer[index.min(options.layer.len() - 1)];
         let large = Blob::new(original.slice(..usize::try_from(layer)?));
         let image = Image::new("storm", &large);
-        for &kind in &options.common.servers {
+        for &kind in &options.servers.servers {
             match case(options, kind, runners, &image, threads).await {
                 Ok(case) => {
                     let case = Case { layer, ..case };
@@ -93,7 +97,7 @@ pub async fn run(options: &Options, threads: &Handle) -> Outcome<bool> {
 }
 
 async fn case(options: &Options, kind: Kind, runners: usize, image: &Image, threads: &Handle) -> Outcome<Case> {
-    let upstream = Upstream::start(Arc::new(Images::new([image])), options.common.shape(), threads)?;
+    let upstream = Upstream::start(Arc::new(Images::new([image])), options.line.shape(), threads)?;
     let program = &options.common.dockgate;
     let mut server = Server::prepare(kind, program, upstream.address, &Tiers::default())?;
     server.start().await?;
@@ -140,14 +144,15 @@ async fn pull(
 ) -> Result<Duration, Fault> {
     tokio::time::sleep(start).await;
     let began = Instant::now();
-    let runner = Runner::new(&server.url(), &server.kind.repository(REPOSITORY), seen);
+    let runner = Runner::new(&server.url(), seen);
+    let repository = server.kind.repository(REPOSITORY);
     let late = |_| Err(Fault::Broken(format!("not done after {} s", limit.as_secs())));
-    tokio::time::timeout(limit, runner.pull(image)).await.unwrap_or_else(late)?;
+    tokio::time::timeout(limit, runner.pull(&repository, image)).await.unwrap_or_else(late)?;
     Ok(began.elapsed())
 }
 
 fn print_head(options: &Options) {
-    let Shape { delay, .. } = options.common.shape();
+    let Shape { delay, .. } = options.line.shape();
     println!(
         "Runners start within {} s on an image of ten layers that is not cached, and take three at a time. The upstream \
          answers after {} ms and sends {} Mbit/s to all of its clients together. Everything is on one machine, over \
@@ -155,7 +160,7 @@ fn print_head(options: &Options) {
          compares every byte with the original, whose sha256 is the digest asked for. A case ends after {} s.\n",
         START.as_secs(),
         delay.as_millis(),
-        options.common.mbit,
+        options.line.mbit,
         options.limit
     );
     let columns = [

@@ -34,10 +34,9 @@ pub struct Sent {
     pub bytes: u64,
 }
 
-/// What was asked and sent.
+/// What was sent.
 #[derive(Default)]
 pub struct Tally {
-    pub requests: AtomicU64,
     /// Bytes of bodies: manifests and blobs.
     pub bytes: AtomicU64,
     pub blobs: Mutex<HashMap<Digest, Sent>>,
@@ -46,10 +45,6 @@ pub struct Tally {
 impl Tally {
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
-    }
-
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
     }
 
     /// The most GETs that one blob had.
@@ -125,7 +120,6 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 type Answer = Response<Body>;
 
 async fn answer(served: &Arc<Served>, request: &Request<Incoming>) -> Answer {
-    served.tally.requests.fetch_add(1, Ordering::Relaxed);
     served.link.delay().await;
     let path = request.uri().path();
     if path == "/v2/" || path == "/v2" {
@@ -147,8 +141,8 @@ fn find(served: &Served, name: &str) -> Option<(Blob, bool)> {
     if let Some((repository, reference)) = name.split_once("/manifests/") {
         return served.content.manifest(repository, reference).map(|manifest| (manifest, true));
     }
-    let (_, digest) = name.split_once("/blobs/")?;
-    served.content.blob(&digest.parse().ok()?).map(|blob| (blob, false))
+    let (repository, digest) = name.split_once("/blobs/")?;
+    served.content.blob(repository, &digest.parse().ok()?).map(|blob| (blob, false))
 }
 
 fn send(served: &Arc<Served>, blob: Blob, is_manifest: bool, is_head: bool, range: Option<&str>) -> Answer {
