@@ -61,12 +61,13 @@ impl Default for Tiers {
 
 /// A server with a directory, running or not.
 pub struct Server {
+    /// Before the directory: it ends before that is removed.
+    process: Option<Process>,
     pub kind: Kind,
     directory: TempDir,
     pub address: SocketAddr,
     admin: SocketAddr,
     program: PathBuf,
-    process: Option<Process>,
 }
 
 impl Server {
@@ -78,7 +79,7 @@ impl Server {
             Kind::Dockgate => program.into(),
             other => other.name().into(),
         };
-        let server = Self { kind, directory, address, admin, program, process: None };
+        let server = Self { process: None, kind, directory, address, admin, program };
         let place = server.directory.path();
         match kind {
             Kind::Dockgate => {
