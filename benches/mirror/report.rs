@@ -9,10 +9,10 @@ pub fn quantile(values: &mut [Duration], share: f64) -> Option<Duration> {
     values.get(rank.saturating_sub(1)).copied()
 }
 
-/// `MAX` and nothing at all are never.
+/// `MAX` and nothing at all did not happen.
 pub fn time(value: Option<Duration>) -> String {
     match value {
-        None | Some(Duration::MAX) => "never".into(),
+        None | Some(Duration::MAX) => "not in time".into(),
         Some(value) if value < Duration::from_millis(10) => format!("{:.1} ms", value.as_secs_f64() * 1e3),
         Some(value) if value < Duration::from_secs(1) => format!("{} ms", value.as_millis()),
         Some(value) => format!("{:.1} s", value.as_secs_f64()),

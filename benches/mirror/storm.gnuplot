@@ -3,7 +3,7 @@ set terminal svg size 960,720 dynamic background rgb 'white' font 'sans-serif,13
 set output svg
 set datafile separator ','
 set datafile missing NaN
-set multiplot layout 2,2 title 'One cold image, many runners at once'
+set multiplot layout 2,2 title 'One cold image, many runners at once; how large it is at which number of runners is in the table'
 
 servers = 'dockgate docker-registry nginx'
 colors = '#1b7837 #2166ac #b35806'

@@ -42,7 +42,7 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', value_parser = parse_size, default_values = ["1GiB", "1GiB", "256MiB", "64MiB"])]
     layer: Vec<u64>,
     /// Seconds after which a case is ended, whoever has not finished
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 900)]
     limit: u64,
 }
 
