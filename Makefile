@@ -48,6 +48,18 @@ bench: build ## Measure: the small words, then the program beside nginx and dock
 	cargo bench --locked --bench words
 	benches/serve.sh $(binary)
 
+.PHONY: storm
+storm: ## Measure mirrors: many runners on one cold image, dockgate beside docker's registry and nginx (args="--help" tells more)
+	benches/mirror.sh storm $(args)
+
+.PHONY: trace
+trace: ## Measure a mirror's tiers: a workload shaped like a public registry's, beside an ideal LRU (args as above)
+	benches/mirror.sh trace $(args)
+
+.PHONY: latency
+latency: ## Measure mirrors: an image that is cold, on disk, in memory (args as above)
+	benches/mirror.sh latency $(args)
+
 .PHONY: fuzz
 fuzz: needs ## Fuzz each target for a while (seconds=60, targets="oci route" for some of them)
 	fuzz/run.sh $(seconds) $(targets)
