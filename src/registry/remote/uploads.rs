@@ -11,6 +11,7 @@ use http::uri::{Authority, PathAndQuery, Uri};
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use tokio::time::Instant;
 
 use crate::net::client::BoxError;
 use crate::oci::{Algorithm, ByteRange, Digest, Mismatch, RepositoryName, UploadId, Verifier};
@@ -191,6 +192,8 @@ impl Remote {
         digest: Option<Digest>,
     ) -> Result<(Ask, Passed), RemoteError> {
         let mut ask = self.go_on(method, reach, session)?;
+        // How long a body may take is for those to limit who wait for its bytes.
+        ask.deadline = Instant::now() + self.limits.upload_lifetime;
         if let Some(digest) = digest {
             let separator = if ask.path.query().is_some() { '&' } else { '?' };
             ask.path = self.path(&format!("{}{separator}digest={digest}", ask.path))?;
