@@ -1,6 +1,7 @@
 //! Who is asking.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::oci::RepositoryName;
@@ -13,6 +14,7 @@ pub struct Principal {
     user: Option<Arc<str>>,
     groups: Arc<[Arc<str>]>,
     certificate: Option<Arc<str>>,
+    address: Option<IpAddr>,
     token: Option<Arc<[Grant]>>,
     catalog: bool,
 }
@@ -43,6 +45,12 @@ impl Principal {
         Self { certificate: Some(name.into()), ..self }
     }
 
+    /// The same, calling from this address; an IPv4 address that is written as an IPv6 one counts as what it is.
+    #[must_use]
+    pub fn with_address(self, address: IpAddr) -> Self {
+        Self { address: Some(address.to_canonical()), ..self }
+    }
+
     /// The same, but acting through a token: only what is in `grants` is possible.
     #[must_use]
     pub fn with_token(self, grants: Vec<Grant>) -> Self {
@@ -60,7 +68,7 @@ impl Principal {
         self.catalog
     }
 
-    /// Whether nothing is known of them.
+    /// Whether nothing is known of them but where they call from.
     pub const fn is_anonymous(&self) -> bool {
         self.user.is_none() && self.certificate.is_none()
     }
@@ -78,6 +86,11 @@ impl Principal {
     /// The certificate's name, if they hold one.
     pub fn certificate_name(&self) -> Option<&str> {
         self.certificate.as_deref()
+    }
+
+    /// Where they call from, if that is known.
+    pub const fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     /// The groups that the user is in.

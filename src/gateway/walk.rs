@@ -134,7 +134,10 @@ impl Walk<'_> {
                 record.backend = "legacy";
                 self.legacy(&legacy, route, caller, intake, record).await
             }
-            (Route::Token { scopes }, _) => self.token(&caller, scopes),
+            (Route::Token(asked), _) => self.token(&caller, asked),
+            (Route::TokenForm, _) => self.token_form(arrival, &caller.screened, intake, record).await,
+            (Route::TokenKeys, _) => Ok(self.token_keys()),
+            (Route::TokenCertificates, _) => Ok(self.token_certificates()),
             (_, Backend::Hosted(hosted)) => {
                 record.backend = "hosted";
                 self.hosted(&hosted, route, caller, intake, record).await

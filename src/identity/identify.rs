@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::access::{Grant, Principal};
+use crate::access::Principal;
 
 use super::clock::Clock;
 use super::htpasswd::Users;
@@ -15,8 +15,8 @@ use super::logins::{Attempt, Compare, Logins};
 use super::slots::Slots;
 use super::source::{OpenError, Source};
 use super::state::State;
-use super::token::{self, IssueError, IssuedToken};
-use super::{Credentials, Password, Settings, TokenKey};
+use super::token;
+use super::{Credentials, Password, Settings, TokenKeys};
 
 /// How often a password is compared anew because its user changed in the meantime.
 const ROUNDS_MAX: usize = 3;
@@ -25,9 +25,9 @@ const ROUNDS_MAX: usize = 3;
 #[derive(Debug)]
 pub struct Identity {
     logins: Arc<Logins>,
-    token_key: TokenKey,
-    clock: Clock,
-    state: ArcSwap<State>,
+    pub(super) token_keys: ArcSwap<TokenKeys>,
+    pub(super) clock: Clock,
+    pub(super) state: ArcSwap<State>,
     /// Who holds it is the only one to replace the state.
     source: Mutex<Source>,
 }
@@ -69,14 +69,14 @@ pub enum IdentifyError {
 
 impl Identity {
     /// Reads the users. Without a file there are none, and with one line that is not right the file is refused whole.
-    pub fn open(settings: Settings, token_key: TokenKey) -> Result<Self, OpenError> {
-        Self::with(settings, token_key, Clock::system(), Logins::bcrypt())
+    pub fn open(settings: Settings, token_keys: TokenKeys) -> Result<Self, OpenError> {
+        Self::with(settings, token_keys, Clock::system(), Logins::bcrypt())
     }
 
     /// Like [`Identity::open`], with another clock and another way to compare passwords.
     pub(super) fn with(
         settings: Settings,
-        token_key: TokenKey,
+        token_keys: TokenKeys,
         clock: Clock,
         compare: Compare,
     ) -> Result<Self, OpenError> {
@@ -86,7 +86,8 @@ impl Identity {
         let slots = Arc::new(Slots::new(&settings));
         let generation = Arc::new(logins.generation(users));
         let state = ArcSwap::from_pointee(State::new(settings, slots, generation));
-        Ok(Self { logins, token_key, clock, state, source: Mutex::new(source) })
+        let token_keys = ArcSwap::from_pointee(token_keys);
+        Ok(Self { logins, token_keys, clock, state, source: Mutex::new(source) })
     }
 
     /// Who shows these credentials, and this client certificate (its name, already verified), from this address.
@@ -125,30 +126,14 @@ impl Identity {
 
     fn accept(&self, token: &str) -> Result<Principal, IdentifyError> {
         let state = self.state.load();
-        let accepted = token::accept(token, &self.token_key, &state.settings.realm, self.clock.now().unix_seconds())?;
+        let (keys, now) = (self.token_keys.load(), self.clock.now().unix_seconds());
+        let accepted = token::accept(token, &keys, &state.settings.realm, now)?;
         let principal = match &accepted.user {
             Some(user) => state.principal(user).ok_or(IdentifyError::InvalidToken)?,
             None => Principal::anonymous(),
         };
         let principal = principal.with_token(accepted.grants);
         Ok(if accepted.catalog { principal.with_catalog() } else { principal })
-    }
-
-    /// A token with which `principal` can do what is in `grants`, as far as the rules allow it when it is used.
-    ///
-    /// `service` is what the caller was told in the challenge: [`Identity::service`], nothing else is taken.
-    pub fn issue(&self, principal: &Principal, service: &str, grants: Vec<Grant>) -> Result<IssuedToken, IssueError> {
-        let state = self.state.load();
-        if service != state.settings.realm {
-            return Err(IssueError::UnknownService);
-        }
-        let now = self.clock.now().unix_seconds();
-        token::issue(principal, service, &grants, &self.token_key, state.settings.token_lifetime, now)
-    }
-
-    /// The name of the service in a challenge and in a token's audience: the realm.
-    pub fn service(&self) -> String {
-        self.state.load().settings.realm.clone()
     }
 
     /// How many users there are.

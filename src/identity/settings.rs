@@ -15,6 +15,14 @@ pub struct Settings {
     pub groups: BTreeMap<String, Vec<String>>,
     /// How long a token lives.
     pub token_lifetime: Duration,
+    /// How long a refresh token lives.
+    pub refresh_lifetime: Duration,
+    /// How long a key signs tokens until the next one does; zero means for ever.
+    pub key_lifetime: Duration,
+    /// The other services that tokens are made for.
+    pub services: Vec<String>,
+    /// Whether tokens for other services carry the certificate of their key.
+    pub chain: bool,
     /// How many bcrypt hashes are computed at once.
     pub bcrypt_concurrency: usize,
     /// How many logins may wait for their turn.

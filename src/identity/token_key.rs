@@ -1,12 +1,16 @@
-//! The key that signs tokens.
+//! A key that signs tokens.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{DecodingKey, EncodingKey};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use rcgen::{KeyPair as PublicPart, PKCS_ECDSA_P256_SHA256};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 /// A key pair for ES256: ECDSA on P-256 with SHA-256 (RFC 7518, section 3.4). Its `Debug` shows its id alone.
@@ -15,6 +19,8 @@ pub struct TokenKey {
     pub(super) encoding: EncodingKey,
     pub(super) decoding: DecodingKey,
     pub(super) id: String,
+    /// The same, as certificates are made for it.
+    public: Arc<PublicPart>,
 }
 
 /// There is no key.
@@ -24,6 +30,10 @@ pub enum TokenKeyError {
     Generate,
     /// The bytes are not a P-256 key pair in PKCS#8.
     Malformed,
+    /// What was kept are not keys.
+    Kept,
+    /// There are as many as are kept.
+    TooMany,
 }
 
 impl TokenKey {
@@ -40,7 +50,10 @@ impl TokenKey {
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).map_err(|_| TokenKeyError::Malformed)?;
         let point = pair.public_key().as_ref();
         let id = thumbprint(point).ok_or(TokenKeyError::Malformed)?;
-        Ok(Self { encoding: EncodingKey::from_ec_der(der), decoding: DecodingKey::from_ec_der(point), id })
+        let public = PublicPart::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(der), &PKCS_ECDSA_P256_SHA256)
+            .map_err(|_| TokenKeyError::Malformed)?;
+        let (encoding, decoding) = (EncodingKey::from_ec_der(der), DecodingKey::from_ec_der(point));
+        Ok(Self { encoding, decoding, id, public: Arc::new(public) })
     }
 
     /// As [`TokenKey::from_pkcs8`] reads it. It is secret: keep it where only this program reads.
@@ -52,12 +65,32 @@ impl TokenKey {
     pub fn id(&self) -> &str {
         &self.id
     }
+
+    /// The one algorithm that it signs and verifies with, whatever a token says.
+    pub(super) const fn algorithm() -> Algorithm {
+        Algorithm::ES256
+    }
+
+    /// The public key, as certificates take it.
+    pub(super) fn public(&self) -> &PublicPart {
+        &self.public
+    }
+
+    /// The public key, as a JWK (RFC 7517).
+    pub(super) fn jwk(&self) -> Value {
+        let (x, y) = coordinates(self.public.public_key_raw()).unwrap_or_default();
+        json!({ "kty": "EC", "crv": "P-256", "x": x, "y": y, "use": "sig", "alg": "ES256", "kid": self.id })
+    }
 }
 
 /// Of an uncompressed point: 0x04, then 32 bytes of x and 32 of y.
-fn thumbprint(point: &[u8]) -> Option<String> {
+fn coordinates(point: &[u8]) -> Option<(String, String)> {
     let (x, y) = point.strip_prefix(&[4]).filter(|xy| xy.len() == 64)?.split_at(32);
-    let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
+    Some((URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y)))
+}
+
+fn thumbprint(point: &[u8]) -> Option<String> {
+    let (x, y) = coordinates(point)?;
     let jwk = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
     Some(URL_SAFE_NO_PAD.encode(Sha256::digest(jwk)))
 }
@@ -74,6 +107,14 @@ impl fmt::Display for TokenKeyError {
             Self::Generate => "no key for tokens could be made; check that the system has random bytes",
             Self::Malformed => {
                 "the key for tokens is not a P-256 key pair in PKCS#8; remove it and a new one is made, tokens that are out end"
+            }
+            Self::Kept => {
+                "what is kept as the keys for tokens cannot be read; remove the row token_keys of the table settings: new keys are \
+                 made, tokens that are out end, and registries that trust ours need the new certificate"
+            }
+            Self::TooMany => {
+                "as many keys for tokens are kept as there can be; raise identity.token.key_lifetime, and the next one is made when \
+                 the tokens of the oldest have ended"
             }
         })
     }

@@ -145,6 +145,21 @@ impl Store {
             })
             .await
     }
+
+    /// Puts `value` in the place of `expected`; false, and nothing changes, where there is another or none.
+    pub async fn replace_setting(&self, key: &str, expected: Vec<u8>, value: Vec<u8>) -> Result<bool, StoreError> {
+        let key = key.to_owned();
+        let update = "UPDATE settings SET value = $3 WHERE key = $1 AND value = $2";
+        self.inner
+            .database
+            .write(move |connection| {
+                Box::pin(async move {
+                    let update = sqlx::query(update).bind(&key).bind(expected).bind(value);
+                    Ok::<_, StoreError>(update.execute(connection).await?.rows_affected() == 1)
+                })
+            })
+            .await
+    }
 }
 
 impl std::fmt::Debug for Store {

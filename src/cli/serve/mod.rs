@@ -5,6 +5,7 @@ mod handlers;
 mod reload;
 mod rooms;
 mod signals;
+mod token_keys;
 mod trust;
 
 pub(super) use rooms::{certificates, open_legacy, tls_problem, tls_settings};

@@ -12,7 +12,7 @@ use dockgate::cache::Memory;
 use dockgate::config::{self, Config, Upstream};
 use dockgate::gateway::admin::Admin;
 use dockgate::gateway::{self, Gateway, Rooms};
-use dockgate::identity::{self, Identity, TokenKey};
+use dockgate::identity::{self, Identity};
 use dockgate::net::certificates::{self, Made};
 use dockgate::net::tls::{self, TlsError};
 use dockgate::registry::{Hosted, Legacy};
@@ -20,11 +20,8 @@ use dockgate::server;
 use dockgate::store::{self, OpenError, Store};
 use dockgate::telemetry::Metrics;
 
-use super::{first_start, until};
+use super::{first_start, token_keys, until};
 use crate::cli::exit::{Code, Exit};
-
-/// Under which name the key that signs tokens is kept.
-const TOKEN_KEY_SETTING: &str = "token_signing_key";
 
 /// How often the healthy peers are counted for the metrics.
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
@@ -45,8 +42,9 @@ impl House {
     pub(super) async fn open(config: &Config, metrics: &Metrics) -> Result<Self, Exit> {
         let store = Store::open(store_settings(config)).await.map_err(|error| Exit::new(open_code(&error), error))?;
         let first_user = first_start::ensure_user(config)?;
-        let identity = Identity::open(identity_settings(config), token_key(&store).await?).map_err(Exit::config)?;
-        let identity = Arc::new(identity);
+        let keys = token_keys::open(&store).await?;
+        let identity = Arc::new(Identity::open(identity_settings(config), keys).map_err(Exit::config)?);
+        token_keys::renew(&store, &identity).await;
         let memory = Memory::new(config.cache.memory, config.cache.memory_object_max);
         let hosted = Arc::new(Hosted::new(store.clone(), memory, config.registry.delete));
         let legacy = legacy(config).await?;
@@ -64,7 +62,9 @@ impl House {
 
     /// What goes on beside the requests.
     pub(super) fn spawn_tasks(&self, metrics: &Metrics, stopped: watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
-        let Some(legacy) = &self.legacy else { return Vec::new() };
+        let keys = token_keys::follow(self.store.clone(), Arc::clone(&self.identity), stopped.clone());
+        let keys = tokio::spawn(keys);
+        let Some(legacy) = &self.legacy else { return vec![keys] };
         let peers = Arc::clone(legacy.peers());
         let (health, metrics) = (Arc::clone(&peers), metrics.clone());
         let count = async move {
@@ -75,7 +75,7 @@ impl House {
                 metrics.healthy_peers(peers.name(), healthy);
             }
         };
-        vec![tokio::spawn(health.run(until(stopped))), tokio::spawn(count)]
+        vec![keys, tokio::spawn(health.run(until(stopped))), tokio::spawn(count)]
     }
 
     /// Writes what waits, and gives the data directory back.
@@ -95,17 +95,6 @@ async fn legacy(config: &Config) -> Result<Option<Arc<Legacy>>, Exit> {
 pub(in crate::cli) async fn open_legacy(config: &Config) -> Result<Option<Legacy>, Exit> {
     let Some(Upstream::Legacy(upstream)) = config.upstreams.values().next() else { return Ok(None) };
     Legacy::open(upstream).await.map(Some).map_err(Exit::config)
-}
-
-/// The key that signs tokens; the first process to ask for it makes it.
-async fn token_key(store: &Store) -> Result<TokenKey, Exit> {
-    let unusable = |error: &dyn std::fmt::Display| Exit::new(Code::Data, format_args!("the token key: {error}"));
-    if let Some(key) = store.setting(TOKEN_KEY_SETTING).await.map_err(|error| unusable(&error))? {
-        return TokenKey::from_pkcs8(&key).map_err(|error| unusable(&error));
-    }
-    let made = TokenKey::generate().map_err(|error| unusable(&error))?.to_pkcs8();
-    let key = store.setting_or_insert(TOKEN_KEY_SETTING, made).await.map_err(|error| unusable(&error))?;
-    TokenKey::from_pkcs8(&key).map_err(|error| unusable(&error))
 }
 
 const fn open_code(error: &OpenError) -> Code {
@@ -176,6 +165,10 @@ pub(super) fn identity_settings(config: &Config) -> identity::Settings {
         htpasswd: identity.htpasswd.clone(),
         groups: identity.groups.clone(),
         token_lifetime: identity.token.lifetime,
+        refresh_lifetime: identity.token.refresh_lifetime,
+        key_lifetime: identity.token.key_lifetime,
+        services: identity.token.services.clone(),
+        chain: identity.token.chain,
         bcrypt_concurrency: limits.bcrypt_concurrency,
         bcrypt_queue: limits.bcrypt_queue,
         bcrypt_wait_timeout: limits.bcrypt_wait_timeout,

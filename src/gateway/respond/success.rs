@@ -1,15 +1,16 @@
 //! Answers that say yes.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, LINK, LOCATION, RANGE,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, LINK, LOCATION, RANGE,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::identity::IssuedToken;
 use crate::oci::{ByteRange, Descriptor, Digest, MediaType, RepositoryName, UploadId};
@@ -36,13 +37,54 @@ pub(in crate::gateway) fn pong() -> Response<Body> {
 }
 
 /// `GET /token`
-pub(in crate::gateway) fn token(issued: &IssuedToken) -> Response<Body> {
-    with_json(&json!({
+pub(in crate::gateway) fn token(issued: &IssuedToken, refresh: Option<&str>) -> Response<Body> {
+    let answer = json!({
         "token": issued.token,
         "access_token": issued.token,
         "expires_in": issued.expires_in,
         "issued_at": issued.issued_at,
-    }))
+    });
+    secret(answer, refresh)
+}
+
+/// `POST /token`
+pub(in crate::gateway) fn token_form(issued: &IssuedToken, refresh: Option<&str>) -> Response<Body> {
+    let answer = json!({
+        "access_token": issued.token,
+        "token_type": "Bearer",
+        "scope": issued.scope,
+        "expires_in": issued.expires_in,
+        "issued_at": issued.issued_at,
+    });
+    secret(answer, refresh)
+}
+
+/// Nobody on the way may keep a token (RFC 6749, section 5.1).
+fn secret(mut answer: Value, refresh: Option<&str>) -> Response<Body> {
+    if let (Value::Object(fields), Some(refresh)) = (&mut answer, refresh) {
+        fields.insert("refresh_token".into(), refresh.into());
+    }
+    let mut response = with_json(&answer);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// `GET /token/keys`: anybody may keep it for as long.
+pub(in crate::gateway) fn key_set(keys: &Value, lifetime: Duration) -> Response<Body> {
+    let mut response = with_json(keys);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
+    set(headers, CACHE_CONTROL, &format!("public, max-age={}", lifetime.as_secs()));
+    response
+}
+
+/// `GET /token/certificates`, in PEM.
+pub(in crate::gateway) fn certificates(pem: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(pem));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/pem-certificate-chain"));
+    name_version(headers);
+    response
 }
 
 /// A blob, whole or in part.

@@ -18,10 +18,13 @@ pub enum Route {
     /// `GET /v2/`
     Ping,
     /// `GET /token`, docker's token protocol.
-    Token {
-        /// The scopes asked for, as they were written.
-        scopes: Vec<String>,
-    },
+    Token(TokenQuery),
+    /// `POST /token`, the same as an OAuth2 form; what is asked for stands in the body.
+    TokenForm,
+    /// `GET /token/keys`, the public keys of tokens.
+    TokenKeys,
+    /// `GET /token/certificates`, what other registries trust.
+    TokenCertificates,
     /// `GET /v2/_catalog`
     Catalog(Page),
     /// `GET /v2/NAME/tags/list`
@@ -47,6 +50,17 @@ pub enum Route {
     },
     /// What the v1 registry owns.
     Legacy(LegacyRoute),
+}
+
+/// What kind of token is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TokenQuery {
+    /// For which service, if that is said.
+    pub service: Option<String>,
+    /// The scopes, as they were written.
+    pub scopes: Vec<String>,
+    /// Whether a refresh token is asked for too.
+    pub offline: bool,
 }
 
 /// What is done to a manifest.
@@ -136,7 +150,13 @@ pub fn parse(method: &Method, uri: &Uri) -> Result<Route, RouteError> {
     let query = Query::parse(uri.query().unwrap_or_default()).map_err(invalid(ErrorCode::Unsupported))?;
     match path {
         "/v2" | "/v2/" => read_only(method, Route::Ping),
-        "/token" => read_only(method, Route::Token { scopes: query.all("scope") }),
+        "/token" if *method == Method::POST => Ok(Route::TokenForm),
+        "/token" => read_only(method, Route::Token(token_query(&query))).map_err(|error| match error {
+            RouteError::MethodNotAllowed { .. } => RouteError::MethodNotAllowed { allow: "GET, HEAD, POST" },
+            error => error,
+        }),
+        "/token/keys" => read_only(method, Route::TokenKeys),
+        "/token/certificates" => read_only(method, Route::TokenCertificates),
         "/_ping" => read_only(method, Route::Legacy(LegacyRoute::Ping)),
         _ => match path.strip_prefix("/v2/") {
             Some(rest) => v2(method, rest, &query),
@@ -243,6 +263,11 @@ fn page(query: &Query) -> Result<Page, RouteError> {
     Ok(Page { limit, last: query.first("last").filter(|last| !last.is_empty()) })
 }
 
+fn token_query(query: &Query) -> TokenQuery {
+    let offline = query.first("offline_token").is_some_and(|offline| offline == "true");
+    TokenQuery { service: query.first("service"), scopes: query.all("scope"), offline }
+}
+
 fn read_only(method: &Method, route: Route) -> Result<Route, RouteError> {
     match *method {
         Method::GET | Method::HEAD => Ok(route),
@@ -271,7 +296,7 @@ impl Route {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Ping => "ping",
-            Self::Token { .. } => "token",
+            Self::Token(_) | Self::TokenForm | Self::TokenKeys | Self::TokenCertificates => "token",
             Self::Catalog(_) => "catalog",
             Self::Tags(..) => "tags",
             Self::Manifest(..) => "manifest",
@@ -292,7 +317,13 @@ impl Route {
             | Self::Upload(name, ..)
             | Self::Referrers { name, .. }
             | Self::Legacy(LegacyRoute::Repository(LegacyRepository { name, .. })) => Some(name),
-            Self::Ping | Self::Token { .. } | Self::Catalog(_) | Self::Legacy(_) => None,
+            Self::Ping
+            | Self::Token(_)
+            | Self::TokenForm
+            | Self::TokenKeys
+            | Self::TokenCertificates
+            | Self::Catalog(_)
+            | Self::Legacy(_) => None,
         }
     }
 }
