@@ -117,7 +117,7 @@ public_without_a_login() {
 }
 
 from_a_network_without_a_login() {
-  forget "$other/mirrored/app:1"
+  docker image prune --force --all
   pull "$other/mirrored/app:1"
   refused 'denied|unauthorized' docker push "$other/mirrored/app:1"
 }
@@ -151,7 +151,7 @@ not_good_at_the_gateway_itself() {
   same "$service" "$(jq -r .aud <<<"$(claims "$token")")"
   same 401 "$(curl --silent --output /dev/null --write-out '%{http_code}' --cacert "$ca" \
     --header "Authorization: Bearer $token" "https://$secure/v2/")"
-  ask --output /dev/null --header "Authorization: Bearer $token" "https://$other/v2/team/app/manifests/1"
+  ask --output /dev/null --header "Authorization: Bearer $token" "https://$other/v2/team/app/tags/list"
 }
 
 key_of() { jq -Rr 'split(".")[0] | gsub("-"; "+") | gsub("_"; "/") | @base64d | fromjson | .kid' <<<"$1"; }
