@@ -62,6 +62,11 @@ impl Identity {
         self.state.load().settings.realm.clone()
     }
 
+    /// Whether tokens are made for this service.
+    pub fn serves(&self, service: &str) -> bool {
+        check_service(&self.state.load(), service).is_ok()
+    }
+
     /// The public keys of tokens, as a JWK set (RFC 7517).
     pub fn key_set(&self) -> Value {
         self.token_keys.load().key_set()

@@ -99,6 +99,8 @@ fn a_form_that_is_not_right_says_why() {
     let long = post(&gate, &format!("{LOGIN}&scope={}", "x".repeat(64 * 1024))).expect(413);
     assert!(long.message().contains("65536"), "{}", long.message());
     gate.tls().get("/token?service=elsewhere").expect(400);
+    let by_name = gate.tls().get(&format!("/token?service=localhost:{}", gate.main.port())).expect(200).json();
+    assert_eq!(part(&by_name["token"], 1)["aud"], "dockgate", "the name by which we were called is ours");
 }
 
 #[test]
@@ -223,6 +225,7 @@ fn keys_change_while_it_runs_and_what_is_out_goes_on() {
     let login = ada.get("/token?service=dockgate&offline_token=true").expect(200).json();
     let old = part(&login["token"], 0)["kid"].clone();
     wait_until("another key to sign", || part(&ada.get("/token").json()["token"], 0)["kid"] != old);
+    let new = ada.get("/token").expect(200).json()["token"].clone();
     let keys = |gate: &Gate| {
         let set = gate.tls().get("/token/keys").expect(200).json();
         set["keys"].as_array().unwrap().iter().map(|key| key["kid"].clone()).collect::<Vec<_>>()
@@ -231,8 +234,10 @@ fn keys_change_while_it_runs_and_what_is_out_goes_on() {
     bearer(&gate, &login["token"]).get("/v2/").expect(200);
     gate.wait_for_log("a new key for tokens was made");
     let gate = gate.kill().start();
-    assert!(keys(&gate).contains(&old), "kept before they signed");
+    assert!(keys(&gate).contains(&old));
     bearer(&gate, &login["token"]).get("/v2/").expect(200);
+    // It was kept before it signed.
+    bearer(&gate, &new).get("/v2/").expect(200);
     let form = format!("grant_type=refresh_token&refresh_token={}", login["refresh_token"].as_str().unwrap());
     post(&gate, &form).expect(200);
 }

@@ -38,8 +38,9 @@ impl Walk<'_> {
         if caller.principal.has_token() {
             return Err(self.log_in_again("a token cannot be used to get another; log in with user name and password"));
         }
-        let issued = self.issue(&caller.principal, asked)?;
-        let refresh = self.refresh(&caller.principal, asked)?;
+        let service = self.service(asked, &caller.screened);
+        let issued = self.issue(&caller.principal, service, asked)?;
+        let refresh = self.refresh(&caller.principal, service, asked)?;
         Ok(respond::token(&issued, refresh.as_deref()))
     }
 
@@ -57,16 +58,17 @@ impl Walk<'_> {
         }
         let body = intake.whole(FORM_BYTES_MAX).await.map_err(unread)?;
         let TokenForm { asked, shown } = TokenForm::parse(&body).map_err(|error| refused(error.to_string()))?;
+        let service = self.service(&asked, screened);
         let (principal, kept) = match shown {
             Shown::Login(credentials) => (self.log_in(&credentials, arrival, screened).await?, None),
-            Shown::Refresh(token) => (self.log_in_by_refresh(&token, screened, self.service(&asked))?, Some(token)),
+            Shown::Refresh(token) => (self.log_in_by_refresh(&token, screened, service)?, Some(token)),
         };
         record.identified(&principal);
-        let issued = self.issue(&principal, &asked)?;
+        let issued = self.issue(&principal, service, &asked)?;
         // Who shows a refresh token goes on with it: a new one each time would never end.
         let refresh = match kept {
             Some(token) => Some(token),
-            None => self.refresh(&principal, &asked)?,
+            None => self.refresh(&principal, service, &asked)?,
         };
         Ok(respond::token_form(&issued, refresh.as_deref()))
     }
@@ -81,18 +83,20 @@ impl Walk<'_> {
         respond::certificates(self.rooms.identity.authority_pem())
     }
 
-    /// Without a name it is ours.
-    fn service<'a>(&'a self, asked: &'a TokenQuery) -> &'a str {
-        asked.service.as_deref().unwrap_or(&self.settings.realm)
+    /// Without a name it is ours, and so it is under the name by which the caller called us, unless another service has it.
+    fn service<'a>(&'a self, asked: &'a TokenQuery, screened: &Screened) -> &'a str {
+        match asked.service.as_deref() {
+            Some(service) if self.rooms.identity.serves(service) || service != screened.host => service,
+            _ => &self.settings.realm,
+        }
     }
 
-    fn issue(&self, principal: &Principal, asked: &TokenQuery) -> Result<IssuedToken, Failure> {
+    fn issue(&self, principal: &Principal, service: &str, asked: &TokenQuery) -> Result<IssuedToken, Failure> {
         let scopes = asked.scopes.iter().flat_map(|scopes| scopes.split(' ')).filter(|scope| !scope.is_empty());
         let scopes: Vec<&str> = scopes.collect();
         if scopes.len() > SCOPES_MAX {
             return Err(refused(format!("a token is for at most {SCOPES_MAX} scopes")));
         }
-        let service = self.service(asked);
         // A scope of another kind grants nothing; clients ask for some that only other registries know.
         let catalog = scopes.iter().any(|scope| scope.starts_with(CATALOG_SCOPE));
         let grants = scopes.into_iter().filter_map(parse_scope);
@@ -105,9 +109,9 @@ impl Walk<'_> {
     }
 
     /// A refresh token, for users who ask for one.
-    fn refresh(&self, principal: &Principal, asked: &TokenQuery) -> Result<Option<String>, Failure> {
+    fn refresh(&self, principal: &Principal, service: &str, asked: &TokenQuery) -> Result<Option<String>, Failure> {
         match asked.offline && principal.user_name().is_some() {
-            true => self.rooms.identity.issue_refresh(principal, self.service(asked)).map(Some).map_err(not_issued),
+            true => self.rooms.identity.issue_refresh(principal, service).map(Some).map_err(not_issued),
             false => Ok(None),
         }
     }
