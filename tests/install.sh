@@ -11,8 +11,8 @@ cargo_deny=0.20.2
 main() {
   "$root/deploy/install-build-needs.sh"
   need_packages 'For the tests' \
-    apache2-utils buildah busybox-static ca-certificates containerd curl docker.io docker-registry e2fsprogs iproute2 iptables jq mount openssl \
-    podman procps runc shellcheck skopeo strace util-linux
+    apache2-utils buildah busybox-static ca-certificates containerd curl docker-registry docker.io e2fsprogs iproute2 iptables jq \
+    mount openssl podman procps runc shellcheck skopeo strace util-linux
   need_docker_client
   need_go
   need_rust_components

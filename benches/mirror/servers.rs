@@ -216,7 +216,6 @@ fn up_toml(upstream: SocketAddr) -> String {
         r#"kind = "mirror"
 url = "http://{upstream}"
 prefix = "up"
-private_addresses = true
 concurrency = 16
 "#
     )

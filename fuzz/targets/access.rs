@@ -29,7 +29,7 @@ fn rules(pattern: RepositoryPattern, matches: bool, name: &RepositoryName, who: 
         Who::Authenticated => !caller.is_empty(),
         Who::User(user) => !caller.is_empty() && user == caller,
         Who::Group(group) => !caller.is_empty() && group == "ci",
-        Who::Certificate(_) => false,
+        Who::Certificate(_) | Who::Network(_) => false,
     };
     for action in Action::ALL {
         let rule = Rule { who: vec![who.clone()], repositories: vec![pattern.clone()], actions: action.into() };

@@ -14,9 +14,9 @@ pub struct Principal {
     user: Option<Arc<str>>,
     groups: Arc<[Arc<str>]>,
     certificate: Option<Arc<str>>,
+    address: Option<IpAddr>,
     token: Option<Arc<[Grant]>>,
     catalog: bool,
-    address: Option<IpAddr>,
 }
 
 /// What a bearer token was issued for.
@@ -45,15 +45,10 @@ impl Principal {
         Self { certificate: Some(name.into()), ..self }
     }
 
-    /// The same, calling from this address.
+    /// The same, calling from this address; an IPv4 address that is written as an IPv6 one counts as what it is.
     #[must_use]
     pub fn with_address(self, address: IpAddr) -> Self {
         Self { address: Some(address.to_canonical()), ..self }
-    }
-
-    /// Where they call from, if that is known.
-    pub const fn address(&self) -> Option<IpAddr> {
-        self.address
     }
 
     /// The same, but acting through a token: only what is in `grants` is possible.
@@ -73,7 +68,7 @@ impl Principal {
         self.catalog
     }
 
-    /// Whether nothing is known of them.
+    /// Whether nothing is known of them but where they call from.
     pub const fn is_anonymous(&self) -> bool {
         self.user.is_none() && self.certificate.is_none()
     }
@@ -91,6 +86,11 @@ impl Principal {
     /// The certificate's name, if they hold one.
     pub fn certificate_name(&self) -> Option<&str> {
         self.certificate.as_deref()
+    }
+
+    /// Where they call from, if that is known.
+    pub const fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     /// The groups that the user is in.

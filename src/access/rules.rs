@@ -24,7 +24,7 @@ pub enum Who {
     Group(String),
     /// The holder of a client certificate.
     Certificate(String),
-    /// Whoever calls from these addresses, known or not.
+    /// Everybody who calls from an address of this network, known or not.
     Network(IpNet),
 }
 
@@ -130,15 +130,15 @@ impl Rules {
         about_it.fold(Actions::NONE, |set, rule| set | rule.actions)
     }
 
-    /// Whether some rule is for callers of whom nothing is known but this address.
-    pub fn grant_unknown(&self, address: IpAddr) -> bool {
-        let unknown = Principal::anonymous().with_address(address);
-        self.0.iter().any(|rule| rule.is_for(&unknown))
+    /// Whether some rule is for callers from this address who show nothing.
+    pub fn grant_anyone(&self, address: IpAddr) -> bool {
+        let nobody = Principal::anonymous().with_address(address);
+        self.0.iter().any(|rule| rule.is_for(&nobody))
     }
 
     /// Whether some rule is for known callers only.
     pub fn need_user(&self) -> bool {
-        self.0.iter().flat_map(|rule| &rule.who).any(|who| !matches!(who, Who::Anyone | Who::Network(_)))
+        self.0.iter().flat_map(|rule| &rule.who).any(Who::is_known)
     }
 }
 
@@ -169,11 +169,22 @@ impl Who {
             Self::Network(network) => principal.address().is_some_and(|address| network.contains(&address)),
         }
     }
+
+    /// Whether only who shows something can be it.
+    const fn is_known(&self) -> bool {
+        !matches!(self, Self::Anyone | Self::Network(_))
+    }
+}
+
+/// A network, or one address; what stands behind the length of the network does not count.
+fn network(text: &str) -> Option<IpNet> {
+    let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
+    Some(network.trunc())
 }
 
 impl fmt::Display for WhoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("it is one of anyone, authenticated, user:NAME, group:NAME, cert:NAME, network:ADDRESSES")
+        f.write_str("it is one of anyone, authenticated, user:NAME, group:NAME, cert:NAME, network:ADDRESS/LENGTH")
     }
 }
 
@@ -190,10 +201,7 @@ impl FromStr for Who {
             Some(("user", name)) => Ok(Self::User(name.into())),
             Some(("group", name)) => Ok(Self::Group(name.into())),
             Some(("cert", name)) => Ok(Self::Certificate(name.into())),
-            Some(("network", text)) => {
-                let one = |_| text.parse::<IpAddr>().map(IpNet::from);
-                text.parse::<IpNet>().or_else(one).map(|network| Self::Network(network.trunc())).map_err(|_| WhoError)
-            }
+            Some(("network", text)) => network(text).map(Self::Network).ok_or(WhoError),
             Some(_) => Err(WhoError),
         }
     }
@@ -273,10 +281,42 @@ mod tests {
     }
 
     #[test]
-    fn who_is_written_in_five_ways() {
-        for bad in ["", "nobody", "user:", "users:a", "user", "Anyone"] {
+    fn a_network_serves_whoever_calls_from_it() {
+        let rules = Rules::new(vec![
+            rule("network:10.0.0.0/8", "mirror/**", &[Action::Pull]),
+            rule("network:2001:db8::7", "mirror/**", &[Action::Pull]),
+            rule("user:ada", "team/**", &[Action::Pull]),
+        ]);
+        let from = |address: &str| Principal::anonymous().with_address(address.parse().unwrap());
+        let pulls = |principal: &Principal, repository: &str| {
+            rules.authorize(principal, Action::Pull, &repository.parse().unwrap()).map(|_| ())
+        };
+        for inside in ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8::7"] {
+            assert_eq!(pulls(&from(inside), "mirror/a"), Ok(()), "{inside}");
+            assert_eq!(pulls(&from(inside), "team/a"), Err(Denied::Unauthenticated), "{inside}");
+            assert!(rules.grant_anyone(inside.parse().unwrap()), "{inside}");
+        }
+        for outside in ["11.0.0.1", "2001:db8::8", "::a01:203"] {
+            assert_eq!(pulls(&from(outside), "mirror/a"), Err(Denied::Unauthenticated), "{outside}");
+            assert!(!rules.grant_anyone(outside.parse().unwrap()), "{outside}");
+        }
+        assert_eq!(pulls(&Principal::anonymous(), "mirror/a"), Err(Denied::Unauthenticated), "from nowhere");
+        let ada = Principal::user("ada", vec![]);
+        assert_eq!(pulls(&ada, "mirror/a"), Err(Denied::Hidden));
+        let ada = ada.with_address("10.0.0.1".parse().unwrap());
+        assert_eq!((pulls(&ada, "mirror/a"), pulls(&ada, "team/a")), (Ok(()), Ok(())));
+        assert!(rules.need_user());
+        assert!(!Rules::new(vec![rule("network:10.0.0.0/8", "**", &[Action::Pull])]).need_user());
+    }
+
+    #[test]
+    fn who_is_written_in_six_ways() {
+        for bad in ["", "nobody", "user:", "users:a", "user", "Anyone", "network:", "network:10.0.0.0/33", "network:a"]
+        {
             assert_eq!(bad.parse::<Who>(), Err(WhoError), "{bad}");
         }
         assert_eq!("user:a:b".parse(), Ok(Who::User("a:b".into())));
+        assert_eq!("network:10.1.2.3/8".parse::<Who>(), "network:10.0.0.0/8".parse());
+        assert_eq!("network:10.1.2.3".parse::<Who>(), "network:10.1.2.3/32".parse());
     }
 }

@@ -76,16 +76,18 @@ impl Default for Tls {
 
 impl Default for Identity {
     fn default() -> Self {
+        Self { realm: "dockgate".into(), htpasswd: "htpasswd".into(), groups: BTreeMap::new(), token: Token::default() }
+    }
+}
+
+impl Default for Token {
+    fn default() -> Self {
         Self {
-            realm: "dockgate".into(),
-            htpasswd: "htpasswd".into(),
-            groups: BTreeMap::new(),
-            token: Token {
-                lifetime: seconds(300),
-                refresh_lifetime: seconds(90 * 86_400),
-                key_lifetime: seconds(90 * 86_400),
-                services: vec![],
-            },
+            lifetime: seconds(300),
+            refresh_lifetime: seconds(30 * 86_400),
+            key_lifetime: seconds(90 * 86_400),
+            services: vec![],
+            chain: true,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::access::{Action, Actions, PatternError, RepositoryPattern, Rule, Rules, Who, WhoError};
 
 use super::defaults;
+use super::duration;
 use super::errors::{Place, Problem};
 use super::reader::{Fallback, Kind, Section};
 
@@ -28,17 +29,23 @@ pub struct Identity {
 pub struct Token {
     /// How long one is good: from 60 s to 300 s, for a docker client may take it as 60 s whatever it is told.
     pub lifetime: Duration,
-    /// How long one that gets others is good; 0: there are none.
+    /// How long a refresh token is good.
     pub refresh_lifetime: Duration,
-    /// How long a key signs before another takes its place; 0: for ever.
+    /// How long a key signs tokens until the next one does; zero means for ever.
     pub key_lifetime: Duration,
-    /// Other services that tokens are issued for.
+    /// The other registries that tokens are made for.
     pub services: Vec<String>,
+    /// Whether tokens for them carry the certificate of their key.
+    pub chain: bool,
 }
 
-const DAY: Duration = Duration::from_secs(86_400);
 const LIFETIME_MIN: Duration = Duration::from_secs(60);
 const LIFETIME_MAX: Duration = Duration::from_secs(300);
+const REFRESH_LIFETIME_MAX: Duration = Duration::from_secs(365 * 86_400);
+const KEY_LIFETIME_MAX: Duration = Duration::from_secs(3_650 * 86_400);
+
+/// How many keys may be good at a time, as far as the lifetimes decide it. Each is public and is looked at by others.
+const KEYS_MAX: u64 = 64;
 
 const REALM: &str = "printable ASCII without \" and \\";
 const USER: &str = "names of users, without : and control characters";
@@ -55,14 +62,34 @@ pub(super) fn read_identity(section: &mut Section<'_>) -> Identity {
 }
 
 fn read_token(section: &mut Section<'_>, default: &Token) -> Token {
-    let kind = Kind { name: "list of strings", allowed: REALM };
+    let services = Kind { name: "list of strings", allowed: REALM };
     let service = |text: &str| is_realm(text).then(|| text.to_owned());
-    Token {
+    let token = Token {
         lifetime: section.duration("lifetime", default.lifetime, LIFETIME_MIN..=LIFETIME_MAX),
-        refresh_lifetime: section.duration("refresh_lifetime", default.refresh_lifetime, Duration::ZERO..=365 * DAY),
-        key_lifetime: section.duration("key_lifetime", default.key_lifetime, Duration::ZERO..=3_650 * DAY),
-        services: section.list("services", &kind, &Fallback::Value("[]".into()), service).unwrap_or_default(),
+        refresh_lifetime: section.duration(
+            "refresh_lifetime",
+            default.refresh_lifetime,
+            LIFETIME_MIN..=REFRESH_LIFETIME_MAX,
+        ),
+        key_lifetime: section.duration("key_lifetime", default.key_lifetime, Duration::ZERO..=KEY_LIFETIME_MAX),
+        services: section.list("services", &services, &Fallback::Value("[]".into()), service).unwrap_or_default(),
+        chain: section.boolean("chain", default.chain),
+    };
+    check_key_lifetime(section, &token);
+    token
+}
+
+/// A key is kept until the last token that it signed has ended, so a short life of keys and a long one of tokens are many.
+fn check_key_lifetime(section: &Section<'_>, token: &Token) {
+    let longest = token.refresh_lifetime.max(LIFETIME_MAX).as_secs();
+    let least = longest.div_ceil(KEYS_MAX);
+    let paths = [section.join("key_lifetime"), section.join("refresh_lifetime")];
+    if token.key_lifetime.is_zero() || token.key_lifetime.as_secs() >= least || !section.report.is_sound(&[&paths[0]]) {
+        return;
     }
+    let text =
+        format!("with this {} it takes {} or more, or 0s", paths[1], duration::format(Duration::from_secs(least)));
+    section.report.conflict(&paths[0], &paths[1], text);
 }
 
 fn read_groups(section: &mut Section<'_>) -> BTreeMap<String, Vec<String>> {

@@ -22,9 +22,14 @@ impl Walk<'_> {
         screened: &Screened,
         Picked { route, .. }: &Picked,
     ) -> Result<(Principal, bool), Failure> {
-        // Every v1 client asks this first, and gives up on anything but an answer.
-        if matches!(route, Route::Legacy(LegacyRoute::Ping)) {
-            return Ok((Principal::anonymous(), false));
+        match route {
+            // Every v1 client asks this first, and gives up on anything but an answer.
+            Route::Legacy(LegacyRoute::Ping) => return Ok((Principal::anonymous(), false)),
+            // The form says who asks; what is public is so whoever asks.
+            Route::TokenForm | Route::TokenKeys | Route::TokenCertificates => {
+                return Ok((Principal::anonymous(), false));
+            }
+            _ => {}
         }
         let credentials = self.credentials().map_err(|failure| {
             let challenge = Some(self.challenge_on(route, screened, None));
@@ -36,20 +41,55 @@ impl Walk<'_> {
             (credentials, _) => credentials,
         };
         let shown = !matches!(credentials, Credentials::None);
-        let certificate = arrival.certificate.as_deref();
-        let identified = self.rooms.identity.identify(&credentials, certificate, screened.client).await;
-        let principal = identified.map_err(|error| {
-            self.rooms.metrics.login("refused");
+        let principal = self.log_in(&credentials, arrival, screened).await.map_err(|failure| {
             let bearer = matches!(credentials, Credentials::Bearer(_));
-            let failure = Failure::from(error);
-            let asks = failure.status == StatusCode::UNAUTHORIZED;
-            let challenge = asks.then(|| self.challenge_on(route, screened, bearer.then_some("invalid_token")));
+            let challenge = failure.challenge.is_some();
+            let challenge = challenge.then(|| self.challenge_on(route, screened, bearer.then_some("invalid_token")));
             Failure { challenge, ..failure }
         })?;
-        if shown {
+        Ok((principal, shown))
+    }
+
+    /// Who shows these credentials; whoever is refused is asked for a password.
+    pub(super) async fn log_in(
+        &self,
+        credentials: &Credentials,
+        arrival: &Arrival,
+        screened: &Screened,
+    ) -> Result<Principal, Failure> {
+        let certificate = arrival.certificate.as_deref();
+        let identified = self.rooms.identity.identify(credentials, certificate, screened.client).await;
+        let principal = identified.map_err(|error| self.refuse_login(error.into()))?;
+        if !matches!(credentials, Credentials::None) {
             self.rooms.metrics.login("accepted");
         }
-        Ok((principal.with_address(screened.client), shown))
+        Ok(principal.with_address(screened.client))
+    }
+
+    /// The same with a refresh token that was made for `service`.
+    pub(super) fn log_in_by_refresh(
+        &self,
+        token: &str,
+        screened: &Screened,
+        service: &str,
+    ) -> Result<Principal, Failure> {
+        let principal = self.rooms.identity.accept_refresh(token, service);
+        let refused = |_| self.log_in_again("the refresh token is not valid, or not any more; log in again");
+        let principal = principal.map_err(|error| self.refuse_login(refused(error)))?;
+        self.rooms.metrics.login("accepted");
+        Ok(principal.with_address(screened.client))
+    }
+
+    fn refuse_login(&self, failure: Failure) -> Failure {
+        self.rooms.metrics.login("refused");
+        let challenge = (failure.status == StatusCode::UNAUTHORIZED).then(|| self.basic());
+        Failure { challenge, ..failure }
+    }
+
+    /// 401, and nothing but a password helps.
+    pub(super) fn log_in_again(&self, message: &str) -> Failure {
+        let failure = Failure::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message);
+        Failure { challenge: Some(self.basic()), ..failure }
     }
 
     /// What the caller shows; two `Authorization` headers are as good as an unreadable one.
@@ -129,11 +169,11 @@ impl Walk<'_> {
         Failure { challenge: Some(self.challenge(screened, scope, error)), ..failure }
     }
 
-    /// Exactly one challenge: Bearer where some things are for anyone and others are not, since under Basic docker without
-    /// a login would not even ask for the public ones; else Basic.
+    /// Exactly one challenge: Bearer where some things are for anyone who calls from there and others are not, since under
+    /// Basic docker without a login would not even ask for the public ones; else Basic.
     fn challenge(&self, screened: &Screened, scope: Option<String>, error: Option<&'static str>) -> Challenge {
         let rules = &self.settings.rules;
-        if !(rules.grant_unknown(screened.client) && rules.need_user()) {
+        if !(rules.grant_anyone(screened.client) && rules.need_user()) {
             return self.basic();
         }
         let scheme = if screened.https { "https" } else { "http" };

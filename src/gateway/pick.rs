@@ -48,7 +48,7 @@ impl Walk<'_> {
         let Routed { route, prefix, namespace } = routed;
         match &route {
             Route::Legacy(_) => return self.pick_legacy(route),
-            Route::Token(_) | Route::TokenKeys | Route::TokenCertificates => {
+            Route::Token(_) | Route::TokenForm | Route::TokenKeys | Route::TokenCertificates => {
                 return Ok(Picked { route, answerer: Answerer::Here(self.hosted_backend()) });
             }
             _ => {}

@@ -22,7 +22,7 @@ use super::intake::Intake;
 use super::names::Names;
 use super::observe::{Ids, Observed, Record};
 use super::pick::{Answerer, Picked};
-use super::respond::{self, Failure, Form};
+use super::respond::{Failure, Form};
 use super::route::{self, Route, Routed};
 use super::screen::{self, Screened};
 
@@ -140,21 +140,23 @@ impl Walk<'_> {
         record.identified(&principal);
         let caller = Caller { screened, principal, showed_credentials };
         let picked = self.settle(picked, &caller).await?;
-        let answer = self.answer(picked, &caller, intake, record).await;
+        let answer = self.answer(arrival, picked, &caller, intake, record).await;
         answer.map_err(|failure| self.in_form(failure))
     }
 
     async fn answer(
         &self,
+        arrival: &Arrival,
         Picked { route, answerer }: Picked,
         caller: &Caller,
         intake: &mut Intake<Incoming>,
         record: &mut Record,
     ) -> Result<Response<Body>, Failure> {
         match (route, answerer) {
-            (Route::Token(ask), _) => self.token(caller, ask, intake).await,
-            (Route::TokenKeys, _) => Ok(respond::token_keys(&self.rooms.identity.keys())),
-            (Route::TokenCertificates, _) => self.token_certificates(),
+            (Route::Token(asked), _) => self.token(caller, &asked),
+            (Route::TokenForm, _) => self.token_form(arrival, &caller.screened, intake, record).await,
+            (Route::TokenKeys, _) => Ok(self.token_keys()),
+            (Route::TokenCertificates, _) => Ok(self.token_certificates()),
             (Route::Legacy(route), Answerer::Here(Backend::Legacy(legacy))) => {
                 record.backend = "legacy";
                 self.legacy(&legacy, &route, caller, intake, record).await

@@ -32,8 +32,13 @@ impl Clock {
 impl Moment {
     /// Seconds since 1970, as tokens count them.
     pub(super) fn unix_seconds(&self) -> u64 {
-        self.wall.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+        unix_seconds(self.wall)
     }
+}
+
+/// Seconds since 1970.
+pub(super) fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 impl fmt::Debug for Clock {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::access::{Grant, Principal};
+use crate::access::Principal;
 
 use super::clock::Clock;
 use super::htpasswd::Users;
@@ -15,7 +15,7 @@ use super::logins::{Attempt, Compare, Logins};
 use super::slots::Slots;
 use super::source::{OpenError, Source};
 use super::state::State;
-use super::token::{self, IssueError, IssuedToken};
+use super::token;
 use super::{Credentials, Password, Settings, TokenKeys};
 
 /// How often a password is compared anew because its user changed in the meantime.
@@ -25,9 +25,9 @@ const ROUNDS_MAX: usize = 3;
 #[derive(Debug)]
 pub struct Identity {
     logins: Arc<Logins>,
-    keys: ArcSwap<TokenKeys>,
-    clock: Clock,
-    state: ArcSwap<State>,
+    pub(super) token_keys: ArcSwap<TokenKeys>,
+    pub(super) clock: Clock,
+    pub(super) state: ArcSwap<State>,
     /// Who holds it is the only one to replace the state.
     source: Mutex<Source>,
 }
@@ -69,20 +69,25 @@ pub enum IdentifyError {
 
 impl Identity {
     /// Reads the users. Without a file there are none, and with one line that is not right the file is refused whole.
-    pub fn open(settings: Settings, keys: TokenKeys) -> Result<Self, OpenError> {
-        Self::with(settings, keys, Clock::system(), Logins::bcrypt())
+    pub fn open(settings: Settings, token_keys: TokenKeys) -> Result<Self, OpenError> {
+        Self::with(settings, token_keys, Clock::system(), Logins::bcrypt())
     }
 
     /// Like [`Identity::open`], with another clock and another way to compare passwords.
-    pub(super) fn with(settings: Settings, keys: TokenKeys, clock: Clock, compare: Compare) -> Result<Self, OpenError> {
+    pub(super) fn with(
+        settings: Settings,
+        token_keys: TokenKeys,
+        clock: Clock,
+        compare: Compare,
+    ) -> Result<Self, OpenError> {
         let mut source = Source::new(settings.htpasswd.clone());
         let users = source.look(clock.now().wall)?.unwrap_or_else(Users::none);
         let logins = Arc::new(Logins::new(clock.clone(), compare)?);
         let slots = Arc::new(Slots::new(&settings));
         let generation = Arc::new(logins.generation(users));
         let state = ArcSwap::from_pointee(State::new(settings, slots, generation));
-        let keys = ArcSwap::from_pointee(keys);
-        Ok(Self { logins, keys, clock, state, source: Mutex::new(source) })
+        let token_keys = ArcSwap::from_pointee(token_keys);
+        Ok(Self { logins, token_keys, clock, state, source: Mutex::new(source) })
     }
 
     /// Who shows these credentials, and this client certificate (its name, already verified), from this address.
@@ -121,70 +126,14 @@ impl Identity {
 
     fn accept(&self, token: &str) -> Result<Principal, IdentifyError> {
         let state = self.state.load();
-        let accepted = token::accept(token, &self.keys.load(), &state.settings.realm, self.clock.now().unix_seconds())?;
+        let (keys, now) = (self.token_keys.load(), self.clock.now().unix_seconds());
+        let accepted = token::accept(token, &keys, &state.settings.realm, now)?;
         let principal = match &accepted.user {
             Some(user) => state.principal(user).ok_or(IdentifyError::InvalidToken)?,
             None => Principal::anonymous(),
         };
         let principal = principal.with_token(accepted.grants);
         Ok(if accepted.catalog { principal.with_catalog() } else { principal })
-    }
-
-    /// A token with which `principal` can do what is in `grants`, as far as the rules allow it when it is used.
-    ///
-    /// `service` is what the caller was told in the challenge: [`Identity::service`], or another that tokens are issued for.
-    pub fn issue(&self, principal: &Principal, service: &str, grants: Vec<Grant>) -> Result<IssuedToken, IssueError> {
-        let state = self.state.load();
-        let issuer = state.settings.realm.as_str();
-        if service != issuer && !state.settings.token_services.iter().any(|known| known == service) {
-            return Err(IssueError::UnknownService);
-        }
-        let (now, keys) = (self.clock.now().unix_seconds(), self.keys.load());
-        token::issue(principal, (issuer, service), &grants, keys.newest(), state.settings.token_lifetime, now)
-    }
-
-    /// A token that gets others, for a user who has shown a password; none for anybody else, or where they are switched off.
-    pub fn issue_refresh(&self, principal: &Principal, service: &str) -> Result<Option<String>, IssueError> {
-        let state = self.state.load();
-        let lifetime = state.settings.refresh_lifetime;
-        let user = principal.user_name().filter(|_| !principal.has_token() && !lifetime.is_zero());
-        let Some((user, hash)) = user.and_then(|user| Some((user, state.generation.users.hashes.get(user)?))) else {
-            return Ok(None);
-        };
-        let (now, keys) = (self.clock.now().unix_seconds(), self.keys.load());
-        let services = (state.settings.realm.as_str(), service);
-        token::issue_refresh((user, hash), services, keys.newest(), lifetime, now).map(Some)
-    }
-
-    /// Whose refresh token this is: theirs for as long as they are a user with the same password.
-    pub fn refresh_token(&self, token: &str, service: &str) -> Result<Principal, IdentifyError> {
-        let state = self.state.load();
-        let hash = |user: &str| state.generation.users.hashes.get(user);
-        let services = (state.settings.realm.as_str(), service);
-        let now = self.clock.now().unix_seconds();
-        let user = token::accept_refresh(token, &self.keys.load(), services, hash, now)?;
-        state.principal(&user).ok_or(IdentifyError::InvalidToken)
-    }
-
-    /// The keys in force.
-    pub fn keys(&self) -> Arc<TokenKeys> {
-        self.keys.load_full()
-    }
-
-    /// Other keys from now on.
-    pub fn turn_keys(&self, keys: TokenKeys) {
-        self.keys.store(Arc::new(keys));
-    }
-
-    /// For whom tokens are issued beside ourselves.
-    pub fn is_service(&self, service: &str) -> bool {
-        let state = self.state.load();
-        state.settings.realm == service || state.settings.token_services.iter().any(|known| known == service)
-    }
-
-    /// The name of the service in a challenge and in a token's audience: the realm.
-    pub fn service(&self) -> String {
-        self.state.load().settings.realm.clone()
     }
 
     /// How many users there are.

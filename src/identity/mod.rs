@@ -2,21 +2,25 @@
 //! is no business of this room.
 //!
 //! A file of users in htpasswd's form is read again when it changes. A password is hashed once, then remembered under a
-//! keyed hash until the file changes or its time is up. Tokens are issued to those who are known, and accepted back.
+//! keyed hash until the file changes or its time is up. Tokens are issued to those who are known, and accepted back; the keys
+//! that sign them come and go.
 
 mod clock;
 mod credentials;
 mod failures;
 mod htpasswd;
 mod identify;
+mod issue;
 mod logins;
 mod password;
 mod process_key;
+mod refresh_token;
 mod settings;
 mod slots;
 mod source;
 mod state;
 mod token;
+mod token_authority;
 mod token_key;
 mod token_keys;
 mod user_file;
@@ -31,5 +35,5 @@ pub use settings::Settings;
 pub use source::OpenError;
 pub use token::{IssueError, IssuedToken};
 pub use token_key::{TokenKey, TokenKeyError};
-pub use token_keys::{PublicKey, TokenKeys};
+pub use token_keys::{KEY_SET_LIFETIME, TOKEN_KEYS_MAX, TokenKeys};
 pub use user_file::{Added, COST_DEFAULT, Listing, UserFile, UserFileError, UserLine};

@@ -21,15 +21,9 @@ impl ProcessKey {
         random_bytes().map(Zeroizing::new).map(Self)
     }
 
-    /// The fingerprint of `texts`; each goes in with its length, so that "ab", "c" is not "a", "bc".
+    /// The fingerprint of `texts`.
     pub(super) fn fingerprint(&self, texts: &[&[u8]]) -> Fingerprint {
-        // A key of 32 bytes is shorter than the hash's block: it is taken as it is, and cannot be refused.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&*self.0) else { return [0; 32] };
-        for text in texts {
-            mac.update(&(text.len() as u64).to_be_bytes());
-            mac.update(text);
-        }
-        mac.finalize().into_bytes().into()
+        fingerprint(&self.0, texts)
     }
 
     /// A hash of this cost that no password is known for: what the password of an unknown user is compared with.
@@ -40,6 +34,17 @@ impl ProcessKey {
         hash_bytes.copy_from_slice(&hash[..23]);
         PasswordHash::dummy(cost, salt_bytes, hash_bytes)
     }
+}
+
+/// The fingerprint of `texts` under `key`; each goes in with its length, so that "ab", "c" is not "a", "bc".
+pub(super) fn fingerprint(key: &[u8; 32], texts: &[&[u8]]) -> Fingerprint {
+    // A key of 32 bytes is shorter than the hash's block: it is taken as it is, and cannot be refused.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return [0; 32] };
+    for text in texts {
+        mac.update(&(text.len() as u64).to_be_bytes());
+        mac.update(text);
+    }
+    mac.finalize().into_bytes().into()
 }
 
 impl fmt::Debug for ProcessKey {

@@ -15,10 +15,14 @@ pub struct Settings {
     pub groups: BTreeMap<String, Vec<String>>,
     /// How long a token lives.
     pub token_lifetime: Duration,
-    /// How long a token that gets others lives; 0: there are none.
+    /// How long a refresh token lives.
     pub refresh_lifetime: Duration,
-    /// Other services that tokens are issued for.
-    pub token_services: Vec<String>,
+    /// How long a key signs tokens until the next one does; zero means for ever.
+    pub key_lifetime: Duration,
+    /// The other services that tokens are made for.
+    pub services: Vec<String>,
+    /// Whether tokens for other services carry the certificate of their key.
+    pub chain: bool,
     /// How many bcrypt hashes are computed at once.
     pub bcrypt_concurrency: usize,
     /// How many logins may wait for their turn.

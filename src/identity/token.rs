@@ -5,32 +5,29 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, Header, Validation};
+use jsonwebtoken::{Header, Validation};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::access::{Action, Actions, Grant, Principal};
 
-use super::htpasswd::PasswordHash;
 use super::password::random_bytes;
+use super::token_keys::Found;
 use super::{IdentifyError, NoRandomness, TokenKey, TokenKeys};
 
 /// The longest token, in bytes; longer ones are neither made nor looked at. Half of what a request's headers may have.
-const TOKEN_BYTES_MAX: usize = 16 * 1024;
+pub(super) const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
 /// How far the clocks of two gateways that share a key may be apart.
-const NOT_BEFORE_LEEWAY_SECONDS: u64 = 5;
+pub(super) const NOT_BEFORE_LEEWAY_SECONDS: u64 = 5;
 
 /// The longest a token can live, whatever the settings say: so long a revoked right may go on.
-const LIFETIME_MAX: Duration = Duration::from_secs(300);
+pub(super) const LIFETIME_MAX: Duration = Duration::from_secs(300);
 
-/// The type of tokens that open something.
-const ACCESS_TYPE: &str = "JWT";
-/// The type of tokens that get those; neither is ever taken for the other.
-const REFRESH_TYPE: &str = "refresh+jwt";
+/// What the header of these tokens says that they are. Other registries expect it.
+const TYPE: &str = "JWT";
 
 /// A token, and what its holder is told about it.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,13 +38,17 @@ pub struct IssuedToken {
     pub expires_in: u64,
     /// When it was made, in the form of RFC 3339.
     pub issued_at: String,
+    /// What it is for, as scopes are written.
+    pub scope: String,
 }
 
 /// No token was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IssueError {
-    /// It was asked for another service than this one.
+    /// It was asked for a service that no tokens are made for.
     UnknownService,
+    /// It prolongs a login, and nobody has logged in.
+    NoUser,
     /// It was asked for with a token: a token cannot prolong itself.
     WithToken,
     /// It would be longer than clients can send.
@@ -88,19 +89,29 @@ struct Access {
     actions: Vec<String>,
 }
 
-/// Makes a token of `issuer` for `service`.
-pub(super) fn issue(
-    principal: &Principal,
-    (issuer, service): (&str, &str),
-    grants: &[Grant],
-    key: &TokenKey,
-    lifetime: Duration,
-    now: u64,
-) -> Result<IssuedToken, IssueError> {
+/// What a token is to be.
+pub(super) struct Order<'a> {
+    pub(super) principal: &'a Principal,
+    /// Who makes it: ourselves.
+    pub(super) issuer: &'a str,
+    /// For whom it is: ourselves or another registry.
+    pub(super) service: &'a str,
+    pub(super) grants: &'a [Grant],
+    pub(super) lifetime: Duration,
+    /// Whether one for another registry carries the certificate of its key.
+    pub(super) chain: bool,
+}
+
+/// Makes a token.
+pub(super) fn issue(order: &Order<'_>, keys: &TokenKeys, now: u64) -> Result<IssuedToken, IssueError> {
+    let Order { principal, issuer, service, .. } = *order;
     if principal.has_token() {
         return Err(IssueError::WithToken);
     }
-    let expires_in = lifetime.min(LIFETIME_MAX).as_secs();
+    let expires_in = order.lifetime.min(LIFETIME_MAX).as_secs();
+    let is_own = service == issuer;
+    let access = Access::of(order.grants, principal.token_lists(), is_own);
+    let scope = access.iter().map(Access::scope).collect::<Vec<_>>().join(" ");
     let claims = Claims {
         iss: issuer.into(),
         sub: principal.user_name().unwrap_or_default().into(),
@@ -108,77 +119,30 @@ pub(super) fn issue(
         exp: now.saturating_add(expires_in),
         nbf: now,
         iat: now,
-        jti: URL_SAFE_NO_PAD.encode(random_bytes::<16>()?),
-        access: Access::of(grants, principal.token_lists()),
+        jti: token_id()?,
+        access,
     };
-    let header = Header { kid: Some(key.id.clone()), ..Header::new(Algorithm::ES256) };
+    let key = keys.signing(now);
+    let mut header = header(key, TYPE);
+    if order.chain && !is_own {
+        header.x5c = Some(vec![keys.vouch(key, now, claims.exp).ok_or(IssueError::Signature)?]);
+    }
     let token = jsonwebtoken::encode(&header, &claims, &key.encoding).map_err(|_| IssueError::Signature)?;
     if token.len() > TOKEN_BYTES_MAX {
         return Err(IssueError::TooManyGrants);
     }
-    Ok(IssuedToken { token, expires_in, issued_at: rfc3339(now).ok_or(IssueError::Signature)? })
+    Ok(IssuedToken { token, expires_in, issued_at: rfc3339(now).ok_or(IssueError::Signature)?, scope })
 }
 
-/// What a refresh token says.
-#[derive(Serialize, Deserialize)]
-struct RefreshClaims {
-    iss: String,
-    sub: String,
-    aud: String,
-    exp: u64,
-    nbf: u64,
-    jti: String,
-    /// Of the user's password: another one ends the token.
-    fingerprint: String,
+/// The header of a token of this type.
+pub(super) fn header(key: &TokenKey, kind: &str) -> Header {
+    let header = Header::new(TokenKey::algorithm());
+    Header { kid: Some(key.id.clone()), typ: Some(kind.into()), ..header }
 }
 
-/// For whom a refresh token is: nobody but the token endpoint.
-fn refresh_audience(service: &str) -> String {
-    format!("refresh:{service}")
-}
-
-fn password_fingerprint(key: &TokenKey, user: &str, hash: &PasswordHash) -> String {
-    key.fingerprint(&[b"refresh", user.as_bytes(), hash.as_str().as_bytes()])
-}
-
-/// Makes a token that gets others for `service`, for as long as the user keeps the password.
-pub(super) fn issue_refresh(
-    (user, hash): (&str, &PasswordHash),
-    (issuer, service): (&str, &str),
-    key: &TokenKey,
-    lifetime: Duration,
-    now: u64,
-) -> Result<String, IssueError> {
-    let claims = RefreshClaims {
-        iss: issuer.into(),
-        sub: user.into(),
-        aud: refresh_audience(service),
-        exp: now.saturating_add(lifetime.as_secs()),
-        nbf: now,
-        jti: URL_SAFE_NO_PAD.encode(random_bytes::<16>()?),
-        fingerprint: password_fingerprint(key, user, hash),
-    };
-    let header = Header { kid: Some(key.id.clone()), typ: Some(REFRESH_TYPE.into()), ..Header::new(Algorithm::ES256) };
-    jsonwebtoken::encode(&header, &claims, &key.encoding).map_err(|_| IssueError::Signature)
-}
-
-/// Whose refresh token this is. `hash` is that of the user's password now; none, if there is no such user.
-pub(super) fn accept_refresh<'a>(
-    token: &str,
-    keys: &TokenKeys,
-    (issuer, service): (&str, &str),
-    hash: impl FnOnce(&str) -> Option<&'a PasswordHash>,
-    now: u64,
-) -> Result<String, IdentifyError> {
-    let claims: RefreshClaims = verified(token, keys, REFRESH_TYPE, (issuer, &refresh_audience(service)))?;
-    let kid = jsonwebtoken::decode_header(token).ok().and_then(|header| header.kid);
-    let key = keys.find(kid.as_deref()).ok_or(IdentifyError::InvalidToken)?;
-    let hash = hash(&claims.sub).ok_or(IdentifyError::InvalidToken)?;
-    let is_same = password_fingerprint(key, &claims.sub, hash).as_bytes().ct_eq(claims.fingerprint.as_bytes());
-    if !bool::from(is_same) || claims.nbf > now.saturating_add(NOT_BEFORE_LEEWAY_SECONDS) {
-        return Err(IdentifyError::InvalidToken);
-    }
-    if claims.exp <= now { Err(IdentifyError::ExpiredToken) } else { Ok(claims.sub) }
+/// A name for a token that no other has.
+pub(super) fn token_id() -> Result<String, NoRandomness> {
+    Ok(URL_SAFE_NO_PAD.encode(random_bytes::<16>()?))
 }
 
 fn rfc3339(unix_seconds: u64) -> Option<String> {
@@ -187,55 +151,62 @@ fn rfc3339(unix_seconds: u64) -> Option<String> {
 }
 
 /// Reads a token; one whose signature is right says it is too old rather than invalid.
-///
-/// The key is found by its name, and the algorithm is that of the key, whatever the token says of itself (RFC 8725, sections
-/// 3.1 and 3.2).
 pub(super) fn accept(token: &str, keys: &TokenKeys, service: &str, now: u64) -> Result<Accepted, IdentifyError> {
-    let claims: Claims = verified(token, keys, ACCESS_TYPE, (service, service))?;
-    if claims.nbf > now.saturating_add(NOT_BEFORE_LEEWAY_SECONDS) {
+    let (claims, found): (Claims, _) = read(token, TYPE, keys, service, service)?;
+    check_times(claims.nbf, claims.exp, now)?;
+    if !found.may_have_signed(claims.exp, Some(LIFETIME_MAX)) {
         return Err(IdentifyError::InvalidToken);
-    }
-    if claims.exp <= now {
-        return Err(IdentifyError::ExpiredToken);
     }
     let grants = claims.access.iter().filter_map(Access::to_grant).collect();
     let catalog = claims.access.iter().any(Access::is_catalog);
     Ok(Accepted { user: Some(claims.sub).filter(|user| !user.is_empty()), grants, catalog })
 }
 
-/// The claims of a token of ours, of this type and for this audience; its times are still to be looked at.
-fn verified<C: DeserializeOwned>(
+/// The claims of a token of this type, once its signature is found right, and whose signature it is. The token names a key
+/// of ours; what algorithm that key has is for us to know, and no key that a token brings along is looked at.
+pub(super) fn read<'a, C: DeserializeOwned>(
     token: &str,
-    keys: &TokenKeys,
     kind: &str,
-    (issuer, audience): (&str, &str),
-) -> Result<C, IdentifyError> {
-    let invalid = IdentifyError::InvalidToken;
+    keys: &'a TokenKeys,
+    issuer: &str,
+    audience: &str,
+) -> Result<(C, Found<'a>), IdentifyError> {
     if token.len() > TOKEN_BYTES_MAX {
-        return Err(invalid);
+        return Err(IdentifyError::InvalidToken);
     }
-    let header = jsonwebtoken::decode_header(token).map_err(|_| invalid)?;
-    let key = keys.find(header.kid.as_deref()).ok_or(invalid)?;
-    if header.typ.as_deref() != Some(kind) {
-        return Err(invalid);
+    let header = jsonwebtoken::decode_header(token).map_err(|_| IdentifyError::InvalidToken)?;
+    let found = header.kid.as_deref().and_then(|id| keys.find(id)).ok_or(IdentifyError::InvalidToken)?;
+    // A header with `crit` is one of which we would have to understand more than we do (RFC 7515, section 4.1.11).
+    if header.typ.as_deref() != Some(kind) || header.crit.is_some() {
+        return Err(IdentifyError::InvalidToken);
     }
-    let data = jsonwebtoken::decode(token, &key.decoding, &validation(issuer, audience));
-    data.map(|data| data.claims).map_err(|_| invalid)
+    let data = jsonwebtoken::decode::<C>(token, &found.key.decoding, &validation(issuer, audience))
+        .map_err(|_| IdentifyError::InvalidToken)?;
+    Ok((data.claims, found))
+}
+
+/// Whether it is time for a token.
+pub(super) const fn check_times(not_before: u64, expires: u64, now: u64) -> Result<(), IdentifyError> {
+    if not_before > now.saturating_add(NOT_BEFORE_LEEWAY_SECONDS) {
+        return Err(IdentifyError::InvalidToken);
+    }
+    if expires <= now { Err(IdentifyError::ExpiredToken) } else { Ok(()) }
 }
 
 fn validation(issuer: &str, audience: &str) -> Validation {
-    let mut validation = Validation::new(Algorithm::ES256);
+    let mut validation = Validation::new(TokenKey::algorithm());
     validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
     validation.set_issuer(&[issuer]);
     validation.set_audience(&[audience]);
-    // `accept` compares the times itself, with the clock of this room.
+    // The times are compared with the clock of this room.
     validation.validate_exp = false;
     validation
 }
 
 impl Access {
-    fn of(grants: &[Grant], catalog: bool) -> Vec<Self> {
-        let grants = grants.iter().filter(|grant| !grant.actions.is_empty()).map(Self::from_grant);
+    fn of(grants: &[Grant], catalog: bool, is_own: bool) -> Vec<Self> {
+        let grants = grants.iter().map(|grant| Self::from_grant(grant, is_own));
+        let grants = grants.filter(|access| !access.actions.is_empty());
         let list = Self { r#type: "registry".into(), name: "catalog".into(), actions: vec!["*".into()] };
         grants.chain(catalog.then_some(list)).collect()
     }
@@ -244,9 +215,16 @@ impl Access {
         self.r#type == "registry" && self.name == "catalog" && self.actions.iter().any(|action| action == "*")
     }
 
-    fn from_grant(grant: &Grant) -> Self {
-        // The specification has no word for making tags without moving them; what may be moved the rules say anyway.
-        let words = [(Action::Pull, "pull"), (Action::Create, "push"), (Action::Delete, "delete")];
+    /// As scopes are written.
+    fn scope(&self) -> String {
+        format!("{}:{}:{}", self.r#type, self.name, self.actions.join(","))
+    }
+
+    fn from_grant(grant: &Grant, is_own: bool) -> Self {
+        // The specification has no word for making tags without moving them. Here the rules say what may be moved; another
+        // registry has the token alone, and would let them be moved.
+        let push = if is_own { Action::Create } else { Action::Push };
+        let words = [(Action::Pull, "pull"), (push, "push"), (Action::Delete, "delete")];
         let allowed = words.into_iter().filter(|(action, _)| grant.actions.allow(*action));
         let actions = allowed.map(|(_, word)| word.to_owned()).collect();
         Self { r#type: "repository".into(), name: grant.repository.to_string(), actions }
@@ -285,7 +263,10 @@ impl fmt::Debug for IssuedToken {
 impl fmt::Display for IssueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::UnknownService => "the token is for another service; ask with the service of the challenge",
+            Self::UnknownService => {
+                "no tokens are made for this service; ask with the service of the challenge, or name it in identity.token.services"
+            }
+            Self::NoUser => "a refresh token is for a user; log in with user name and password",
             Self::WithToken => "a token cannot be had with a token; send the user and password",
             Self::TooManyGrants => "the token would be too long; ask for fewer scopes",
             Self::NoRandomness => return NoRandomness.fmt(f),

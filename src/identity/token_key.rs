@@ -1,17 +1,17 @@
-//! The key that signs tokens.
+//! A key that signs tokens.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use data_encoding::BASE32_NOPAD;
-use hmac::{Hmac, KeyInit, Mac};
-use jsonwebtoken::{DecodingKey, EncodingKey};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use rcgen::{KeyPair as PublicPart, PKCS_ECDSA_P256_SHA256};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-
-use super::token_keys::PublicKey;
 
 /// A key pair for ES256: ECDSA on P-256 with SHA-256 (RFC 7518, section 3.4). Its `Debug` shows its id alone.
 #[derive(Clone)]
@@ -19,9 +19,8 @@ pub struct TokenKey {
     pub(super) encoding: EncodingKey,
     pub(super) decoding: DecodingKey,
     pub(super) id: String,
-    /// The public point, in base64url.
-    x: String,
-    y: String,
+    /// The same, as certificates are made for it.
+    public: Arc<PublicPart>,
 }
 
 /// There is no key.
@@ -31,6 +30,10 @@ pub enum TokenKeyError {
     Generate,
     /// The bytes are not a P-256 key pair in PKCS#8.
     Malformed,
+    /// What was kept are not keys.
+    Kept,
+    /// There are as many as are kept.
+    TooMany,
 }
 
 impl TokenKey {
@@ -46,10 +49,11 @@ impl TokenKey {
         let pair =
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).map_err(|_| TokenKeyError::Malformed)?;
         let point = pair.public_key().as_ref();
-        let (x, y) = point.strip_prefix(&[4]).filter(|xy| xy.len() == 64).ok_or(TokenKeyError::Malformed)?.split_at(32);
-        let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
-        let decoding = DecodingKey::from_ec_der(point);
-        Ok(Self { encoding: EncodingKey::from_ec_der(der), decoding, id: key_id(point), x, y })
+        let id = thumbprint(point).ok_or(TokenKeyError::Malformed)?;
+        let public = PublicPart::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(der), &PKCS_ECDSA_P256_SHA256)
+            .map_err(|_| TokenKeyError::Malformed)?;
+        let (encoding, decoding) = (EncodingKey::from_ec_der(der), DecodingKey::from_ec_der(point));
+        Ok(Self { encoding, decoding, id, public: Arc::new(public) })
     }
 
     /// As [`TokenKey::from_pkcs8`] reads it. It is secret: keep it where only this program reads.
@@ -57,37 +61,38 @@ impl TokenKey {
         self.encoding.as_bytes().to_vec()
     }
 
-    /// Its name in tokens: what docker's libtrust calls a key id, by which docker's registry finds the certificate of the key.
+    /// Its name in tokens: the JWK thumbprint (RFC 7638) of the public key.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Its public part.
-    pub(super) fn public(&self) -> PublicKey {
-        PublicKey::new(self.id.clone(), self.x.clone(), self.y.clone())
+    /// The one algorithm that it signs and verifies with, whatever a token says.
+    pub(super) const fn algorithm() -> Algorithm {
+        Algorithm::ES256
     }
 
-    /// What tells whether a user's password is still the one that it was: nothing of the hash can be found out from it.
-    pub(super) fn fingerprint(&self, texts: &[&[u8]]) -> String {
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.encoding.as_bytes()) else { return String::new() };
-        for text in texts {
-            mac.update(&(text.len() as u64).to_be_bytes());
-            mac.update(text);
-        }
-        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+    /// The public key, as certificates take it.
+    pub(super) fn public(&self) -> &PublicPart {
+        &self.public
+    }
+
+    /// The public key, as a JWK (RFC 7517).
+    pub(super) fn jwk(&self) -> Value {
+        let (x, y) = coordinates(self.public.public_key_raw()).unwrap_or_default();
+        json!({ "kty": "EC", "crv": "P-256", "x": x, "y": y, "use": "sig", "alg": "ES256", "kid": self.id })
     }
 }
 
-/// The first 240 bits of the SHA-256 of the public key (SubjectPublicKeyInfo, RFC 5480), in base32, in groups of four.
-fn key_id(point: &[u8]) -> String {
-    const PREFIX: [u8; 26] = [
-        0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
-        0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
-    ];
-    let hash = Sha256::digest([&PREFIX, point].concat());
-    let text = BASE32_NOPAD.encode(&hash[..30]);
-    let groups: Vec<&str> = (0..text.len()).step_by(4).filter_map(|at| text.get(at..at + 4)).collect();
-    groups.join(":")
+/// Of an uncompressed point: 0x04, then 32 bytes of x and 32 of y.
+fn coordinates(point: &[u8]) -> Option<(String, String)> {
+    let (x, y) = point.strip_prefix(&[4]).filter(|xy| xy.len() == 64)?.split_at(32);
+    Some((URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y)))
+}
+
+fn thumbprint(point: &[u8]) -> Option<String> {
+    let (x, y) = coordinates(point)?;
+    let jwk = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
+    Some(URL_SAFE_NO_PAD.encode(Sha256::digest(jwk)))
 }
 
 impl fmt::Debug for TokenKey {
@@ -102,6 +107,14 @@ impl fmt::Display for TokenKeyError {
             Self::Generate => "no key for tokens could be made; check that the system has random bytes",
             Self::Malformed => {
                 "the key for tokens is not a P-256 key pair in PKCS#8; remove it and a new one is made, tokens that are out end"
+            }
+            Self::Kept => {
+                "what is kept as the keys for tokens cannot be read; remove the row token_keys of the table settings: new keys are \
+                 made, tokens that are out end, and registries that trust ours need the new certificate"
+            }
+            Self::TooMany => {
+                "as many keys for tokens are kept as there can be; raise identity.token.key_lifetime, and the next one is made when \
+                 the tokens of the oldest have ended"
             }
         })
     }
@@ -131,12 +144,12 @@ mod tests {
     }
 
     #[test]
-    fn the_id_is_the_one_that_dockers_registry_computes() {
-        // The point of RFC 7515, appendix A.3; the id computed with openssl and coreutils.
+    fn the_id_is_the_thumbprint_of_the_public_key() {
+        // The point of RFC 7515, appendix A.3; the digest computed with another tool over the text RFC 7638 prescribes.
         let x = URL_SAFE_NO_PAD.decode("f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU").unwrap();
         let y = URL_SAFE_NO_PAD.decode("x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0").unwrap();
         let point = [&[4], x.as_slice(), y.as_slice()].concat();
-        assert_eq!(key_id(&point), "FPI3:WDCE:VCL4:GCT2:UCMR:ZXRY:3ADC:7ZCB:3ZIN:UD2G:QJJU:J5QC");
+        assert_eq!(thumbprint(&point).unwrap(), "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U");
     }
 
     #[test]

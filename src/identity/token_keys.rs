@@ -1,157 +1,229 @@
-//! The keys that sign tokens: the newest signs, the others still verify until what they signed has ended.
+//! All keys of tokens: the one that signs, those that did while a token of theirs may be out, and the one that will.
 
-use std::time::Duration;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
 
+use super::clock::unix_seconds;
+use super::password::random_bytes;
+use super::process_key::{Fingerprint, fingerprint};
+use super::token::LIFETIME_MAX;
+use super::token_authority::TokenAuthority;
 use super::{TokenKey, TokenKeyError};
 
-/// Keys, the newest first; never empty.
-#[derive(Debug, Clone)]
+/// How long others may go by the public keys that they fetched. A new key is shown as long before it signs.
+pub const KEY_SET_LIFETIME: Duration = Duration::from_secs(300);
+
+/// How many keys there are at most. The configuration is held to what needs no more.
+pub const TOKEN_KEYS_MAX: usize = 100;
+
+/// How long a key may go on signing after its end: until every thread has seen the next one.
+const END_LEEWAY: u64 = 60;
+
+/// The only algorithm, as it is kept with each key.
+const ALGORITHM: &str = "ES256";
+
+/// The keys of tokens, the authority that vouches for them, and a secret that ties refresh tokens to passwords.
+#[derive(Clone)]
 pub struct TokenKeys {
+    /// At least one, in the order in which they sign.
     keys: Vec<Dated>,
+    authority: Arc<TokenAuthority>,
+    secret: Arc<Zeroizing<[u8; 32]>>,
 }
 
-#[derive(Debug, Clone)]
+/// A key and its time. It signs from `begins` on, until the next one begins.
+#[derive(Clone)]
 struct Dated {
     key: TokenKey,
     /// In seconds since 1970.
-    made_at: u64,
+    begins: u64,
+    /// The longest that a token of this key may live, in seconds.
+    longest: u64,
 }
 
-/// As they are kept.
+/// How keys come and go.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rotation {
+    /// How long a key signs; zero means for ever.
+    pub(super) key_lifetime: Duration,
+    /// The longest life of what it signs.
+    pub(super) token_lifetime: Duration,
+}
+
+/// A key under whose name a token came.
+pub(super) struct Found<'a> {
+    pub(super) key: &'a TokenKey,
+    /// When it stopped signing, and how long its last tokens may live.
+    ended: Option<(u64, u64)>,
+}
+
+/// As they are kept, all bytes in base64.
 #[derive(Serialize, Deserialize)]
 struct Kept {
-    made_at: u64,
+    secret: String,
+    authority_certificate: String,
+    authority_key: String,
+    keys: Vec<KeptKey>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptKey {
+    algorithm: String,
+    begins: u64,
+    longest: u64,
     pkcs8: String,
 }
 
-/// A public key, as RFC 7517 writes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PublicKey {
-    kty: &'static str,
-    crv: &'static str,
-    #[serde(rename = "use")]
-    purpose: &'static str,
-    alg: &'static str,
-    kid: String,
-    x: String,
-    y: String,
-}
-
 impl TokenKeys {
-    /// One new key. `now` is in seconds since 1970.
-    pub fn generate(now: u64) -> Result<Self, TokenKeyError> {
-        Ok(Self::of(TokenKey::generate()?, now))
+    /// New ones; the first key signs at once.
+    pub fn generate(now: SystemTime) -> Result<Self, TokenKeyError> {
+        let key = TokenKey::generate()?;
+        let secret = random_bytes().map_err(|_| TokenKeyError::Generate)?;
+        Ok(Self {
+            keys: vec![Dated { key, begins: unix_seconds(now), longest: LIFETIME_MAX.as_secs() }],
+            authority: Arc::new(TokenAuthority::generate(OffsetDateTime::from(now))?),
+            secret: Arc::new(Zeroizing::new(secret)),
+        })
     }
 
-    /// A key that there was before keys were turned.
-    pub fn of(key: TokenKey, made_at: u64) -> Self {
-        Self { keys: vec![Dated { key, made_at }] }
-    }
-
-    /// Keys that were kept: what [`TokenKeys::to_bytes`] made.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, TokenKeyError> {
-        let kept: Vec<Kept> = serde_json::from_slice(bytes).map_err(|_| TokenKeyError::Malformed)?;
-        let key = |kept: &Kept| {
-            let pkcs8 = STANDARD.decode(&kept.pkcs8).map_err(|_| TokenKeyError::Malformed)?;
-            Ok(Dated { key: TokenKey::from_pkcs8(&pkcs8)?, made_at: kept.made_at })
-        };
-        let keys = kept.iter().map(key).collect::<Result<Vec<_>, _>>()?;
-        if keys.is_empty() { Err(TokenKeyError::Malformed) } else { Ok(Self { keys }) }
-    }
-
-    /// To be kept where only this program reads: they are secret.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let keep = |dated: &Dated| Kept { made_at: dated.made_at, pkcs8: STANDARD.encode(dated.key.to_pkcs8()) };
-        serde_json::to_vec(&self.keys.iter().map(keep).collect::<Vec<_>>()).unwrap_or_default()
-    }
-
-    /// A new key before them where the newest is older than `key_lifetime` (0: it never is), and without those that nothing
-    /// can be signed by any more: they were followed by another longer ago than `token_lifetime`, the longest that anything
-    /// lives which they signed. `None`, if nothing changes.
-    pub fn turned(
-        &self,
-        now: u64,
-        key_lifetime: Duration,
-        token_lifetime: Duration,
-    ) -> Result<Option<Self>, TokenKeyError> {
-        let mut keys = self.keys.clone();
-        let is_old = keys.first().is_none_or(|newest| now.saturating_sub(newest.made_at) >= key_lifetime.as_secs());
-        if is_old && !key_lifetime.is_zero() {
-            keys.insert(0, Dated { key: TokenKey::generate()?, made_at: now });
-        }
-        let followed_at: Vec<u64> = keys.iter().map(|dated| dated.made_at).collect();
-        let mut index = 0_usize;
-        keys.retain(|_| {
-            let follower = index.checked_sub(1).and_then(|before| followed_at.get(before));
-            index += 1;
-            follower.is_none_or(|followed| now.saturating_sub(*followed) <= token_lifetime.as_secs())
+    /// Those that were kept.
+    pub fn from_kept(kept: &[u8]) -> Result<Self, TokenKeyError> {
+        let kept: Kept = serde_json::from_slice(kept).map_err(|_| TokenKeyError::Kept)?;
+        let bytes = |text: &String| STANDARD.decode(text).map(Zeroizing::new).map_err(|_| TokenKeyError::Kept);
+        let keys = kept.keys.iter().map(|key| {
+            if key.algorithm != ALGORITHM {
+                return Err(TokenKeyError::Kept);
+            }
+            let KeptKey { begins, longest, .. } = *key;
+            Ok(Dated { key: TokenKey::from_pkcs8(&bytes(&key.pkcs8)?)?, begins, longest })
         });
-        let same = keys.iter().map(|dated| dated.key.id()).eq(self.keys.iter().map(|dated| dated.key.id()));
-        Ok((!same).then_some(Self { keys }))
+        let keys: Vec<Dated> = keys.collect::<Result<_, _>>()?;
+        if keys.is_empty() || !keys.is_sorted_by_key(|key| key.begins) {
+            return Err(TokenKeyError::Kept);
+        }
+        let certificate = bytes(&kept.authority_certificate)?.to_vec();
+        let authority = TokenAuthority::from_kept(certificate, &bytes(&kept.authority_key)?)?;
+        let secret = <[u8; 32]>::try_from(bytes(&kept.secret)?.as_slice()).map_err(|_| TokenKeyError::Kept)?;
+        Ok(Self { keys, authority: Arc::new(authority), secret: Arc::new(Zeroizing::new(secret)) })
+    }
+
+    /// As [`TokenKeys::from_kept`] reads them. They are secret: keep them where only this program reads.
+    pub fn to_kept(&self) -> Vec<u8> {
+        let (certificate, key) = self.authority.to_kept();
+        let kept_key = |dated: &Dated| KeptKey {
+            algorithm: ALGORITHM.into(),
+            begins: dated.begins,
+            longest: dated.longest,
+            pkcs8: STANDARD.encode(dated.key.to_pkcs8()),
+        };
+        let kept = Kept {
+            secret: STANDARD.encode(&self.secret[..]),
+            authority_certificate: STANDARD.encode(certificate),
+            authority_key: STANDARD.encode(key),
+            keys: self.keys.iter().map(kept_key).collect(),
+        };
+        serde_json::to_vec(&kept).unwrap_or_default()
+    }
+
+    /// The ids of all keys, in the order in which they sign.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(|dated| dated.key.id())
+    }
+
+    /// What there should be in place of these; nothing, where they are as they should be.
+    pub(super) fn due(&self, rotation: Rotation, now: u64) -> Result<Option<Self>, TokenKeyError> {
+        let longest = rotation.token_lifetime.max(LIFETIME_MAX).as_secs();
+        let signing = self.signing_index(now);
+        let is_needed = |index: usize| index >= signing || self.last_token_ends(index).is_none_or(|end| now < end);
+        let mut keys: Vec<Dated> =
+            (0..self.keys.len()).filter(|index| is_needed(*index)).map(|index| self.keys[index].clone()).collect();
+        let mut changed = keys.len() < self.keys.len();
+        // Those that are still to sign: a token of theirs may live as long as the settings say.
+        for dated in keys.iter_mut().filter(|dated| dated.begins >= self.keys[signing].begins) {
+            changed |= dated.longest < longest;
+            dated.longest = dated.longest.max(longest);
+        }
+        let lifetime = rotation.key_lifetime.as_secs();
+        let notice = KEY_SET_LIFETIME.as_secs().min(lifetime / 10);
+        let ends = keys.last().map_or(0, |newest| newest.begins).saturating_add(lifetime);
+        if lifetime > 0 && ends <= now.saturating_add(notice) {
+            if keys.len() >= TOKEN_KEYS_MAX {
+                return Err(TokenKeyError::TooMany);
+            }
+            keys.push(Dated { key: TokenKey::generate()?, begins: now.saturating_add(notice), longest });
+            changed = true;
+        }
+        Ok(changed.then(|| Self { keys, ..self.clone() }))
     }
 
     /// The one that signs.
-    pub(super) fn newest(&self) -> &TokenKey {
-        &self.keys[0].key
+    pub(super) fn signing(&self, now: u64) -> &TokenKey {
+        &self.keys[self.signing_index(now)].key
+    }
+
+    /// The last that has begun; the first, where the clock shows a time before all of them.
+    fn signing_index(&self, now: u64) -> usize {
+        self.keys.iter().rposition(|dated| dated.begins <= now).unwrap_or(0)
+    }
+
+    fn last_token_ends(&self, index: usize) -> Option<u64> {
+        let end = self.keys.get(index + 1)?.begins;
+        Some(end.saturating_add(self.keys[index].longest).saturating_add(END_LEEWAY))
     }
 
     /// The one of this name.
-    pub(super) fn find(&self, id: Option<&str>) -> Option<&TokenKey> {
-        self.keys.iter().map(|dated| &dated.key).find(|key| Some(key.id()) == id)
+    pub(super) fn find(&self, id: &str) -> Option<Found<'_>> {
+        let index = self.keys.iter().position(|dated| dated.key.id() == id)?;
+        let ended = self.keys.get(index + 1).map(|next| (next.begins, self.keys[index].longest));
+        Some(Found { key: &self.keys[index].key, ended })
     }
 
-    /// Their public parts.
-    pub fn public(&self) -> Vec<PublicKey> {
-        self.keys.iter().map(|dated| dated.key.public()).collect()
+    /// A certificate for `key`, for the header of a token that expires then.
+    pub(super) fn vouch(&self, key: &TokenKey, now: u64, expires: u64) -> Option<String> {
+        self.authority.vouch(key, now, expires)
     }
 
-    /// Each as it is kept (PKCS#8, RFC 5958).
-    pub fn secrets(&self) -> impl Iterator<Item = Vec<u8>> {
-        self.keys.iter().map(|dated| dated.key.to_pkcs8())
+    /// The certificate of the authority that vouches for all keys, in PEM.
+    pub(super) fn authority_pem(&self) -> String {
+        self.authority.pem()
+    }
+
+    /// The public keys, as a JWK set (RFC 7517).
+    pub(super) fn key_set(&self) -> Value {
+        json!({ "keys": self.keys.iter().map(|dated| dated.key.jwk()).collect::<Vec<_>>() })
+    }
+
+    /// What stands for `texts` and can be compared, but tells nothing of them.
+    pub(super) fn fingerprint(&self, texts: &[&[u8]]) -> Fingerprint {
+        fingerprint(&self.secret, texts)
     }
 }
 
-impl PublicKey {
-    /// Of a point on P-256, its coordinates in base64url.
-    pub(super) const fn new(kid: String, x: String, y: String) -> Self {
-        Self { kty: "EC", crv: "P-256", purpose: "sig", alg: "ES256", kid, x, y }
+impl Found<'_> {
+    /// Whether a token of this kind that expires then can have been signed while the key did sign: who stole a key that has
+    /// ended must get nothing with it.
+    pub(super) fn may_have_signed(&self, expires: u64, lifetime_max: Option<Duration>) -> bool {
+        self.ended.is_none_or(|(end, longest)| {
+            let longest = lifetime_max.map_or(longest, |lifetime| lifetime.as_secs());
+            expires <= end.saturating_add(longest).saturating_add(END_LEEWAY)
+        })
+    }
+}
+
+impl fmt::Debug for TokenKeys {
+    /// The ids alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.ids()).finish()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DAY: Duration = Duration::from_secs(86_400);
-
-    #[test]
-    fn kept_keys_are_the_same_keys() {
-        let keys = TokenKeys::generate(5).unwrap();
-        let keys = keys.turned(1_000, Duration::from_secs(10), DAY).unwrap().unwrap();
-        let kept = TokenKeys::from_bytes(&keys.to_bytes()).unwrap();
-        assert_eq!((kept.public(), kept.public().len()), (keys.public(), 2));
-        for other in [&b"[]"[..], b"", b"[{}]", b"[{\"made_at\":1,\"pkcs8\":\"AA==\"}]"] {
-            assert!(TokenKeys::from_bytes(other).is_err());
-        }
-    }
-
-    #[test]
-    fn a_key_verifies_until_what_it_signed_has_ended() {
-        let first = TokenKeys::generate(0).unwrap();
-        let id = first.newest().id().to_owned();
-        assert!(first.turned(9 * 86_400, DAY * 10, DAY).unwrap().is_none(), "it is not old yet");
-        let second = first.turned(10 * 86_400, DAY * 10, DAY).unwrap().unwrap();
-        assert_ne!(second.newest().id(), id);
-        assert!(second.find(Some(&id)).is_some());
-        assert!(second.turned(11 * 86_400, DAY * 10, DAY).unwrap().is_none());
-        let third = second.turned(11 * 86_400 + 1, DAY * 10, DAY).unwrap().unwrap();
-        assert!(third.find(Some(&id)).is_none(), "nothing that it signed lives any more");
-        assert_eq!(third.newest().id(), second.newest().id());
-        assert!(first.turned(10_000 * 86_400, Duration::ZERO, DAY).unwrap().is_none(), "0 turns nothing");
-        assert!(first.find(None).is_none() && first.find(Some("other")).is_none());
-    }
-}
+mod tests;

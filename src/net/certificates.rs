@@ -410,17 +410,5 @@ fn refused(error: impl fmt::Display) -> CertificateError {
     CertificateError::Refused { reason: error.to_string() }
 }
 
-/// A certificate that a key signs for itself, in PEM: what those take who know keys by certificates alone. `pkcs8` is a P-256
-/// key pair (RFC 5958).
-pub fn of_key(pkcs8: &[u8], name: &str) -> Result<String, rcgen::Error> {
-    let pair = KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8.into(), &rcgen::PKCS_ECDSA_P256_SHA256)?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, name);
-    // The key ends when it is turned, whatever the certificate says.
-    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-    params.not_after = rcgen::date_time_ymd(2099, 12, 31);
-    Ok(params.self_signed(&pair)?.pem())
-}
-
 #[cfg(test)]
 mod tests;

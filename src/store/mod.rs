@@ -127,20 +127,6 @@ impl Store {
         Ok(value.bind(key).fetch_optional(self.inner.database.readers()).await?)
     }
 
-    /// Gives a setting another value.
-    pub async fn put_setting(&self, key: &str, value: Vec<u8>) -> Result<(), StoreError> {
-        let key = key.to_owned();
-        let insert =
-            "INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
-        let written = self.inner.database.write(move |connection| {
-            Box::pin(async move {
-                sqlx::query(insert).bind(&key).bind(value).execute(connection).await?;
-                Ok::<_, StoreError>(())
-            })
-        });
-        written.await
-    }
-
     /// The same, `value` where it had none; whoever comes first decides for all.
     pub async fn setting_or_insert(&self, key: &str, value: Vec<u8>) -> Result<Vec<u8>, StoreError> {
         if let Some(value) = self.setting(key).await? {
@@ -155,6 +141,21 @@ impl Store {
                     sqlx::query(insert).bind(&key).bind(value).execute(&mut *connection).await?;
                     let kept = sqlx::query_scalar("SELECT value FROM settings WHERE key = $1");
                     Ok::<_, StoreError>(kept.bind(&key).fetch_one(connection).await?)
+                })
+            })
+            .await
+    }
+
+    /// Puts `value` in the place of `expected`; false, and nothing changes, where there is another or none.
+    pub async fn replace_setting(&self, key: &str, expected: Vec<u8>, value: Vec<u8>) -> Result<bool, StoreError> {
+        let key = key.to_owned();
+        let update = "UPDATE settings SET value = $3 WHERE key = $1 AND value = $2";
+        self.inner
+            .database
+            .write(move |connection| {
+                Box::pin(async move {
+                    let update = sqlx::query(update).bind(&key).bind(expected).bind(value);
+                    Ok::<_, StoreError>(update.execute(connection).await?.rows_affected() == 1)
                 })
             })
             .await

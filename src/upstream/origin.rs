@@ -102,7 +102,8 @@ impl Origin {
     /// answers. The answer's body ends in an error on silence and on a trickle.
     pub async fn send(&self, ask: Ask) -> Result<Response<Body>, SendError> {
         let deadline = ask.deadline;
-        let slot = self.peers.slot(deadline.saturating_duration_since(Instant::now())).await?;
+        let patience = deadline.saturating_duration_since(Instant::now()).min(self.peers.first_byte_timeout);
+        let slot = self.peers.slot(patience).await?;
         let Ask { method, path, headers, body, scope, caller, follow, peer, .. } = ask;
         let mut parts = Request::new(()).into_parts().0;
         (parts.method, parts.uri, parts.headers) = (method, Uri::from(path), headers);
@@ -179,10 +180,11 @@ impl Origin {
 
     fn failing(&self, answer: &Response<Incoming>, peer: &Peer) -> SendError {
         let wait = retry_after(answer.headers());
-        if let Some(wait) = wait {
+        let status = answer.status().as_u16();
+        // One peer of several that is busy is no reason to leave the others alone.
+        if let Some(wait) = wait.filter(|_| status == 429 || self.peers.all().len() == 1) {
             self.hold.set(wait);
         }
-        let status = answer.status().as_u16();
         SendError::Failing { upstream: self.name(), peer: peer.url().to_owned(), status, retry_after: wait }
     }
 

@@ -8,7 +8,7 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-clients=(http v1 docker podman skopeo buildah containerd crane regctl mirror fronted second)
+clients=(http v1 docker podman skopeo buildah containerd crane regctl token_service mirror fronted second)
 
 main() {
   local binary=${1:-$here/../../target/release/dockgate}
@@ -34,7 +34,8 @@ refuse() {
 
 require_programs() {
   local program missing=()
-  for program in buildah busybox containerd ctr curl docker docker-registry dockerd go htpasswd ip jq openssl podman runc skopeo unshare; do
+  for program in buildah busybox containerd ctr curl docker docker-registry dockerd go htpasswd ip jq openssl podman runc skopeo \
+    unshare; do
     command -v "$program" >/dev/null || missing+=("$program")
   done
   [[ ${#missing[@]} -eq 0 ]] || refuse "not installed: ${missing[*]}; run tests/install.sh"

@@ -18,6 +18,7 @@ mod reload;
 mod screen;
 mod slow_clients;
 mod smuggling;
+mod token_service;
 mod tokens;
 mod v1;
 mod v1_upstream;

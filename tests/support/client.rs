@@ -12,10 +12,11 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use super::gate::PATIENCE;
 
 /// Headers that the gateway may send. One that is not here was not meant to be sent.
-const KNOWN_HEADERS: [&str; 24] = [
+const KNOWN_HEADERS: [&str; 23] = [
     "accept-ranges",
     "cache-control",
     "allow",
+    "cache-control",
     "connection",
     "content-length",
     "content-range",

@@ -44,7 +44,6 @@ pub(super) struct House {
     store: Store,
     legacy: Option<Arc<Legacy>>,
     remotes: Remotes,
-    token: config::Token,
 }
 
 impl House {
@@ -52,10 +51,9 @@ impl House {
     pub(super) async fn open(config: &Config, metrics: &Metrics) -> Result<Self, Exit> {
         let store = Store::open(store_settings(config)).await.map_err(|error| Exit::new(open_code(&error), error))?;
         let first_user = first_start::ensure_user(config)?;
-        let identity =
-            Identity::open(identity_settings(config), token_keys::open(&store, &config.identity.token).await?)
-                .map_err(Exit::config)?;
-        let identity = Arc::new(identity);
+        let keys = token_keys::open(&store).await?;
+        let identity = Arc::new(Identity::open(identity_settings(config), keys).map_err(Exit::config)?);
+        token_keys::renew(&store, &identity).await;
         let memory = Memory::new(config.cache.memory, config.cache.memory_object_max);
         let hosted = Arc::new(Hosted::new(store.clone(), memory.clone(), config.registry.delete));
         let legacy = legacy(config, metrics).await?;
@@ -75,7 +73,7 @@ impl House {
         let gateway = Gateway::new(rooms, gateway_settings(config, config), id_prefix);
         let keeper = Keeper::new(remotes.by_name.clone(), names, remotes.shelves.clone());
         let admin = Admin::new(hosted, keeper, metrics.clone());
-        Ok(Self { gateway, admin, identity, first_user, store, legacy, remotes, token: config.identity.token.clone() })
+        Ok(Self { gateway, admin, identity, first_user, store, legacy, remotes })
     }
 
     /// What goes on beside the requests.
@@ -95,7 +93,7 @@ impl House {
                 }
             }
         }));
-        tasks.push(tokio::spawn(token_keys::turn(self.store.clone(), Arc::clone(&self.identity), self.token.clone())));
+        tasks.push(tokio::spawn(token_keys::follow(self.store.clone(), Arc::clone(&self.identity), stopped)));
         if !self.remotes.by_name.is_empty() {
             tasks.push(tokio::spawn(sweep(self.store.clone())));
         }
@@ -221,7 +219,9 @@ pub(super) fn identity_settings(config: &Config) -> identity::Settings {
         groups: identity.groups.clone(),
         token_lifetime: identity.token.lifetime,
         refresh_lifetime: identity.token.refresh_lifetime,
-        token_services: identity.token.services.clone(),
+        key_lifetime: identity.token.key_lifetime,
+        services: identity.token.services.clone(),
+        chain: identity.token.chain,
         bcrypt_concurrency: limits.bcrypt_concurrency,
         bcrypt_queue: limits.bcrypt_queue,
         bcrypt_wait_timeout: limits.bcrypt_wait_timeout,

@@ -1,66 +1,81 @@
-//! The keys that sign tokens: kept in the store, so that tokens outlive a restart, and turned before they are old.
+//! The keys of tokens: kept in the store, used by the gateway, made anew while it runs.
 
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use dockgate::config::Token;
-use dockgate::identity::{Identity, TokenKey, TokenKeys};
+use tokio::sync::watch;
+
+use dockgate::identity::{Identity, TokenKeyError, TokenKeys};
 use dockgate::store::Store;
 
+use super::until;
 use crate::cli::exit::{Code, Exit};
 
 /// Under which name the keys are kept.
-const SETTING: &str = "token_signing_keys";
-/// Under which name the only key was kept, before keys were turned.
-const OLD_SETTING: &str = "token_signing_key";
-/// How often the age of the newest key is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(60 * 60);
+const SETTING: &str = "token_keys";
 
-/// The keys that are kept; the first process to ask for them makes them.
-pub(super) async fn open(store: &Store, token: &Token) -> Result<TokenKeys, Exit> {
-    let unusable = |error: &dyn Display| Exit::new(Code::Data, format_args!("the token keys: {error}"));
-    let made = match store.setting(OLD_SETTING).await.map_err(|error| unusable(&error))? {
-        Some(key) => TokenKeys::of(TokenKey::from_pkcs8(&key).map_err(|error| unusable(&error))?, now()),
-        None => TokenKeys::generate(now()).map_err(|error| unusable(&error))?,
+/// How often it is asked whether it is time for another key; that costs nothing.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long after a failure it is asked again.
+const FAILURE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The keys; the first process to ask for them makes them.
+pub(super) async fn open(store: &Store) -> Result<TokenKeys, Exit> {
+    if let Some(kept) = store.setting(SETTING).await.map_err(unusable)? {
+        return TokenKeys::from_kept(&kept).map_err(unusable);
+    }
+    let made = TokenKeys::generate(SystemTime::now()).map_err(unusable)?.to_kept();
+    let kept = store.setting_or_insert(SETTING, made).await.map_err(unusable)?;
+    TokenKeys::from_kept(&kept).map_err(unusable)
+}
+
+fn unusable(error: impl Display) -> Exit {
+    Exit::new(Code::Data, format_args!("the keys of tokens: {error}"))
+}
+
+/// Makes what is due; whether that went well. Tokens are good with the keys that there are, so a failure is for the log.
+pub(super) async fn renew(store: &Store, identity: &Identity) -> bool {
+    let failed = |error: &dyn Display| {
+        tracing::error!(%error, "the keys of tokens were not renewed; the old ones go on");
+        false
     };
-    let kept = store.setting_or_insert(SETTING, made.to_bytes()).await.map_err(|error| unusable(&error))?;
-    let keys = TokenKeys::from_bytes(&kept).map_err(|error| unusable(&error))?;
-    match turned(store, &keys, token).await {
-        Ok(keys) => Ok(keys),
-        Err(error) => {
-            tracing::warn!(%error, "the token keys are old and could not be turned");
-            Ok(keys)
-        }
+    match identity.due_keys() {
+        Ok(None) => true,
+        Ok(Some(keys)) => match replace(store, identity, keys).await {
+            Ok(()) => true,
+            Err(error) => failed(&error),
+        },
+        Err(error) => failed(&error),
     }
 }
 
-/// Looks after the age of the keys, for ever.
-pub(super) async fn turn(store: Store, identity: Arc<Identity>, token: Token) {
-    let mut tick = tokio::time::interval(LOOK_INTERVAL);
-    loop {
-        tick.tick().await;
-        match turned(&store, &identity.keys(), &token).await {
-            Ok(keys) => identity.turn_keys(keys),
-            Err(error) => tracing::warn!(%error, "the token keys are old and could not be turned"),
-        }
+/// Keeps `keys` before any token is signed with them: a token must outlive a restart.
+async fn replace(store: &Store, identity: &Identity, keys: TokenKeys) -> Result<(), Box<dyn std::error::Error>> {
+    let (before, kept) = (identity.keys(), keys.to_kept());
+    if store.replace_setting(SETTING, before.to_kept(), kept).await? {
+        let is_new = |id: &&str| before.ids().all(|old| old != *id);
+        keys.ids().filter(is_new).for_each(|id| tracing::info!(id, "a new key for tokens was made"));
+        identity.take_keys(keys);
+        return Ok(());
     }
+    // Another process was faster, and its keys are as good.
+    let kept = store.setting(SETTING).await?.ok_or(TokenKeyError::Kept)?;
+    identity.take_keys(TokenKeys::from_kept(&kept)?);
+    Ok(())
 }
 
-/// The keys as they are to be now, kept before anything is signed with them.
-async fn turned(store: &Store, keys: &TokenKeys, token: &Token) -> Result<TokenKeys, String> {
-    let longest = token.lifetime.max(token.refresh_lifetime);
-    match keys.turned(now(), token.key_lifetime, longest).map_err(|error| error.to_string())? {
-        None => Ok(keys.clone()),
-        Some(keys) => {
-            store.put_setting(SETTING, keys.to_bytes()).await.map_err(|error| error.to_string())?;
-            tracing::info!(keys = keys.public().len(), "the token keys were turned");
-            Ok(keys)
+/// Renews the keys whenever it is time, until it is told to stop.
+pub(super) async fn follow(store: Store, identity: Arc<Identity>, stopped: watch::Receiver<bool>) {
+    let renewing = async {
+        loop {
+            let is_good = renew(&store, &identity).await;
+            tokio::time::sleep(if is_good { LOOK_INTERVAL } else { FAILURE_INTERVAL }).await;
         }
+    };
+    tokio::select! {
+        () = renewing => {}
+        () = until(stopped) => {}
     }
-}
-
-/// In seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -64,7 +64,7 @@ fn what_is_written_is_what_holds() {
     assert_eq!(config.admin.address, None);
     assert_eq!(config.identity.groups["ci"], ["a", "b"]);
     assert_eq!(config.identity.token.lifetime, Duration::from_secs(60));
-    assert!(!config.access.grant_unknown([192, 0, 2, 1].into()), "the default rules are gone");
+    assert!(!config.access.grant_anyone(std::net::IpAddr::from([127, 0, 0, 1])), "the default rules are gone");
     assert_eq!((config.limits.headers, config.limits.drain_timeout), (32, Duration::ZERO));
     assert_eq!((config.log.level, config.log.format), (Level::Warn, Format::Json));
     assert_eq!(config.log.fields["service"], "registry");
@@ -93,9 +93,8 @@ fn unknown_keys_name_the_nearest_or_all() {
         ("  [limit]", &["gateway.toml:1:4: limit: unknown key; did you mean \"limits\"?"]),
         (
             "[identity.token]\n\"a b\" = 1",
-            &[
-                "gateway.toml:2:1: identity.token.\"a b\": unknown key; known here: lifetime, refresh_lifetime, key_lifetime, services",
-            ],
+            &["gateway.toml:2:1: identity.token.\"a b\": unknown key; known here: lifetime, refresh_lifetime, \
+              key_lifetime, services, chain"],
         ),
         (
             "[[access]]\nwho=['anyone']\nrepositories=['a']\naction=['pull']",
@@ -218,13 +217,42 @@ fn durations_and_sizes_are_strings_in_a_range() {
 }
 
 #[test]
+fn keys_of_tokens_are_not_made_faster_than_tokens_end() {
+    check(&[
+        (
+            "[identity.token]\nkey_lifetime = \"1h\"",
+            &[
+                "gateway.toml:2:16: identity.token.key_lifetime: with this identity.token.refresh_lifetime it takes 675m or \
+              more, or 0s",
+            ],
+        ),
+        ("[identity.token]\nkey_lifetime = \"0s\"", &[]),
+        ("[identity.token]\nkey_lifetime = \"12h\"", &[]),
+        ("[identity.token]\nkey_lifetime = \"5s\"\nrefresh_lifetime = \"1m\"", &[]),
+        (
+            "[identity.token]\nkey_lifetime = \"4s\"\nrefresh_lifetime = \"1m\"",
+            &[
+                "gateway.toml:2:16: identity.token.key_lifetime: with this identity.token.refresh_lifetime it takes 5s or \
+              more, or 0s",
+            ],
+        ),
+        (
+            "[identity.token]\nservices = [\"a\", \"\"]",
+            &[
+                "gateway.toml:2:18: identity.token.services[1]: found \"\", but it takes printable ASCII without \" and \\",
+            ],
+        ),
+    ]);
+}
+
+#[test]
 fn rules_are_checked_word_by_word() {
     check(&[
         (
             "[[access]]\nwho = [\"everyone\"]\nrepositories = [\"A\"]\nactions = [\"read\"]",
             &[
                 "gateway.toml:2:8: access[0].who[0]: found \"everyone\", but it takes one of anyone, authenticated, \
-                 user:NAME, group:NAME, cert:NAME, network:ADDRESSES",
+                 user:NAME, group:NAME, cert:NAME, network:ADDRESS/LENGTH",
                 "gateway.toml:3:17: access[0].repositories[0]: found \"A\", but it takes a repository name in which \
                  * stands \
                  for any characters of one path part and ** for whole parts, such as \"public/**\" or \"team-*/app\"",
@@ -237,7 +265,7 @@ fn rules_are_checked_word_by_word() {
             "access = [{ who = [], repositories = [\"**\"], actions = \"pull\" }]",
             &[
                 "gateway.toml:1:19: access[0].who: found an empty list, but it takes one of anyone, authenticated, \
-                 user:NAME, group:NAME, cert:NAME, network:ADDRESSES",
+                 user:NAME, group:NAME, cert:NAME, network:ADDRESS/LENGTH",
                 "gateway.toml:1:56: access[0].actions: found \"pull\", but it takes a list of one of \"pull\", \
                  \"push\", \
                  \"create\", \"delete\", or \"*\"",

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
@@ -10,10 +11,9 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::access::{Action, Grant};
-use crate::identity::{IssuedToken, TokenKeys};
+use crate::identity::IssuedToken;
 use crate::oci::{ByteRange, Descriptor, Digest, MediaType, RepositoryName, UploadId};
 use crate::registry::{Content, Manifest, Page, Pushed, RawList};
 
@@ -37,52 +37,54 @@ pub(in crate::gateway) fn pong() -> Response<Body> {
     with_json(&json!({}))
 }
 
-/// `/token`; to the OAuth2 form with the scopes that were granted.
-pub(in crate::gateway) fn token(issued: &IssuedToken, refresh: Option<&str>, scope: Option<&str>) -> Response<Body> {
-    let mut answer = json!({
+/// `GET /token`
+pub(in crate::gateway) fn token(issued: &IssuedToken, refresh: Option<&str>) -> Response<Body> {
+    let answer = json!({
         "token": issued.token,
         "access_token": issued.token,
         "expires_in": issued.expires_in,
         "issued_at": issued.issued_at,
     });
-    for (key, value) in [("refresh_token", refresh), ("scope", scope)] {
-        if let Some(value) = value {
-            answer[key] = value.into();
-        }
+    secret(answer, refresh)
+}
+
+/// `POST /token`
+pub(in crate::gateway) fn token_form(issued: &IssuedToken, refresh: Option<&str>) -> Response<Body> {
+    let answer = json!({
+        "access_token": issued.token,
+        "token_type": "Bearer",
+        "scope": issued.scope,
+        "expires_in": issued.expires_in,
+        "issued_at": issued.issued_at,
+    });
+    secret(answer, refresh)
+}
+
+/// Nobody on the way may keep a token (RFC 6749, section 5.1).
+fn secret(mut answer: Value, refresh: Option<&str>) -> Response<Body> {
+    if let (Value::Object(fields), Some(refresh)) = (&mut answer, refresh) {
+        fields.insert("refresh_token".into(), refresh.into());
     }
     let mut response = with_json(&answer);
-    // A token is for the one who asked (RFC 6749, section 5.1).
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-/// What was granted, as scopes are written.
-pub(in crate::gateway) fn scopes(grants: &[Grant]) -> String {
-    let scope = |grant: &Grant| {
-        let words = [(Action::Pull, "pull"), (Action::Create, "push"), (Action::Delete, "delete")];
-        let actions: Vec<&str> =
-            words.into_iter().filter(|(action, _)| grant.actions.allow(*action)).map(|(_, word)| word).collect();
-        format!("repository:{}:{}", grant.repository, actions.join(","))
-    };
-    grants.iter().map(scope).collect::<Vec<_>>().join(" ")
-}
-
-/// How long the public keys may be kept by whoever reads them: a new key signs as soon as it is there.
-const KEYS_MAX_AGE: HeaderValue = HeaderValue::from_static("public, max-age=60");
-
-/// `GET /token/keys`
-pub(in crate::gateway) fn token_keys(keys: &TokenKeys) -> Response<Body> {
-    let mut response = with_json(&json!({ "keys": keys.public() }));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
-    response.headers_mut().insert(CACHE_CONTROL, KEYS_MAX_AGE);
+/// `GET /token/keys`: anybody may keep it for as long.
+pub(in crate::gateway) fn key_set(keys: &Value, lifetime: Duration) -> Response<Body> {
+    let mut response = with_json(keys);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
+    set(headers, CACHE_CONTROL, &format!("public, max-age={}", lifetime.as_secs()));
     response
 }
 
-/// `GET /token/certificates`
-pub(in crate::gateway) fn certificates(bundle: String) -> Response<Body> {
-    let mut response = Response::new(Body::from(bundle));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-pem-file"));
-    response.headers_mut().insert(CACHE_CONTROL, KEYS_MAX_AGE);
+/// `GET /token/certificates`, in PEM.
+pub(in crate::gateway) fn certificates(pem: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(pem));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/pem-certificate-chain"));
+    name_version(headers);
     response
 }
 

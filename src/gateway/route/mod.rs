@@ -31,11 +31,13 @@ pub struct Routed {
 pub enum Route {
     /// `GET /v2/`
     Ping,
-    /// `GET /token`, docker's token protocol; `POST /token`, its OAuth2 form, with all of this in the body.
-    Token(TokenAsk),
-    /// `GET /token/keys`: the public keys that verify tokens (RFC 7517).
+    /// `GET /token`, docker's token protocol.
+    Token(TokenQuery),
+    /// `POST /token`, the same as an OAuth2 form; what is asked for stands in the body.
+    TokenForm,
+    /// `GET /token/keys`, the public keys of tokens.
     TokenKeys,
-    /// `GET /token/certificates`: the same as certificates, for docker's registry.
+    /// `GET /token/certificates`, what other registries trust.
     TokenCertificates,
     /// `GET /v2/_catalog`
     Catalog(Page),
@@ -64,16 +66,14 @@ pub enum Route {
     Legacy(LegacyRoute),
 }
 
-/// What is asked of the token endpoint.
+/// What kind of token is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TokenAsk {
-    /// Whether it is in the request's body, in the OAuth2 form.
-    pub is_form: bool,
-    /// The scopes asked for, as they were written.
-    pub scopes: Vec<String>,
-    /// For whom the token is to be, if the caller says so.
+pub struct TokenQuery {
+    /// For which service, if that is said.
     pub service: Option<String>,
-    /// Whether a token is asked for that gets others.
+    /// The scopes, as they were written.
+    pub scopes: Vec<String>,
+    /// Whether a refresh token is asked for too.
     pub offline: bool,
 }
 
@@ -180,14 +180,11 @@ pub fn parse(method: &Method, uri: &Uri) -> Result<Routed, RouteError> {
 }
 
 fn token(method: &Method, query: &Query) -> Result<Route, RouteError> {
-    if *method == Method::POST {
-        return Ok(Route::Token(TokenAsk { is_form: true, ..TokenAsk::default() }));
-    }
-    let service = query.first("service").filter(|service| !service.is_empty());
-    let offline = query.first("offline_token").as_deref() == Some("true");
+    let offline = query.first("offline_token").is_some_and(|offline| offline == "true");
     match *method {
+        Method::POST => Ok(Route::TokenForm),
         Method::GET | Method::HEAD => {
-            Ok(Route::Token(TokenAsk { is_form: false, scopes: query.all("scope"), service, offline }))
+            Ok(Route::Token(TokenQuery { service: query.first("service"), scopes: query.all("scope"), offline }))
         }
         _ => Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, POST" }),
     }
@@ -339,8 +336,7 @@ impl Route {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Ping => "ping",
-            Self::Token(_) => "token",
-            Self::TokenKeys | Self::TokenCertificates => "token_keys",
+            Self::Token(_) | Self::TokenForm | Self::TokenKeys | Self::TokenCertificates => "token",
             Self::Catalog(_) => "catalog",
             Self::Tags(..) => "tags",
             Self::Manifest(..) => "manifest",
@@ -379,6 +375,7 @@ impl Route {
             | Self::Legacy(LegacyRoute::Repository(LegacyRepository { name, .. })) => Some(name),
             Self::Ping
             | Self::Token(_)
+            | Self::TokenForm
             | Self::TokenKeys
             | Self::TokenCertificates
             | Self::Catalog(_)

@@ -63,8 +63,16 @@ fn every_endpoint_of_the_spec_has_a_route() {
         (
             "GET",
             "/token?scope=repository:a:pull&scope=b".to_owned(),
-            Route::Token(TokenAsk { scopes: vec!["repository:a:pull".into(), "b".into()], ..TokenAsk::default() }),
+            Route::Token(TokenQuery { scopes: vec!["repository:a:pull".into(), "b".into()], ..Default::default() }),
         ),
+        (
+            "GET",
+            "/token?account=a&client_id=docker&offline_token=true&service=s".to_owned(),
+            Route::Token(TokenQuery { service: Some("s".into()), scopes: vec![], offline: true }),
+        ),
+        ("POST", "/token".to_owned(), Route::TokenForm),
+        ("GET", "/token/keys".to_owned(), Route::TokenKeys),
+        ("HEAD", "/token/certificates".to_owned(), Route::TokenCertificates),
     ] {
         assert_eq!(route(method, &target), Ok(expected), "{method} {target}");
     }
@@ -138,7 +146,8 @@ fn wrong_methods_name_the_right_ones() {
         ("PUT", "/v2/a/tags/list", "GET, HEAD"),
         ("POST", "/v2/a/manifests/x", "GET, HEAD, PUT, DELETE"),
         ("GET", "/v2/a/blobs/uploads/", "POST"),
-        ("POST", "/token", "GET, HEAD"),
+        ("PUT", "/token", "GET, HEAD, POST"),
+        ("POST", "/token/keys", "GET, HEAD"),
     ] {
         assert_eq!(route(method, target), Err(RouteError::MethodNotAllowed { allow }), "{method} {target}");
     }

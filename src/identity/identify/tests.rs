@@ -4,7 +4,9 @@ use super::super::clock::StoppedClock;
 use super::super::htpasswd::PasswordHash;
 use super::super::{Problem, Scheme};
 use super::*;
-use crate::access::{Action, Actions};
+use crate::access::{Action, Actions, Grant};
+use crate::identity::IssueError;
+use std::time::SystemTime;
 
 use house::{House, basic, settings, write};
 
@@ -54,7 +56,8 @@ async fn an_unknown_user_is_wrong_even_if_the_password_fits_the_dummy() {
     let settings = settings(directory.path().join("htpasswd"));
     let always: Compare = Arc::new(|_: &Password, _: &PasswordHash| true);
     let identity =
-        Identity::with(settings, TokenKeys::generate(0).unwrap(), StoppedClock::new().clock(), always).unwrap();
+        Identity::with(settings, TokenKeys::generate(SystemTime::now()).unwrap(), StoppedClock::new().clock(), always)
+            .unwrap();
     let too_many = IdentifyError::TooManyFailures { retry_after: Duration::from_secs(60) };
     // A failure that counts, too.
     for expected in [IdentifyError::Wrong, IdentifyError::Wrong, IdentifyError::Wrong, too_many] {
@@ -279,7 +282,7 @@ async fn a_broken_file_is_told_once_and_the_old_users_go_on() {
     assert_eq!(house.identity.refresh(), Ok(Refreshed::Unchanged));
     assert!(house.log_in("alice", "a", HERE).await.is_ok());
     assert_eq!(house.identity.reload(settings(house.file())), Err(error.clone()));
-    let refused = Identity::open(settings(house.file()), TokenKeys::generate(0).unwrap());
+    let refused = Identity::open(settings(house.file()), TokenKeys::generate(SystemTime::now()).unwrap());
     assert_eq!(refused.unwrap_err(), error);
 }
 
@@ -354,6 +357,52 @@ async fn a_token_is_good_for_its_user_as_long_as_there_is_one() {
     house.identity.refresh().unwrap();
     house.clock.advance(Duration::from_secs(300));
     assert_eq!(identify().await, Err(IdentifyError::ExpiredToken));
+}
+
+#[tokio::test]
+async fn a_refresh_token_stands_for_a_password_until_that_changes() {
+    let house = House::with(&[("alice", "a"), ("bob", "b")], |settings| settings.services = vec!["other".into()]);
+    let alice = house.log_in("alice", "a", HERE).await.unwrap();
+    let refresh = house.identity.issue_refresh(&alice, "other").unwrap();
+    assert_eq!(house.identity.accept_refresh(&refresh, "other"), Ok(alice.clone()));
+    assert_eq!(house.identity.accept_refresh(&refresh, "dockgate"), Err(IdentifyError::InvalidToken));
+    assert_eq!(house.identity.issue_refresh(&alice, "unknown"), Err(IssueError::UnknownService));
+    assert_eq!(house.identity.issue_refresh(&Principal::anonymous(), "other"), Err(IssueError::NoUser));
+    let through_a_token = alice.clone().with_token(vec![]);
+    assert_eq!(house.identity.issue_refresh(&through_a_token, "other"), Err(IssueError::WithToken));
+    house.clock.advance(Duration::from_secs(3599));
+    assert_eq!(house.identity.accept_refresh(&refresh, "other"), Ok(alice.clone()));
+    house.clock.advance(Duration::from_secs(1));
+    assert_eq!(house.identity.accept_refresh(&refresh, "other"), Err(IdentifyError::ExpiredToken));
+
+    let refresh = house.identity.issue_refresh(&alice, "other").unwrap();
+    write(&house.file(), &[("alice", "new"), ("bob", "b")]);
+    house.identity.refresh().unwrap();
+    assert_eq!(house.identity.accept_refresh(&refresh, "other"), Err(IdentifyError::InvalidToken));
+    let refresh = house.identity.issue_refresh(&alice, "other").unwrap();
+    write(&house.file(), &[("bob", "b")]);
+    house.identity.refresh().unwrap();
+    assert_eq!(house.identity.accept_refresh(&refresh, "other"), Err(IdentifyError::InvalidToken));
+}
+
+#[tokio::test]
+async fn keys_are_renewed_while_it_runs_and_tokens_go_on() {
+    let house = House::new(&[("alice", "a")]);
+    let told = house.identity.due_keys().unwrap().expect("the first look tells the key how long tokens live");
+    house.identity.take_keys(told);
+    assert!(house.identity.due_keys().unwrap().is_none());
+    let alice = house.log_in("alice", "a", HERE).await.unwrap();
+    house.clock.advance(Duration::from_secs(86_400));
+    let refresh = house.identity.issue_refresh(&alice, "dockgate").unwrap();
+    house.identity.take_keys(house.identity.due_keys().unwrap().unwrap());
+    house.clock.advance(Duration::from_secs(300));
+    let issued = house.identity.issue(&alice, "dockgate", vec![]).unwrap();
+    assert_eq!(house.identity.keys().ids().count(), 2);
+    let header = jsonwebtoken::decode_header(&issued.token).unwrap();
+    assert_eq!(header.kid.as_deref(), house.identity.keys().ids().last());
+    assert_eq!(house.identity.accept_refresh(&refresh, "dockgate"), Ok(alice));
+    let shown = house.identity.identify(&Credentials::Bearer(issued.token), None, HERE.parse().unwrap()).await;
+    assert!(shown.is_ok());
 }
 
 #[tokio::test]

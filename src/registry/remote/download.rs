@@ -76,6 +76,7 @@ impl Remote {
         expected: Option<u64>,
         fill: &mut Fill<RemoteError>,
     ) -> Result<(), Stop> {
+        let _slot = self.download_slot(&reach).await.map_err(Stop::Failed)?;
         let mut size = expected;
         let mut broken = 0;
         loop {

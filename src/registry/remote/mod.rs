@@ -30,8 +30,8 @@ use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use moka::sync::Cache;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
 use crate::access::Permit;
 use crate::cache::{Disk, Flights, Memory, Volatile};
@@ -108,6 +108,9 @@ pub struct Remote {
     resolving: Flights<(Way, Tag), Result<KnownTag, RemoteError>>,
     fetching: Flights<(Way, Digest), Result<Manifest, RemoteError>>,
     asking: Flights<(Way, Digest, &'static str), Result<Member, RemoteError>>,
+    /// Blobs that are being taken: some of the upstream's slots are left for what is small, so that nobody's manifest waits
+    /// for others' layers.
+    downloads: Arc<Semaphore>,
     /// Downloads that nobody waits for.
     abandoned: Semaphore,
     memory_fills: Semaphore,
@@ -161,6 +164,7 @@ impl Remote {
             resolving: Flights::new(),
             fetching: Flights::new(),
             asking: Flights::new(),
+            downloads: Arc::new(Semaphore::new(downloads(config.transport.concurrency))),
             abandoned: Semaphore::new(config.abandoned_fills),
             memory_fills: Semaphore::new(MEMORY_FILLS_MAX),
             resting: Mutex::new(None),
@@ -219,6 +223,12 @@ impl Remote {
     /// What a status that was not hoped for means.
     fn unexpected(&self, reach: &Reach, status: StatusCode) -> RemoteError {
         error::unexpected(self.name(), status, self.shown(reach))
+    }
+
+    /// Leave to take a blob.
+    async fn download_slot(&self, reach: &Reach) -> Result<OwnedSemaphorePermit, RemoteError> {
+        let slot = timeout_at(reach.deadline, Arc::clone(&self.downloads).acquire_owned()).await;
+        slot.ok().and_then(Result::ok).ok_or_else(|| too_late(self.name()))
     }
 
     fn answer(&self, reason: impl Into<String>) -> RemoteError {
@@ -286,6 +296,12 @@ fn new_upload_id() -> Result<UploadId, RegistryError> {
     let mut bits = [0; 16];
     getrandom::fill(&mut bits).map_err(|error| RegistryError::Internal(format!("no random bits: {error}")))?;
     Ok(UploadId::from_bits(bits))
+}
+
+/// How many of an upstream's slots blobs may take: three of four, and one at least.
+const fn downloads(concurrency: usize) -> usize {
+    let blobs = concurrency - concurrency.div_ceil(4);
+    if blobs == 0 { 1 } else { blobs }
 }
 
 /// The deadline passed before there was an answer.

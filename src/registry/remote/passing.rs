@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, RANGE};
 use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::oci::{ByteRange, Digest, Mismatch, Verifier};
 use crate::store::Member;
@@ -33,6 +34,7 @@ pub struct Passing {
     verifier: Option<Verifier>,
     held: Option<Bytes>,
     ended: bool,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl Remote {
@@ -44,6 +46,7 @@ impl Remote {
         size: Option<u64>,
         range: Option<ByteRange>,
     ) -> Result<Passing, RemoteError> {
+        let slot = self.download_slot(reach).await?;
         let mut ask = self.read(Method::GET, reach, &format!("/blobs/{digest}"))?;
         if let Some(range) = range {
             if let Ok(value) = HeaderValue::try_from(format!("bytes={range}")) {
@@ -68,7 +71,7 @@ impl Remote {
         let verifier = range.is_none().then(|| Verifier::new(digest.algorithm()));
         let left = range.map(|range| range.length()).or(size);
         let (remote, body) = (Arc::clone(self), answer.into_body());
-        Ok(Passing { remote, body, digest: *digest, skip, left, verifier, held: None, ended: false })
+        Ok(Passing { remote, body, digest: *digest, skip, left, verifier, held: None, ended: false, _slot: slot })
     }
 }
 

@@ -11,6 +11,7 @@ use http::uri::{Authority, PathAndQuery, Uri};
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use tokio::time::Instant;
 
 use crate::net::client::BoxError;
 use crate::oci::{Algorithm, ByteRange, Digest, Mismatch, RepositoryName, UploadId, Verifier};
@@ -117,7 +118,8 @@ impl Remote {
         let answer = self.origin.send(ask).await;
         // Until it is known what arrived there, the hash is good for nothing.
         let answer = answer.map_err(|error| remote(error.into()))?;
-        if answer.status() != StatusCode::ACCEPTED {
+        // Some answer 204, such as go-containerregistry's.
+        if !matches!(answer.status(), StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
             return Err(self.gone(&reach, answer, upload).await);
         }
         let (verifier, length) = passed.so_far();
@@ -191,6 +193,8 @@ impl Remote {
         digest: Option<Digest>,
     ) -> Result<(Ask, Passed), RemoteError> {
         let mut ask = self.go_on(method, reach, session)?;
+        // How long a body may take is for those to limit who wait for its bytes.
+        ask.deadline = Instant::now() + self.limits.upload_lifetime;
         if let Some(digest) = digest {
             let separator = if ask.path.query().is_some() { '&' } else { '?' };
             ask.path = self.path(&format!("{}{separator}digest={digest}", ask.path))?;

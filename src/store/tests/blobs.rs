@@ -106,4 +106,10 @@ pub(super) async fn a_setting_keeps_its_first_value(ground: &Ground) {
     let kept = store.setting("key").await.unwrap().unwrap();
     assert!(answers.iter().all(|answer| *answer == kept));
     assert_eq!(store.setting_or_insert("key", vec![99]).await.unwrap(), kept);
+    assert!(!store.replace_setting("key", vec![99], vec![100]).await.unwrap(), "it was another value");
+    assert!(!store.replace_setting("other", vec![], vec![100]).await.unwrap(), "there was none");
+    assert_eq!(store.setting("key").await.unwrap(), Some(kept.clone()));
+    assert!(store.replace_setting("key", kept, vec![100]).await.unwrap());
+    assert_eq!(store.setting("key").await.unwrap(), Some(vec![100]));
+    assert_eq!(store.setting("other").await.unwrap(), None);
 }

@@ -70,7 +70,7 @@ impl House {
         let mut settings = settings(directory.path().join("htpasswd"));
         change(&mut settings);
         let (clock, gate) = (StoppedClock::new(), Arc::new(Gate::default()));
-        let key = TokenKeys::generate(0).unwrap();
+        let key = TokenKeys::generate(clock.clock().now().wall).unwrap();
         let identity = Arc::new(Identity::with(settings, key, clock.clock(), gate.compare()).unwrap());
         Self { directory, clock, gate, identity }
     }
@@ -121,8 +121,10 @@ pub(super) fn settings(htpasswd: PathBuf) -> Settings {
             .map(|(group, users)| (group.to_owned(), users.into_iter().map(str::to_owned).collect()))
             .into(),
         token_lifetime: Duration::from_secs(300),
-        refresh_lifetime: Duration::from_secs(86_400),
-        token_services: vec!["registry.example".into()],
+        refresh_lifetime: Duration::from_secs(3600),
+        key_lifetime: Duration::from_secs(86_400),
+        services: vec![],
+        chain: true,
         bcrypt_concurrency: 1,
         bcrypt_queue: 2,
         bcrypt_wait_timeout: Duration::from_secs(3600),

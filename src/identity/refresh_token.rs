@@ -1,0 +1,91 @@
+//! Refresh tokens: what a client keeps in place of the password, to get other tokens with. They are JWTs of another type and
+//! for another audience than those, so that neither is ever taken for the other; what they say is for us alone.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+
+use super::htpasswd::PasswordHash;
+use super::token::{self, IssueError};
+use super::{IdentifyError, TokenKeys};
+
+/// What the header of these tokens says that they are.
+const TYPE: &str = "dockgate-refresh+jwt";
+
+/// For whom a refresh token is: the one who made it. No service can be called so, for a name has no quotation marks.
+fn audience(issuer: &str) -> String {
+    format!("refresh \"{issuer}\"")
+}
+
+/// The claims, under the names of RFC 7519 where it has one; times in seconds since 1970.
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    sub: String,
+    aud: String,
+    exp: u64,
+    nbf: u64,
+    iat: u64,
+    jti: String,
+    /// For which service the tokens are that can be had with it.
+    service: String,
+    /// The keyed hash of the user's line in the file of users: it ends with the password.
+    password: String,
+}
+
+/// What a refresh token is bound to.
+#[derive(Clone, Copy)]
+pub(super) struct Binding<'a> {
+    pub(super) issuer: &'a str,
+    pub(super) service: &'a str,
+}
+
+/// Makes a refresh token for a user whose password has this hash.
+pub(super) fn issue(
+    binding: Binding<'_>,
+    (user, hash): (&str, &PasswordHash),
+    keys: &TokenKeys,
+    lifetime: u64,
+    now: u64,
+) -> Result<String, IssueError> {
+    let claims = Claims {
+        iss: binding.issuer.into(),
+        sub: user.into(),
+        aud: audience(binding.issuer),
+        exp: now.saturating_add(lifetime),
+        nbf: now,
+        iat: now,
+        jti: token::token_id()?,
+        service: binding.service.into(),
+        password: password(keys, user, hash),
+    };
+    let key = keys.signing(now);
+    jsonwebtoken::encode(&token::header(key, TYPE), &claims, &key.encoding).map_err(|_| IssueError::Signature)
+}
+
+/// The user to whom a refresh token was given, if it is still good; `hash_of` knows the hash of a user's password.
+pub(super) fn accept<'a>(
+    refresh_token: &str,
+    binding: Binding<'_>,
+    keys: &TokenKeys,
+    hash_of: impl Fn(&str) -> Option<&'a PasswordHash>,
+    now: u64,
+) -> Result<String, IdentifyError> {
+    let issuer = binding.issuer;
+    let (claims, found): (Claims, _) = token::read(refresh_token, TYPE, keys, issuer, &audience(issuer))?;
+    token::check_times(claims.nbf, claims.exp, now)?;
+    let hash = hash_of(&claims.sub).ok_or(IdentifyError::InvalidToken)?;
+    let is_same_password = password(keys, &claims.sub, hash).as_bytes().ct_eq(claims.password.as_bytes());
+    match claims.service == binding.service && found.may_have_signed(claims.exp, None) && bool::from(is_same_password) {
+        true => Ok(claims.sub),
+        false => Err(IdentifyError::InvalidToken),
+    }
+}
+
+fn password(keys: &TokenKeys, user: &str, hash: &PasswordHash) -> String {
+    URL_SAFE_NO_PAD.encode(keys.fingerprint(&[b"refresh token", user.as_bytes(), hash.as_str().as_bytes()]))
+}
+
+#[cfg(test)]
+mod tests;
