@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -126,14 +126,26 @@ impl Record {
     /// The answer is known; the record goes on with its body.
     pub(super) fn answered(mut self, response: Response<Body>) -> Response<Observed> {
         self.status = response.status().as_u16();
-        // To HEAD no body is sent, whatever there is.
-        self.complete = response.body().is_end_stream() || self.head;
-        let (mut parts, body) = response.into_parts();
+        let (mut parts, mut body) = response.into_parts();
+        if self.head {
+            body = leave_out(&mut parts.headers, &body);
+        }
+        self.complete = body.is_end_stream();
         if let Ok(id) = HeaderValue::try_from(self.id.to_string()) {
             parts.headers.insert(REQUEST_ID, id);
         }
         Response::from_parts(parts, Observed { body, record: self })
     }
+}
+
+/// To HEAD no body is sent, whatever there is; how long it would be is told all the same (RFC 9110, section 9.3.2). By HTTP/2
+/// hyper would send it, and clients complain.
+fn leave_out(headers: &mut HeaderMap, body: &Body) -> Body {
+    let length = body.size_hint().exact().filter(|length| *length > 0);
+    if let (Some(length), false) = (length, headers.contains_key(header::CONTENT_LENGTH)) {
+        headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    Body::empty()
 }
 
 impl Drop for Record {

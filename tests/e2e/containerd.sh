@@ -3,26 +3,11 @@
 # shellcheck source=lib.sh
 source "${BASH_SOURCE[0]%/*}/lib.sh"
 
-socket=$place/containerd.sock
 private=$secure/team/app:1
 multi=$(cat "$images/multi.digest")
 
-ctr() { bounded ctr --address "$socket" --namespace e2e "$@"; }
-answers() { command ctr --address "$socket" version; }
-image_digest() { ctr images list "name==$1" | awk 'NR == 2 { print $3 }'; }
-
-containerd_start() {
-  cat >"$place/containerd.toml" <<EOF
-version = 2
-root = "$place/root"
-state = "$place/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
-[grpc]
-address = "$socket"
-[ttrpc]
-address = "$socket.ttrpc"
-EOF
-  daemon_start containerd 60 answers containerd --config "$place/containerd.toml"
+set_up() {
+  containerd_start
   mkdir -p "$place/hosts/$secure" "$place/hosts-without-ca/$secure"
   printf 'server = "https://%s"\n[host."https://%s"]\n  ca = "%s"\n' "$secure" "$secure" "$ca" >"$place/hosts/$secure/hosts.toml"
   printf 'server = "https://%s"\n' "$secure" >"$place/hosts-without-ca/$secure/hosts.toml"
@@ -63,7 +48,7 @@ over_plain_http() {
 }
 
 gateway_start
-containerd_start >"$place/set-up.log" 2>&1 || { cat "$place/set-up.log"; exit 1; }
+set_up >"$place/set-up.log" 2>&1 || { cat "$place/set-up.log"; exit 1; }
 check 'push and pull with a hosts directory; the digests are equal' pushes_and_pulls
 check 'a container runs from the pulled image' runs
 check 'pull needs the CA and the right password' needs_the_ca_and_the_password

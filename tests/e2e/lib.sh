@@ -9,6 +9,8 @@ secure=192.0.2.10:5000  # the main listener, over TLS, at an address that no cli
 local_name=localhost:5000
 plain=127.0.0.1:5080    # a second listener, plain HTTP
 admin=127.0.0.1:5001
+more_configuration=     # what a script adds to gateway.toml
+engine_options=()       # and to dockerd's command line
 place=$work/$client     # this client's own files
 gateway=$place/gateway
 images=$work/images
@@ -52,6 +54,8 @@ data = "data"
 
 [admin]
 address = "$admin"
+
+$more_configuration
 EOF
   rm -f "$gateway/pid" "$gateway/exit"
   {
@@ -92,11 +96,37 @@ engine_start() {
   export DOCKER_HOST=unix://$place/docker.sock
   daemon_start dockerd 60 engine_answers \
     dockerd --data-root "$place/data" --exec-root "$place/exec" --pidfile "$place/docker.pid" --host "$DOCKER_HOST" \
-    --bridge=none --iptables=false --ip6tables=false --exec-opt native.cgroupdriver=cgroupfs
+    --bridge=none --iptables=false --ip6tables=false --exec-opt native.cgroupdriver=cgroupfs "${engine_options[@]}"
   command docker load --quiet --input "$images/single.tar" >/dev/null
 }
 
 engine_answers() { command docker version; }
+
+# A containerd of this client's own; it answers at $socket.
+containerd_start() {
+  socket=$place/containerd.sock
+  cat >"$place/containerd.toml" <<EOF
+version = 2
+root = "$place/containerd"
+state = "$place/containerd-state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "$socket"
+[ttrpc]
+address = "$socket.ttrpc"
+EOF
+  daemon_start containerd 60 containerd_answers containerd --config "$place/containerd.toml"
+}
+
+containerd_answers() { command ctr --address "$socket" version; }
+ctr() { bounded ctr --address "$socket" --namespace e2e "$@"; }
+image_digest() { ctr images list "name==$1" | awk 'NR == 2 { print $3 }'; }
+
+# Root's podman without systemd.
+podman_settings() {
+  export CONTAINERS_CONF=$place/containers.conf
+  printf '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\ntmp_dir = "%s"\n' "$place/tmp" >"$CONTAINERS_CONF"
+}
 
 # podman's and buildah's storage: this client's own, not the machine's.
 container_storage() {

@@ -3,14 +3,9 @@
 # shellcheck source=lib.sh
 source "${BASH_SOURCE[0]%/*}/lib.sh"
 
-export REGISTRY_AUTH_FILE=$place/auth.json CONTAINERS_CONF=$place/containers.conf
+export REGISTRY_AUTH_FILE=$place/auth.json
 private=$secure/team/app
-cat >"$CONTAINERS_CONF" <<EOF
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-tmp_dir = "$place/tmp"
-EOF
+podman_settings
 container_storage
 
 podman() { bounded podman "$@"; }

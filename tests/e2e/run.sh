@@ -8,7 +8,7 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-clients=(http v1 docker podman skopeo buildah containerd crane regctl token_service)
+clients=(http v1 docker podman skopeo buildah containerd crane regctl token_service mirror fronted second)
 
 main() {
   local binary=${1:-$here/../../target/release/dockgate}
@@ -43,13 +43,13 @@ require_programs() {
     refuse "dockerd and the namespaces need root, and there is no sudo: run this as root"
 }
 
-# Debian packages neither crane nor regctl; their versions are pinned in clients/go.sum.
+# Debian packages none of crane, regctl and oras; their versions are pinned in clients/go.sum.
 build_go_clients() {
   local bin=$here/../../.test/bin
   mkdir -p "$bin"
   (cd "$here/clients" && GOFLAGS='-mod=readonly -buildvcs=false' CGO_ENABLED=0 go build -o "$(realpath "$bin")/" \
-    github.com/google/go-containerregistry/cmd/crane github.com/regclient/regclient/cmd/regctl) ||
-    refuse "crane and regctl do not build: see above"
+    github.com/google/go-containerregistry/cmd/crane github.com/regclient/regclient/cmd/regctl oras.land/oras/cmd/oras) ||
+    refuse "crane, regctl and oras do not build: see above"
 }
 
 enter_namespaces() {
@@ -61,10 +61,12 @@ enter_namespaces() {
 
 # 192.0.2.0/24 belongs to documentation (RFC 5737) and here to this namespace's
 # loopback device alone. Docker trusts any certificate on 127.0.0.0/8, so only
-# another address shows that the CA in certs.d is what makes it work.
+# another address shows that the CA in certs.d is what makes it work. Registries
+# elsewhere have an address of their own, and the gateway a second name.
 make_workplace() {
   ip link set lo up
   ip address add 192.0.2.10/32 dev lo
+  ip address add 192.0.2.20/32 dev lo
   work=$(mktemp -d "${TMPDIR:-/tmp}/dockgate-e2e.XXXXXX")
   trap remove_workplace EXIT
   export work PATH=$here/../../.test/bin:$PATH
@@ -79,6 +81,9 @@ make_workplace() {
     rm -rf "$work$directory/certs.d"
     mount --bind "$work$directory" "$directory"
   done
+  cp /etc/hosts "$work/etc/hosts"
+  printf '192.0.2.10 hub.example\n' >>"$work/etc/hosts"
+  mount --bind "$work/etc/hosts" /etc/hosts
   bash "$here/images.sh" "$work/images"
 }
 
@@ -89,7 +94,7 @@ remove_workplace() {
   fi
   # dockerd may leave its data directory mounted on itself.
   findmnt --raw --noheadings --output TARGET | grep -F "$work/" | sort --reverse | xargs -r -d '\n' umount --lazy || true
-  umount /etc/docker /etc/containers || true
+  umount /etc/docker /etc/containers /etc/hosts || true
   rm -rf --one-file-system "$work" || printf 'could not remove all of %s\n' "$work" >&2
 }
 

@@ -281,6 +281,21 @@ fn a_certificate_that_is_not_there_yet_says_what_makes_it() {
 }
 
 #[test]
+fn the_certificate_names_the_hosts_of_upstreams() {
+    let prepared = Gate::prepare("[listen.main]\naddress = \"0.0.0.0:5443\"\n");
+    let upstream = "kind = \"mirror\"\nurl = \"https://127.0.0.1:1\"\nprefix = \"docker.io\"\nhosts = ";
+    prepared.write("upstreams/hub.toml", &format!("{upstream}[\"Hub.Example\", \"[2001:db8::7]\", \"no_name-\"]\n"));
+    let made = prepared.run(&["cert", "init"]);
+    assert!(made.status.success(), "{}", text(&made));
+    let shown = text(&prepared.run(&["cert", "show"]));
+    assert!(shown.contains("hub.example") && shown.contains("2001:db8::7"), "{shown}");
+    prepared.write("upstreams/hub.toml", &format!("{upstream}[\"other.example\"]\n"));
+    assert!(text(&prepared.run(&["cert", "init"])).contains(": made;"), "it is made anew for another name");
+    let shown = text(&prepared.run(&["cert", "show"]));
+    assert!(shown.contains("other.example"), "{shown}");
+}
+
+#[test]
 fn check_reads_all_that_is_named_and_tells_all_that_is_wrong() {
     let prepared = Gate::prepare("[tls]\nclient_ca = \"no-ca.crt\"\n[registry]\ndata = \"a-file\"\n");
     prepared.write("a-file", "");

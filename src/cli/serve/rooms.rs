@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
+use rustls::pki_types::ServerName;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -171,11 +172,26 @@ pub(in crate::cli) fn tls_problem(config: &Config, error: &TlsError) -> String {
     }
 }
 
-/// Makes or renews the private CA and the server certificate.
+/// Makes or renews the private CA and the server certificate, for the names of this machine and those by which its upstreams
+/// are meant.
 pub(in crate::cli) fn certificates(config: &Config) -> Result<Made, Exit> {
-    let (names, addresses) = certificates::local_names();
+    let (mut names, mut addresses) = certificates::local_names();
+    for host in config.upstreams.values().flat_map(hosts) {
+        match ServerName::try_from(host.trim_start_matches('[').trim_end_matches(']')) {
+            Ok(ServerName::DnsName(name)) => names.push(name.as_ref().to_owned()),
+            Ok(ServerName::IpAddress(address)) => addresses.push(address.into()),
+            _ => {}
+        }
+    }
     certificates::ensure(&config.tls.directory, &names, &addresses)
         .map_err(|error| Exit::new(Code::CannotCreate, error))
+}
+
+fn hosts(upstream: &Upstream) -> &[String] {
+    match upstream {
+        Upstream::Remote(remote) => &remote.hosts,
+        Upstream::Legacy(_) => &[],
+    }
 }
 
 pub(in crate::cli) fn tls_settings(config: &Config) -> tls::Settings {

@@ -95,7 +95,6 @@ impl Remote {
         subject: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<RawList, RegistryError> {
-        let name = target.permit.repository().clone();
         let reach = self.reach(&target);
         let kind = artifact_type.map(|kind| format!("?artifactType={}", utf8_percent_encode(kind, NON_ALPHANUMERIC)));
         let path = format!("/referrers/{subject}{}", kind.unwrap_or_default());
@@ -103,7 +102,21 @@ impl Remote {
             let (bytes, headers) = self.list(&reach, self.read(Method::GET, &reach, &path)?).await?;
             Ok(RawList { bytes, filtered: headers.contains_key("oci-filters-applied") })
         };
-        listed.await.map_err(|error| list_error(error, &name))
+        listed.await.map_err(|error| remote(self.no_referrers(error)))
+    }
+
+    /// A registry without that list answers 404, and clients keep one under a tag then. But not where they are told that the
+    /// repository is unknown: oras gives up there.
+    fn no_referrers(&self, error: RemoteError) -> RemoteError {
+        match error {
+            RemoteError::Missing => RemoteError::Rejected {
+                upstream: self.name().to_owned(),
+                status: StatusCode::NOT_FOUND.as_u16(),
+                code: "UNSUPPORTED".to_owned(),
+                message: "it does not list what refers to a manifest".to_owned(),
+            },
+            error => error,
+        }
     }
 
     async fn list(&self, reach: &Reach, ask: Ask) -> Result<(Bytes, HeaderMap), RemoteError> {

@@ -118,7 +118,8 @@ impl Remote {
         let answer = self.origin.send(ask).await;
         // Until it is known what arrived there, the hash is good for nothing.
         let answer = answer.map_err(|error| remote(error.into()))?;
-        if answer.status() != StatusCode::ACCEPTED {
+        // Some answer 204, such as go-containerregistry's.
+        if !matches!(answer.status(), StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
             return Err(self.gone(&reach, answer, upload).await);
         }
         let (verifier, length) = passed.so_far();

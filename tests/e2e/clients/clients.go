@@ -6,4 +6,5 @@ package clients
 import (
 	_ "github.com/google/go-containerregistry/cmd/crane"
 	_ "github.com/regclient/regclient/cmd/regctl"
+	_ "oras.land/oras/cmd/oras"
 )
