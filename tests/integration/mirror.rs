@@ -15,6 +15,7 @@ mod members;
 mod names;
 mod outage;
 mod parallel;
+mod peers;
 mod readers;
 mod tags;
 
@@ -188,17 +189,29 @@ fn pull(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Ans
     Answer::read(&mut Bounded::ask(address, path, headers), "GET")
 }
 
-/// Many who pull the same at once; they are all there when this returns.
-fn crowd(gate: &Gate, count: usize, path: &str) -> Vec<JoinHandle<Result<Answer, String>>> {
-    let (before, address) = (metric(gate, "dockgate_connections"), gate.main);
-    let path: Arc<str> = path.into();
+/// Many who pull the same at once.
+fn pullers(gate: &Gate, count: usize, path: &str) -> Vec<JoinHandle<Result<Answer, String>>> {
+    let (address, path) = (gate.main, Arc::<str>::from(path));
     let pullers = (0..count).map(|_| {
         let path = Arc::clone(&path);
         std::thread::spawn(move || pull(address, &path, &[]))
     });
-    let pullers = pullers.collect();
-    wait_until("all clients to be there", || metric(gate, "dockgate_connections") >= before + count as u64);
+    pullers.collect()
+}
+
+/// The same, for what is held at the upstream; they are all there when this returns.
+fn crowd(gate: &Gate, count: usize, path: &str) -> Vec<JoinHandle<Result<Answer, String>>> {
+    wait_until("those who were there to be gone", || metric(gate, "dockgate_connections") == 0);
+    let pullers = pullers(gate, count, path);
+    are_there(gate, count);
     pullers
+}
+
+/// Waits until so many have asked, and their requests are on their way.
+fn are_there(gate: &Gate, count: usize) {
+    wait_until("all clients to be there", || metric(gate, "dockgate_connections") >= count as u64);
+    // Whoever comes after them is answered after they were read.
+    (0..3).for_each(|_| drop(gate.plain().get("/v2/").expect(200)));
 }
 
 /// Every file of the cache holds what its name says, and nothing is half there.

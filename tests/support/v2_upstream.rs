@@ -73,11 +73,6 @@ impl V2Upstream {
         Self::listen("127.0.0.1:0".parse().unwrap(), None)
     }
 
-    /// Where another one was before, or will be.
-    pub fn start_at(address: SocketAddr) -> Self {
-        Self::listen(address, None)
-    }
-
     /// Over TLS.
     pub fn tls(certificate: &Path, key: &Path) -> Self {
         let certificates = CertificateDer::pem_file_iter(certificate).unwrap().map(Result::unwrap).collect();

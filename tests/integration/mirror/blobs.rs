@@ -1,8 +1,7 @@
 //! Blobs: what is asked of the upstream for them, and sizes that nobody says before.
 
-use super::{Bounded, Mirror, cache_is_clean, crowd, is_error, noise, pull};
+use super::{Bounded, Mirror, are_there, cache_is_clean, is_error, noise, pull, pullers};
 use crate::support::content::digest;
-use crate::support::gate::wait_until;
 use crate::support::v2_upstream::{Fault, Latch};
 
 #[test]
@@ -32,7 +31,6 @@ fn fifty_heads_are_one_question() {
     let latch = Latch::new();
     mirror.up.fault("HEAD", "/blobs/", Fault::Hold(latch.clone()));
     let address = mirror.gate.plain();
-    let before = mirror.metric("dockgate_connections");
     let path = format!("/v2/up/app/blobs/{blob}");
     let asking: Vec<_> = (0..50)
         .map(|_| {
@@ -40,7 +38,7 @@ fn fifty_heads_are_one_question() {
             std::thread::spawn(move || client.head(&path).status)
         })
         .collect();
-    wait_until("all to be there", || mirror.metric("dockgate_connections") >= before + 50);
+    are_there(&mirror.gate, 50);
     latch.open();
     assert!(asking.into_iter().all(|asking| asking.join().unwrap() == 200));
     assert_eq!((mirror.up.count("HEAD", &blob), mirror.up.count("GET", &blob)), (1, 0));
@@ -86,7 +84,7 @@ fn sizes_that_only_the_upstream_knows() {
         let blob = mirror.up.blob("app", &bytes);
         faults.iter().for_each(|fault| mirror.up.fault("GET", "/blobs/", fault.clone()));
         let path = format!("/v2/up/app/blobs/{blob}");
-        for puller in crowd(&mirror.gate, 10, &path) {
+        for puller in pullers(&mirror.gate, 10, &path) {
             match puller.join().unwrap() {
                 Ok(answer) if is_whole => assert!(answer.expect(200).body == bytes),
                 Ok(answer) => assert!(answer.status >= 500, "{} and {} bytes", answer.status, answer.body.len()),

@@ -134,7 +134,7 @@ fn what_cannot_be_done_is_told() {
     fails(&["warm", "app:v1"], &["is not of an upstream", "begin with its prefix"]);
     fails(&["warm", "up/app:none"], &["the upstream does not have it"]);
     fails(&["warm", "Not An Image"], &["PREFIX/NAME:TAG"]);
-    fails(&["purge"], &["--all"]);
+    fails(&["purge"], &["IMAGE|DIGEST"]);
     mirror.up.fault("GET", "/blobs/", Fault::WrongBytes);
     fails(&["warm", "up/app:v1"], &["up/app:v1: ", "parts are missing"]);
     assert!(!mirror.printed(&["ls"]).contains(&layer));

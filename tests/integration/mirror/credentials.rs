@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use rcgen::{CertificateParams, KeyPair};
 
-use super::{Mirror, OPEN, cache_is_clean, crowd, is_error, mirror_of, noise, prepare, pull};
+use super::{Mirror, OPEN, cache_is_clean, crowd, is_error, mirror_of, noise, prepare, pull, pullers};
 use crate::support::gate::Prepared;
 use crate::support::v2_upstream::{Door, Fault, Latch};
 use crate::support::{Gate, V2Upstream};
@@ -23,7 +23,7 @@ fn one_token_serves_all() {
         let layer = noise(1, 200_000);
         let (_, blob) = mirror.up.image("app", "v1", &layer);
         mirror.up.guard(door(Door::bearer()));
-        for puller in crowd(&mirror.gate, clients, &format!("/v2/up/app/blobs/{blob}")) {
+        for puller in pullers(&mirror.gate, clients, &format!("/v2/up/app/blobs/{blob}")) {
             assert!(puller.join().unwrap().unwrap().expect(200).body == layer);
         }
         mirror.pull(PATH).expect(200);
@@ -126,7 +126,7 @@ fn a_certificate_that_is_not_trusted_gets_no_request() {
         prepared.write("upstreams/up.toml", &mirror_of(&url, &format!("{USER}\n{ca}")));
         let gate = prepared.start();
         for clients in [1, 50] {
-            for puller in crowd(&gate, clients, &path) {
+            for puller in pullers(&gate, clients, &path) {
                 is_error(&puller.join().unwrap().unwrap(), 503, "UNAVAILABLE");
             }
         }
@@ -200,7 +200,16 @@ fn secrets_are_nowhere_but_at_the_upstream() {
         prepared.write("credentials.sh", "echo canary-user:canary-password; echo canary-noise >&2\n");
         let told = all_that_is_told(&prepared, &up);
         let basic = "Y2FuYXJ5LXVzZXI6Y2FuYXJ5LXBhc3N3b3Jk";
-        for secret in ["canary-password", "canary-noise", "canary-url", basic, "token-1", "token-2"] {
+        for secret in [
+            "canary-user",
+            "canary-password",
+            "canary-argument",
+            "canary-noise",
+            "canary-url",
+            basic,
+            "token-1",
+            "token-2",
+        ] {
             let line = told.lines().find(|line| line.contains(secret));
             assert_eq!(line, None, "{more}");
         }

@@ -94,8 +94,8 @@ fn an_upstream_that_names_no_digest_is_read() {
 
 #[test]
 fn a_manifest_that_is_too_large_is_an_error() {
-    let mirror = Mirror::start_with(&format!("{}[limits]\nmanifest_bytes = \"1KiB\"\n", super::OPEN), "");
-    let large = mirror.up.manifest("app", "large", &vec![b' '; 5_000]);
+    let mirror = Mirror::start_with(&format!("{}[limits]\nmanifest_bytes = \"64KiB\"\n", super::OPEN), "");
+    let large = mirror.up.manifest("app", "large", &vec![b' '; 70_000]);
     for reference in ["large", &large] {
         is_error(&mirror.pull(&format!("/v2/up/app/manifests/{reference}")), 502, "UNAVAILABLE");
     }

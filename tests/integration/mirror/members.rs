@@ -93,3 +93,26 @@ fn who_may_not_pull_there_gets_nothing_from_the_cache() {
     assert_eq!(status(&anyone, &blob_path("public/app", &secret)), 404);
     assert_eq!(mirror.up.count("GET", &shared), 1);
 }
+
+/// A size that a manifest states is no proof either.
+#[test]
+fn a_manifest_that_lies_about_a_size_spoils_nothing() {
+    let mirror = Mirror::start("");
+    let lie = |tag: &str, size: usize| {
+        let text = String::from_utf8(manifest(&[b"{}", b"a layer"])).unwrap();
+        let text = text.replace("\"size\":7", &format!("\"size\":{size}"));
+        assert!(text.contains(&format!("\"size\":{size}")), "{text}");
+        mirror.up.manifest("app", tag, text.as_bytes());
+        mirror.pull(&format!("/v2/up/app/manifests/{tag}")).expect(200);
+    };
+    mirror.up.blob("app", b"{}");
+    let layer = mirror.up.blob("app", b"a layer");
+    let path = blob_path("app", &layer);
+    // Before it is here one attempt may fail, and no more.
+    lie("before", 9);
+    let _ = crate::support::Client::plain(mirror.gate.main).try_send("GET", &path, &[], b"");
+    assert_eq!(mirror.pull(&path).expect(200).body, b"a layer");
+    lie("after", 5);
+    assert_eq!(mirror.gate.plain().head(&path).expect(200).header("content-length"), Some("7"));
+    assert_eq!(mirror.pull(&path).expect(200).body, b"a layer");
+}
