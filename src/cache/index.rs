@@ -138,6 +138,10 @@ impl Index {
     /// is gone either way.
     pub(super) fn reserve(&mut self, bytes: u64, capacity: u64) -> (Vec<Digest>, bool) {
         let mut gone = Vec::new();
+        // What does not fit into an empty cache must not empty it.
+        if self.reserved.saturating_add(bytes) > capacity {
+            return (gone, false);
+        }
         while self.bytes.saturating_add(self.reserved).saturating_add(bytes) > capacity {
             let Some(digest) = self.evict() else { return (gone, false) };
             gone.push(digest);
@@ -215,6 +219,14 @@ mod tests {
         assert_eq!(index.reserve(1, 10), (vec![], false), "nothing else may go");
         drop(reader);
         assert_eq!(index.reserve(1, 10), (vec![digest(2)], true));
+    }
+
+    #[test]
+    fn what_can_never_fit_throws_nothing_out() {
+        let mut index = Index::default();
+        (1..=3).for_each(|number| insert(&mut index, number, 3));
+        assert_eq!(index.reserve(11, 10), (vec![], false));
+        assert_eq!(index.len(), 3);
     }
 
     proptest! {

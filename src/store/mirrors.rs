@@ -216,7 +216,9 @@ async fn put_member(
 ) -> Result<(), StoreError> {
     let insert = "INSERT INTO mirror_blobs (upstream, repository, digest, checked_at, size, media_type, proven) \
                   VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (upstream, repository, digest) DO UPDATE SET \
-                  checked_at = excluded.checked_at, size = coalesce(excluded.size, size), \
+                  checked_at = excluded.checked_at, \
+                  size = CASE WHEN proven > excluded.proven THEN coalesce(size, excluded.size) \
+                              ELSE coalesce(excluded.size, size) END, \
                   media_type = coalesce(excluded.media_type, media_type), proven = max(excluded.proven, proven)";
     let size = member.size.map(size_for_row).transpose()?;
     let insert = sqlx::query(insert).bind(upstream).bind(repository.as_str()).bind(member.digest.to_string());

@@ -259,6 +259,12 @@ impl SendError {
                     "upstream {upstream} at {peer} lets us ask no more for now (429): wait, or write username and password_file in upstreams/{upstream}.toml"
                 )
             }
+            Self::Failing { upstream, peer, status: 508, .. } => {
+                write!(
+                    f,
+                    "upstream {upstream} at {peer} leads back to this gateway: mend its url in upstreams/{upstream}.toml"
+                )
+            }
             Self::Failing { upstream, peer, status, .. } => {
                 write!(f, "upstream {upstream} at {peer} answered {status}: look at its log, and try again")
             }

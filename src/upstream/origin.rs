@@ -354,7 +354,11 @@ fn root() -> PathAndQuery {
 
 /// Whether the same request may go better.
 const fn is_worth_repeating(error: &SendError) -> bool {
-    matches!(error, SendError::Unreachable { .. } | SendError::Broken { .. } | SendError::Failing { .. })
+    match error {
+        // A loop is not over the next time.
+        SendError::Failing { status, .. } => *status != 508,
+        error => matches!(error, SendError::Unreachable { .. } | SendError::Broken { .. }),
+    }
 }
 
 #[cfg(test)]

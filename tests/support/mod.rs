@@ -2,10 +2,13 @@
 
 pub mod client;
 pub mod content;
+pub mod disk;
 pub mod gate;
 pub mod v1_client;
 pub mod v1_registry;
 pub mod v1_upstream;
+pub mod v2_upstream;
 
 pub use client::{Answer, Client};
 pub use gate::Gate;
+pub use v2_upstream::V2Upstream;

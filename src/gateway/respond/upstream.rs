@@ -45,6 +45,13 @@ fn sent(error: &SendError) -> Failure {
         return Failure::new(StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid, error.to_string());
     }
     let upstream = error.upstream().unwrap_or("*");
+    if matches!(error, SendError::Failing { status: 508, .. }) {
+        let message = format!(
+            "the upstream registry {upstream} leads back to this gateway; ask the operator to mend its url in \
+             upstreams/{upstream}.toml"
+        );
+        return Failure::new(StatusCode::LOOP_DETECTED, ErrorCode::Unsupported, message).private(error.to_string());
+    }
     let (status, what) = match error {
         SendError::Silent { .. } | SendError::Deadline { .. } => {
             (StatusCode::GATEWAY_TIMEOUT, "did not answer in time")

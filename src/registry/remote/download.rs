@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use tokio::sync::SemaphorePermit;
 
 use crate::cache::{Fill, FillError};
-use crate::oci::{ByteRange, Digest};
+use crate::oci::{ByteRange, Digest, RepositoryName};
 use crate::store::Member;
 use crate::upstream::Body;
 
@@ -36,9 +36,15 @@ impl Remote {
         expected: Option<u64>,
         mut fill: Fill<RemoteError>,
     ) {
+        let repository = reach.repository.clone();
         let outcome = match self.take_all(reach, &digest, expected, &mut fill).await {
             Ok(()) => match fill.finish().await {
-                Ok(_) => "done",
+                Ok(file) => {
+                    if expected.is_none() {
+                        self.learn_size(&repository, &digest, file.size()).await;
+                    }
+                    "done"
+                }
                 Err(FillError::Mismatch(mismatch)) => {
                     self.told_mismatch(&digest, &mismatch);
                     "mismatch"
@@ -53,12 +59,16 @@ impl Remote {
                 if error.is_passing() {
                     tracing::warn!(upstream = self.name(), %digest, %error, "a blob could not be downloaded");
                 }
+                if matches!(error, RemoteError::Answer { .. }) {
+                    self.forget_size(&repository, &digest).await;
+                }
                 fill.fail(error);
                 "failed"
             }
             Err(Stop::Broken(reason)) => {
                 let error = RemoteError::Broken { upstream: self.name().to_owned(), reason };
                 tracing::warn!(upstream = self.name(), %digest, %error, "a blob could not be downloaded");
+                self.forget_size(&repository, &digest).await;
                 fill.fail(error);
                 "failed"
             }
@@ -66,6 +76,21 @@ impl Remote {
             Err(Stop::Abandoned) => "abandoned",
         };
         self.shelves.metrics.fill(self.name(), outcome);
+    }
+
+    /// It is known now, for the whole was verified.
+    async fn learn_size(&self, repository: &RepositoryName, digest: &Digest, size: u64) {
+        let member = Member { digest: *digest, size: Some(size), media_type: None, proven: true };
+        if let Err(error) = self.learn_members(repository, vec![member]).await {
+            tracing::error!(upstream = self.name(), %digest, %error, "the size of a blob could not be remembered");
+        }
+    }
+
+    /// What a manifest or a HEAD said of it may be what was wrong: whoever asks next begins without it.
+    async fn forget_size(&self, repository: &RepositoryName, digest: &Digest) {
+        if let Err(error) = self.forget_member(repository, digest).await {
+            tracing::error!(upstream = self.name(), %digest, %error, "what is known of a blob could not be forgotten");
+        }
     }
 
     /// Takes the blob from the upstream, and goes on where it broke off.
@@ -80,7 +105,7 @@ impl Remote {
         let mut size = expected;
         let mut broken = 0;
         loop {
-            match self.take(&reach, digest, &mut size, fill).await {
+            match self.take(&reach, digest, expected, &mut size, fill).await {
                 Err(Stop::Broken(reason)) if broken < self.config.transport.retries && size.is_some() => {
                     broken += 1;
                     tracing::info!(upstream = self.name(), %digest, offset = fill.offset(), reason, "a download broke off and is taken up again");
@@ -96,6 +121,7 @@ impl Remote {
         &self,
         reach: &Reach,
         digest: &Digest,
+        expected: Option<u64>,
         size: &mut Option<u64>,
         fill: &mut Fill<RemoteError>,
     ) -> Result<(), Stop> {
@@ -112,23 +138,18 @@ impl Remote {
         };
         let (body, skip) = self.check_head(reach, answer, offset, size)?;
         if offset == 0 {
-            self.begin(reach, digest, *size, fill).await?;
+            self.given(reach, digest, expected).await?;
+            fill.begin(*size).await.map_err(|_| Stop::Cache)?;
         }
         self.pour(body, skip, *size, fill).await
     }
 
-    /// The upstream gives it, so it belongs to the repository; whoever waits is told how long it is.
-    async fn begin(
-        &self,
-        reach: &Reach,
-        digest: &Digest,
-        size: Option<u64>,
-        fill: &mut Fill<RemoteError>,
-    ) -> Result<(), Stop> {
-        let member = Member { digest: *digest, size, media_type: None, proven: true };
+    /// The upstream gives it, so it belongs to the repository. How long it is, is not known before all of it was verified.
+    async fn given(&self, reach: &Reach, digest: &Digest, expected: Option<u64>) -> Result<(), Stop> {
+        let member = Member { digest: *digest, size: expected, media_type: None, proven: true };
         self.learn_members(&reach.repository, vec![member]).await.map_err(Stop::Failed)?;
         self.prove(reach, digest);
-        fill.begin(size).await.map_err(|_| Stop::Cache)
+        Ok(())
     }
 
     /// The body, and how many of its first bytes are there already.

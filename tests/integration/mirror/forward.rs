@@ -1,0 +1,80 @@
+//! `authorization = "forward"`: the upstream sees the caller's own credentials, and the cache gives to nobody what the
+//! upstream does not.
+
+use super::{Mirror, is_error};
+use crate::support::Client;
+use crate::support::v2_upstream::Door;
+
+const RULES: &str = "[[access]]\nwho = [\"authenticated\"]\nrepositories = [\"**\"]\nactions = [\"pull\"]\n";
+
+/// ada may have everything there, eve only what is hers.
+fn forward(door: Door, more: &str) -> (Mirror, Client, Client) {
+    let mirror = Mirror::start_with(RULES, &format!("authorization = \"forward\"\n{more}"));
+    mirror.up.guard(door.user("ada", "ada", &["*"]).user("eve", "ada", &["eve/app"]));
+    let (ada, eve) = (mirror.gate.tls().user("ada", "ada"), mirror.gate.tls().user("eve", "ada"));
+    (mirror, ada, eve)
+}
+
+#[test]
+fn the_upstream_sees_who_calls_and_the_cache_gives_nothing_to_others() {
+    for door in [Door::basic, Door::bearer] {
+        let (mirror, ada, eve) = forward(door(), "");
+        let (image, layer) = mirror.up.image("app", "v1", b"a secret layer");
+        let blob = format!("/v2/up/app/blobs/{layer}");
+        ada.get("/v2/up/app/manifests/v1").expect(200);
+        assert_eq!(ada.get(&blob).expect(200).body, b"a secret layer");
+        for path in [&blob, "/v2/up/app/manifests/v1", &format!("/v2/up/app/manifests/{image}")] {
+            let refused = eve.get(path);
+            is_error(&refused, 401, "UNAUTHORIZED");
+            assert!(refused.header("www-authenticate").unwrap().starts_with("Basic "), "{:?}", refused.headers);
+            assert!(matches!(eve.head(path).status, 401 | 403), "{path}");
+        }
+        assert_eq!(mirror.up.count("GET", &layer), mirror.up.asked_for("GET", &layer).len());
+        assert_eq!(ada.get(&blob).expect(200).body, b"a secret layer");
+        // Her own she has.
+        let (_, own) = mirror.up.image("eve/app", "v1", b"a layer of hers");
+        eve.get(&format!("/v2/up/eve/app/blobs/{own}")).expect(200);
+    }
+}
+
+#[test]
+fn what_the_upstream_allowed_is_remembered_for_its_time() {
+    for (ttl, more_questions) in [("1h", 0), ("0s", 3)] {
+        let (mirror, ada, _) = forward(Door::basic(), &format!("forward_ttl = \"{ttl}\""));
+        let (_, layer) = mirror.up.image("app", "v1", b"a layer");
+        let blob = format!("/v2/up/app/blobs/{layer}");
+        ada.get(&blob).expect(200);
+        let served = |method| {
+            let asked = mirror.up.asked_for(method, &layer);
+            asked.iter().filter(|asked| asked.header("authorization").is_some()).count()
+        };
+        assert_eq!((served("GET"), served("HEAD")), (1, 0));
+        for _ in 0..3 {
+            ada.get(&blob).expect(200);
+        }
+        assert_eq!((served("GET"), served("HEAD")), (1, more_questions), "{ttl}");
+    }
+}
+
+#[test]
+fn rules_of_the_gateway_hold_too() {
+    let mirror = Mirror::start_with(&RULES.replace("\"**\"", "\"up/open/**\""), "authorization = \"forward\"");
+    mirror.up.guard(Door::basic().user("ada", "ada", &["*"]));
+    let (_, layer) = mirror.up.image("app", "v1", b"a layer");
+    assert_eq!(mirror.gate.tls().user("ada", "ada").get(&format!("/v2/up/app/blobs/{layer}")).status, 404);
+    assert!(mirror.up.asked().is_empty());
+}
+
+#[test]
+fn who_shows_nothing_is_shown_nothing_of_others() {
+    let rules = RULES.replace("authenticated", "anyone");
+    let mirror = Mirror::start_with(&rules, "authorization = \"forward\"");
+    mirror.up.guard(Door::basic().user("ada", "ada", &["*"]).public("public/app"));
+    let (_, secret) = mirror.up.image("app", "v1", b"a secret layer");
+    let (_, open) = mirror.up.image("public/app", "v1", b"an open layer");
+    let anyone = mirror.gate.tls();
+    let blob = format!("/v2/up/app/blobs/{secret}");
+    anyone.user("ada", "ada").get(&blob).expect(200);
+    is_error(&anyone.get(&blob), 401, "UNAUTHORIZED");
+    assert_eq!(anyone.get(&format!("/v2/up/public/app/blobs/{open}")).expect(200).body, b"an open layer");
+}

@@ -1,0 +1,118 @@
+//! What is in the cache is given through a repository only if it belongs there, and only to those who may pull there.
+
+use super::{Mirror, is_error};
+use crate::support::Client;
+use crate::support::content::{digest, manifest};
+
+fn blob_path(repository: &str, blob: &str) -> String {
+    format!("/v2/up/{repository}/blobs/{blob}")
+}
+
+#[test]
+fn a_blob_of_one_repository_is_not_given_through_another() {
+    let mirror = Mirror::start("");
+    let (image, layer) = mirror.up.image("mine", "v1", b"a secret layer");
+    mirror.up.image("yours", "v1", b"another layer");
+    mirror.pull(&blob_path("mine", &layer)).expect(200);
+    mirror.pull("/v2/up/mine/manifests/v1").expect(200);
+    for _ in 0..2 {
+        is_error(&mirror.pull(&blob_path("yours", &layer)), 404, "BLOB_UNKNOWN");
+        let head = mirror.gate.plain().head(&blob_path("yours", &layer));
+        assert_eq!(head.status, 404);
+        is_error(&mirror.pull(&format!("/v2/up/yours/manifests/{image}")), 404, "MANIFEST_UNKNOWN");
+    }
+    assert_eq!(mirror.up.count("GET", &format!("yours/blobs/{layer}")), 0);
+}
+
+/// Whoever can push a manifest can write any digest into it.
+#[test]
+fn that_a_manifest_names_it_is_no_proof() {
+    let mirror = Mirror::start("");
+    let (_, layer) = mirror.up.image("mine", "v1", b"a secret layer");
+    mirror.pull(&blob_path("mine", &layer)).expect(200);
+    mirror.up.blob("yours", b"{}");
+    mirror.up.manifest("yours", "v1", &manifest(&[b"{}", b"a secret layer"]));
+    mirror.pull("/v2/up/yours/manifests/v1").expect(200);
+    for _ in 0..2 {
+        is_error(&mirror.pull(&blob_path("yours", &layer)), 404, "BLOB_UNKNOWN");
+    }
+    mirror.pull(&blob_path("yours", &digest(b"{}"))).expect(200);
+}
+
+#[test]
+fn a_blob_that_both_have_is_asked_about_and_not_downloaded_again() {
+    let mirror = Mirror::start("");
+    let (_, layer) = mirror.up.image("mine", "v1", b"a shared layer");
+    mirror.up.image("yours", "v1", b"a shared layer");
+    for repository in ["mine", "yours", "yours"] {
+        assert_eq!(mirror.pull(&blob_path(repository, &layer)).expect(200).body, b"a shared layer");
+    }
+    assert_eq!((mirror.up.count("GET", &layer), mirror.up.count("HEAD", &layer)), (1, 1));
+}
+
+const RULES: &str = r#"
+[[access]]
+who = ["anyone"]
+repositories = ["up/public/**"]
+actions = ["pull"]
+[[access]]
+who = ["user:ada"]
+repositories = ["up/**"]
+actions = ["pull"]
+[[access]]
+who = ["user:eve"]
+repositories = ["up/eve/**"]
+actions = ["pull"]
+"#;
+
+#[test]
+fn who_may_not_pull_there_gets_nothing_from_the_cache() {
+    let mirror = Mirror::start_with(RULES, "");
+    let (_, shared) = mirror.up.image("public/app", "v1", b"in both");
+    mirror.up.image("private/app", "v1", b"in both");
+    let (_, secret) = mirror.up.image("private/app", "v2", b"in one");
+    let anyone = mirror.gate.tls();
+    let (ada, eve) = (anyone.user("ada", "ada"), anyone.user("eve", "ada"));
+    for path in [blob_path("private/app", &shared), blob_path("private/app", &secret)] {
+        ada.get(&path).expect(200);
+        ada.get("/v2/up/private/app/manifests/v2").expect(200);
+    }
+    let status = |client: &Client, path: &str| client.get(path).status;
+    let asked = mirror.up.asked().len();
+    for (path, by_anyone, by_eve) in [
+        (blob_path("private/app", &secret), 401, 404),
+        (blob_path("private/app", &shared), 401, 404),
+        ("/v2/up/private/app/manifests/v2".to_owned(), 401, 404),
+        (blob_path("eve/app", &secret), 401, 404),
+    ] {
+        assert_eq!((status(&anyone, &path), status(&eve, &path)), (by_anyone, by_eve), "{path}");
+    }
+    assert_eq!(mirror.up.asked().len(), asked + 1, "the upstream is asked for those who may alone");
+    // The same digest, where anyone may have it.
+    assert_eq!(anyone.get(&blob_path("public/app", &shared)).expect(200).body, b"in both");
+    assert_eq!(status(&anyone, &blob_path("public/app", &secret)), 404);
+    assert_eq!(mirror.up.count("GET", &shared), 1);
+}
+
+/// A size that a manifest states is no proof either.
+#[test]
+fn a_manifest_that_lies_about_a_size_spoils_nothing() {
+    let mirror = Mirror::start("");
+    let lie = |tag: &str, size: usize| {
+        let text = String::from_utf8(manifest(&[b"{}", b"a layer"])).unwrap();
+        let text = text.replace("\"size\":7", &format!("\"size\":{size}"));
+        assert!(text.contains(&format!("\"size\":{size}")), "{text}");
+        mirror.up.manifest("app", tag, text.as_bytes());
+        mirror.pull(&format!("/v2/up/app/manifests/{tag}")).expect(200);
+    };
+    mirror.up.blob("app", b"{}");
+    let layer = mirror.up.blob("app", b"a layer");
+    let path = blob_path("app", &layer);
+    // Before it is here one attempt may fail, and no more.
+    lie("before", 9);
+    let _ = crate::support::Client::plain(mirror.gate.main).try_send("GET", &path, &[], b"");
+    assert_eq!(mirror.pull(&path).expect(200).body, b"a layer");
+    lie("after", 5);
+    assert_eq!(mirror.gate.plain().head(&path).expect(200).header("content-length"), Some("7"));
+    assert_eq!(mirror.pull(&path).expect(200).body, b"a layer");
+}

@@ -1,0 +1,121 @@
+//! The ways in which a repository elsewhere is named, and names that nobody has.
+
+use super::{Mirror, OPEN, is_error, mirror_of, prepare, pull};
+use crate::support::content::{begin, digest, push_image, put_manifest};
+use crate::support::v2_upstream::Door;
+use crate::support::{Answer, Gate, V2Upstream};
+
+fn get(gate: &Gate, path: &str, host: &str) -> Answer {
+    pull(gate.main, path, &[("Host", host)]).unwrap()
+}
+
+#[test]
+fn all_ways_lead_to_the_same_repository() {
+    let mirror = Mirror::start("namespaces = [\"up.example\"]\nhosts = [\"mirror.example\"]");
+    let (image, layer) = mirror.up.image("team/app", "v1", b"a layer");
+    let (gate, here) = (&mirror.gate, "localhost");
+    for (path, host, namespace) in [
+        ("/v2/up/team/app", here, None),
+        ("/up/v2/team/app", here, None),
+        ("/v2/team/app", "mirror.example", None),
+        ("/v2/team/app", "MIRROR.example:5000", None),
+        ("/v2/team/app", here, Some("up.example")),
+        ("/up/v2/team/app", here, Some("up.example")),
+        ("/v2/team/app", "mirror.example", Some("up.example")),
+    ] {
+        let query = namespace.map(|namespace| format!("?ns={namespace}")).unwrap_or_default();
+        let manifest = get(gate, &format!("{path}/manifests/v1{query}"), host).expect(200);
+        assert_eq!(digest(&manifest.body), image, "{path} {host}");
+        let blob = get(gate, &format!("{path}/blobs/{layer}{query}"), host).expect(200);
+        assert_eq!(blob.body, b"a layer", "{path} {host}");
+        for answer in [manifest, blob] {
+            assert_eq!(answer.header("oci-namespace"), namespace, "{path} {host}");
+        }
+    }
+    assert_eq!((mirror.up.count("HEAD", "/manifests/v1"), mirror.up.count("GET", &layer)), (1, 1));
+}
+
+#[test]
+fn a_name_that_nobody_has_is_404_and_nobody_is_asked() {
+    let mirror = Mirror::start("namespaces = [\"up.example\"]\nhosts = [\"mirror.example\"]");
+    mirror.up.image("app", "v1", b"a layer");
+    let other = V2Upstream::start();
+    other.image("app", "v1", b"a layer");
+    let stranger = other.address.to_string();
+    for (path, words) in [
+        ("/v2/app/manifests/v1?ns=strange.example".to_owned(), "namespaces"),
+        (format!("/v2/app/manifests/v1?ns={stranger}"), "namespaces"),
+        ("/strange/v2/app/manifests/v1".to_owned(), "prefix"),
+        ("/up/v2/app/manifests/v1?ns=strange.example".to_owned(), ""),
+        ("/v2/up/manifests/v1".to_owned(), "prefix"),
+    ] {
+        let answer = get(&mirror.gate, &path, "localhost");
+        if path.starts_with("/up/") {
+            continue;
+        }
+        is_error(&answer, 404, "NAME_UNKNOWN");
+        assert!(answer.message().contains(words), "{path}: {}", answer.message());
+        assert_eq!(answer.header("oci-namespace"), None);
+    }
+    assert_eq!(get(&mirror.gate, "/v2/app/manifests/v1", "strange.example").status, 404);
+    assert_eq!((mirror.up.count("GET", "/manifests/"), other.connections()), (1, 0), "one path names the upstream");
+}
+
+#[test]
+fn dockerd_finds_the_hub_behind_its_mirror_and_the_registry_before_it() {
+    let mirror = Mirror::start("docker_mirror = true\nofficial = \"library\"");
+    let (there, layer) = mirror.up.image("library/alpine", "v1", b"a layer");
+    let get = |path: &str| pull(mirror.gate.main, path, &[]).unwrap();
+    pull(mirror.gate.main, "/v2/", &[]).unwrap().expect(200);
+    assert_eq!(digest(&get("/v2/library/alpine/manifests/v1").expect(200).body), there);
+    assert_eq!(get(&format!("/v2/library/alpine/blobs/{layer}")).expect(200).body, b"a layer");
+    // What is pushed here under such a name comes from here.
+    let here = push_image(&mirror.gate.plain(), "library/alpine", "v1");
+    assert_ne!(here, there);
+    assert_eq!(digest(&get("/v2/library/alpine/manifests/v1").expect(200).body), here);
+    // Other names are not the hub's.
+    mirror.up.image("team/app", "v1", b"another layer");
+    assert_eq!(get("/v2/team/app/manifests/v1").status, 404);
+    assert_eq!(mirror.up.count("HEAD", "team/app"), 0);
+    // By its prefix it is still there, and short names are those of the hub.
+    assert_eq!(digest(&get("/v2/up/alpine/manifests/v1").expect(200).body), there);
+}
+
+#[test]
+fn nothing_is_pushed_to_a_mirror() {
+    let mirror = Mirror::start("");
+    mirror.up.image("app", "v1", b"a layer");
+    let client = mirror.gate.plain();
+    let blob = digest(b"more");
+    for (method, path) in [
+        ("POST", "/v2/up/app/blobs/uploads/".to_owned()),
+        ("POST", format!("/v2/up/app/blobs/uploads/?digest={blob}")),
+        ("POST", format!("/v2/up/app/blobs/uploads/?mount={blob}&from=up/other")),
+        ("PUT", "/v2/up/app/manifests/v2".to_owned()),
+        ("DELETE", "/v2/up/app/manifests/v1".to_owned()),
+        ("DELETE", format!("/v2/up/app/blobs/{blob}")),
+    ] {
+        let answer = client.send(method, &path, &[], b"");
+        is_error(&answer, 405, "UNSUPPORTED");
+        assert!(answer.message().contains("up is a mirror"), "{method}: {}", answer.message());
+    }
+    assert!(mirror.up.asked().is_empty());
+    // The registry inside goes on beside it, and its uploads are not those of the mirror.
+    push_image(&client, "app", "v1");
+    begin(&client, "app");
+    client.get("/v2/app/manifests/v1").expect(200);
+    put_manifest(&client, "app", "v2", b"{}").expect(400);
+}
+
+#[test]
+fn a_mirror_can_be_what_answers_names_without_a_prefix() {
+    let up = V2Upstream::start();
+    let (image, _) = up.image("team/app", "v1", b"a layer");
+    up.guard(Door::default());
+    let gate = prepare(&format!("{OPEN}[registry]\ndefault = \"up\"\n"), &mirror_of(&up.url(), "")).start();
+    for path in ["/v2/team/app/manifests/v1", "/v2/up/team/app/manifests/v1"] {
+        assert_eq!(digest(&get(&gate, path, "localhost").expect(200).body), image, "{path}");
+    }
+    let tags = get(&gate, "/v2/team/app/tags/list", "localhost").expect(200).json();
+    assert_eq!(tags, serde_json::json!({ "name": "team/app", "tags": ["v1"] }));
+}
