@@ -69,7 +69,7 @@ pub enum Lookup<E> {
     /// Somebody fills it: read behind them.
     Follow(Filling<E>),
     /// Nothing: the one who asked is to fill it.
-    Lead(Fill<E>),
+    Lead(Box<Fill<E>>),
     /// Nothing, and nothing can be kept now.
     Off,
 }
@@ -206,7 +206,7 @@ impl<E: Clone + Send + Sync + 'static> Disk<E> {
         }
         let shared = Arc::new(Shared::new(*digest));
         state.fills.insert(*digest, Arc::clone(&shared));
-        Lookup::Lead(Fill::new(self.clone(), shared))
+        Lookup::Lead(Box::new(Fill::new(self.clone(), shared)))
     }
 
     /// Whether all of it is there.

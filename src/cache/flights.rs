@@ -37,10 +37,10 @@ where
         loop {
             let mut landed = self.join(&key, &make);
             // An error means that the work ended without a result.
-            if let Ok(value) = landed.wait_for(Option::is_some).await {
-                if let Some(value) = &*value {
-                    return value.clone();
-                }
+            if let Ok(value) = landed.wait_for(Option::is_some).await
+                && let Some(value) = &*value
+            {
+                return value.clone();
             }
         }
     }

@@ -31,7 +31,7 @@ fn some_bytes(length: usize) -> Bytes {
 
 async fn lead(disk: &TestDisk, digest: &Digest) -> Fill<&'static str> {
     match disk.lookup(digest).await {
-        Lookup::Lead(fill) => fill,
+        Lookup::Lead(fill) => *fill,
         _ => panic!("somebody else fills it"),
     }
 }

@@ -16,7 +16,7 @@ use super::tree;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Upstream {
     /// A v1 registry.
-    Legacy(Legacy),
+    Legacy(Box<Legacy>),
     /// A v2 registry elsewhere.
     Remote(Box<Remote>),
 }
@@ -202,7 +202,7 @@ fn read_upstream(root: &mut Section<'_>, name: &str) -> Option<Upstream> {
     let is_enabled = root.boolean("enabled", true);
     let remote = |root: &mut Section<'_>, kind| read_remote(root, name, kind).map(Box::new).map(Upstream::Remote);
     let upstream = match kind {
-        KindOf::Legacy => read_legacy(root, name).map(Upstream::Legacy),
+        KindOf::Legacy => read_legacy(root, name).map(|legacy| Upstream::Legacy(Box::new(legacy))),
         KindOf::Mirror => remote(root, RemoteKind::Mirror),
         KindOf::Fronted => remote(root, RemoteKind::Fronted),
     };

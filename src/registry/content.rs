@@ -51,7 +51,7 @@ pub enum Content {
     /// To be read behind a download.
     Fill(FillReader<RemoteError>),
     /// What an upstream sends.
-    Passing(Passing),
+    Passing(Box<Passing>),
 }
 
 impl Content {

@@ -12,9 +12,8 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use super::gate::PATIENCE;
 
 /// Headers that the gateway may send. One that is not here was not meant to be sent.
-const KNOWN_HEADERS: [&str; 23] = [
+const KNOWN_HEADERS: [&str; 24] = [
     "accept-ranges",
-    "cache-control",
     "allow",
     "cache-control",
     "connection",
@@ -35,9 +34,9 @@ const KNOWN_HEADERS: [&str; 23] = [
     "range",
     "retry-after",
     "transfer-encoding",
+    "vary",
     "www-authenticate",
     "x-request-id",
-    "vary",
 ];
 
 #[derive(Clone)]

@@ -9,7 +9,7 @@ const GOOD: &[u8] = b"kind = \"legacy\"\npeers = [\"http://127.0.0.1:5002\"]\n";
 
 fn legacy(site: &Site, name: &str) -> Legacy {
     match site.load(&[]).unwrap().upstreams.remove(name).unwrap() {
-        Upstream::Legacy(legacy) => legacy,
+        Upstream::Legacy(legacy) => *legacy,
         Upstream::Remote(remote) => panic!("{remote:?}"),
     }
 }

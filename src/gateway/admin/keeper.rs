@@ -170,7 +170,7 @@ impl Keeper {
                 // Whoever listened may be gone; the work goes on.
                 let _ = lines.send(line).await;
             }
-            let outcome = match warming.await.map_err(|error| RemoteError::Internal(error.to_string())).flatten() {
+            let outcome = match warming.await.unwrap_or_else(|error| Err(RemoteError::Internal(error.to_string()))) {
                 Ok(digests) if pin => shelves.pin(&text, digests).await.map_err(|error| error.to_string()),
                 Ok(digests) => Ok(digests.len()),
                 Err(error) => Err(error.to_string()),

@@ -72,12 +72,12 @@ impl Remote {
             self.ask_member(reach, digest, Kind::Blob).await?;
         }
         match lookup {
-            Lookup::Hit(file) => Ok(self.from_disk(*digest, file).await),
+            Lookup::Hit(file) => Ok(self.on_disk(*digest, file).await),
             Lookup::Follow(filling) => self.follow(reach, digest, filling, known).await,
             Lookup::Lead(fill) => {
                 let filling = fill.filling();
                 let size = known.as_ref().and_then(|member| member.size);
-                tokio::spawn(Arc::clone(self).download(self.reach_anew(reach), *digest, size, fill));
+                tokio::spawn(Arc::clone(self).download(self.reach_anew(reach), *digest, size, *fill));
                 self.follow(reach, digest, filling, known).await
             }
             Lookup::Off => self.pass_through(reach, digest, known).await,
@@ -85,15 +85,15 @@ impl Remote {
     }
 
     /// Small blobs are taken into memory: what is pulled once is mostly pulled again soon.
-    async fn from_disk(&self, digest: Digest, file: CachedFile) -> RemoteBlob {
+    async fn on_disk(&self, digest: Digest, file: CachedFile) -> RemoteBlob {
         let size = file.size();
         let admitted = self.shelves.memory.admits(size).then(|| self.memory_fills.try_acquire().ok()).flatten();
-        if admitted.is_some() {
-            if let Ok(bytes) = file.read_all().await {
-                self.shelves.memory.insert(digest, bytes.clone());
-                // Its first reader is told where it came from.
-                return RemoteBlob::of(digest, Some(size), Source::Disk(file));
-            }
+        if admitted.is_some()
+            && let Ok(bytes) = file.read_all().await
+        {
+            self.shelves.memory.insert(digest, bytes.clone());
+            // Its first reader is told where it came from.
+            return RemoteBlob::of(digest, Some(size), Source::Disk(file));
         }
         RemoteBlob::of(digest, Some(size), Source::Disk(file))
     }
@@ -167,7 +167,7 @@ impl RemoteBlob {
             }
             Source::Upstream(remote, reach) => {
                 let passing = remote.pass(&reach, &digest, self.size, range).await;
-                passing.map(Content::Passing).map_err(|error| blob_error(error, &digest))
+                passing.map(|passing| Content::Passing(Box::new(passing))).map_err(|error| blob_error(error, &digest))
             }
         }
     }

@@ -75,7 +75,7 @@ impl Remote {
                 Lookup::Lead(fill) => {
                     let (filling, known) = (fill.filling(), self.known_member(&reach, &digest).await?);
                     let size = known.and_then(|member| member.size);
-                    tokio::spawn(Arc::clone(self).download(reach, digest, size, fill));
+                    tokio::spawn(Arc::clone(self).download(reach, digest, size, *fill));
                     self.filled(filling).await
                 }
             }

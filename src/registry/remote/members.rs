@@ -48,10 +48,10 @@ impl Remote {
 
     /// The same without asking anybody.
     pub(super) async fn known_member(&self, reach: &Reach, digest: &Digest) -> Result<Option<Member>, RemoteError> {
-        if let Some(caller) = &reach.caller {
-            if !self.proofs.contains_key(&(caller.clone(), reach.repository.clone(), *digest)) {
-                return Ok(None);
-            }
+        if let Some(caller) = &reach.caller
+            && !self.proofs.contains_key(&(caller.clone(), reach.repository.clone(), *digest))
+        {
+            return Ok(None);
         }
         let key = (reach.repository.clone(), *digest);
         if let Some(member) = self.members.get(&key) {

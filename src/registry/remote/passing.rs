@@ -48,10 +48,10 @@ impl Remote {
     ) -> Result<Passing, RemoteError> {
         let slot = self.download_slot(reach).await?;
         let mut ask = self.read(Method::GET, reach, &format!("/blobs/{digest}"))?;
-        if let Some(range) = range {
-            if let Ok(value) = HeaderValue::try_from(format!("bytes={range}")) {
-                ask.headers.insert(RANGE, value);
-            }
+        if let Some(range) = range
+            && let Ok(value) = HeaderValue::try_from(format!("bytes={range}"))
+        {
+            ask.headers.insert(RANGE, value);
         }
         let answer = self.origin.send(ask).await?;
         let announced = number(answer.headers(), CONTENT_LENGTH);

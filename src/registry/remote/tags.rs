@@ -20,10 +20,11 @@ impl Remote {
     /// The manifest that a tag names. One question to the upstream, however many ask here.
     pub(super) async fn resolve(self: &Arc<Self>, reach: &Reach, tag: &Tag) -> Result<Digest, RemoteError> {
         let known = self.known_tag(&reach.repository, tag).await?;
-        if let Some(known) = &known {
-            if reach.caller.is_none() && self.is_fresh(known) {
-                return known.digest.ok_or(RemoteError::Missing);
-            }
+        if let Some(known) = &known
+            && reach.caller.is_none()
+            && self.is_fresh(known)
+        {
+            return known.digest.ok_or(RemoteError::Missing);
         }
         let older = known.filter(|known| age(known) < self.config.stale).and_then(|known| known.digest);
         match older {

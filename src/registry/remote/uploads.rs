@@ -370,10 +370,10 @@ impl Checked {
 
     fn end(&mut self) -> Option<Result<Frame<Bytes>, BoxError>> {
         self.ended = true;
-        if let Some(digest) = self.digest {
-            if let Err(mismatch) = self.verify(&digest) {
-                return Some(Err(mismatch.into()));
-            }
+        if let Some(digest) = self.digest
+            && let Err(mismatch) = self.verify(&digest)
+        {
+            return Some(Err(mismatch.into()));
         }
         self.held.take().map(|held| Ok(Frame::data(held)))
     }
