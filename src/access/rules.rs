@@ -91,11 +91,21 @@ impl Rules {
     ///
     /// A token is for repositories that it names, so nobody may through a token.
     pub fn authorize_everywhere(&self, principal: &Principal, action: Action) -> Result<EverywherePermit, Denied> {
+        self.everywhere(principal, action, principal.has_token())
+    }
+
+    /// Leave to search a registry that shows its names to whoever asks: as for pulling whatever there is; a token has to be
+    /// for the list of repositories, which is what docker gets one for.
+    pub fn authorize_search(&self, principal: &Principal) -> Result<EverywherePermit, Denied> {
+        self.everywhere(principal, Action::Pull, principal.has_token() && !principal.token_lists())
+    }
+
+    fn everywhere(&self, principal: &Principal, action: Action, narrow: bool) -> Result<EverywherePermit, Denied> {
         let for_them = self.0.iter().filter(|rule| rule.is_for(principal));
         let everywhere = for_them.filter(|rule| rule.repositories.iter().any(RepositoryPattern::is_everything));
         let allowed = everywhere.fold(Actions::NONE, |set, rule| set | rule.actions);
         match allowed.allow(action) {
-            true if principal.has_token() => Err(Denied::InsufficientScope),
+            true if narrow => Err(Denied::InsufficientScope),
             true => Ok(EverywherePermit { action }),
             false => Err(refusal(principal, allowed)),
         }
@@ -267,6 +277,16 @@ mod tests {
         let robot = Principal::anonymous().with_certificate("robot");
         assert_eq!(everywhere(&robot), Ok(()));
         assert_eq!(everywhere(&robot.with_token(vec![])), Err(Denied::InsufficientScope));
+    }
+
+    #[test]
+    fn a_search_takes_a_rule_for_everything_and_a_token_for_the_list() {
+        let search = |principal: &Principal| rules().authorize_search(principal).map(|_| ());
+        assert_eq!(search(&Principal::user("ada", vec![]).with_token(vec![]).with_catalog()), Err(Denied::Hidden));
+        let robot = Principal::anonymous().with_certificate("robot");
+        assert_eq!(search(&robot), Ok(()));
+        assert_eq!(search(&robot.clone().with_token(vec![])), Err(Denied::InsufficientScope));
+        assert_eq!(search(&robot.with_token(vec![]).with_catalog()), Ok(()));
     }
 
     #[test]

@@ -96,8 +96,12 @@ impl Walk<'_> {
                 })
             }
             // These name no repository: open to users who may do the same everywhere.
-            LegacyRoute::Image(_) | LegacyRoute::Search => {
+            LegacyRoute::Image(_) => {
                 let permit = self.settings.rules.authorize_everywhere(&caller.principal, action);
+                permit.map(drop).map_err(|denied| self.refuse_everywhere(caller, denied, action))
+            }
+            LegacyRoute::Search => {
+                let permit = self.settings.rules.authorize_search(&caller.principal);
                 permit.map(drop).map_err(|denied| self.refuse_everywhere(caller, denied, action))
             }
         };

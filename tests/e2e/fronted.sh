@@ -97,10 +97,11 @@ podman_round_trip() {
   same "$marker" "$(podman run --rm --network none "$secure/$1")"
 }
 
+# --preserve-digests: otherwise skopeo takes layers that it knows from earlier pushes, packed in another way.
 skopeo_round_trip() {
-  skopeo copy --all "oci:$images/oci:multi" "docker://$secure/$1"
+  skopeo copy --all --preserve-digests "oci:$images/oci:multi" "docker://$secure/$1"
   same "$multi" "$(upstream_digest "$1")"
-  skopeo copy --all "docker://$secure/$1" "docker://$secure/$1-across"
+  skopeo copy --all --preserve-digests "docker://$secure/$1" "docker://$secure/$1-across"
   same "$multi" "$(upstream_digest "$1-across")"
   rm -rf "$place/back"
   skopeo copy --all --preserve-digests "docker://$secure/$1" "oci:$place/back:1"
@@ -220,7 +221,7 @@ who_may_not_is_refused() {
 
 public_without_a_login() {
   log_in admin "$password"
-  skopeo copy --all "oci:$images/oci:multi" "docker://$secure/public/app:1"
+  skopeo copy --all --preserve-digests "oci:$images/oci:multi" "docker://$secure/public/app:1"
   log_out
   docker image prune --all --force
   same "$multi" "$(docker pull "$secure/public/app:1" | sed -n 's/^Digest: //p')"
@@ -237,6 +238,7 @@ blobs_are_sent_once() {
 }
 
 pulls_go_on_without_it() {
+  docker pull "$team/docker:1"
   upstream_stop
   docker image prune --all --force
   docker pull "$team/docker:1"
@@ -277,7 +279,7 @@ without_any_authentication() {
   log_in admin "$password"
   crane push "$images/single.tar" "$secure/open/crane:1"
   same "$(crane digest --insecure "$open/crane:1")" "$(crane digest "$secure/open/crane:1")"
-  skopeo copy --all "oci:$images/oci:multi" "docker://$secure/open/skopeo:1"
+  skopeo copy --all --preserve-digests "oci:$images/oci:multi" "docker://$secure/open/skopeo:1"
   same "$multi" "$(crane digest --insecure "$open/skopeo:1")"
   crane validate --remote "$secure/open/skopeo:1"
 }

@@ -166,6 +166,22 @@ fn a_name_with_an_underscore_said_who_called() {
     assert_eq!(asked.all("x-docker-token"), ["true"]);
 }
 
+/// Since a login gives docker a refresh token, it searches with a token for the list.
+#[test]
+fn docker_could_not_search_after_a_login() {
+    let upstream = V1Upstream::echo();
+    let gate = start(&upstream, "");
+    let search = |scope: &str| {
+        let token = dev(&gate).get(&format!("/token?service=dockgate&scope={scope}")).expect(200).json();
+        let bearer = format!("Bearer {}", token["token"].as_str().unwrap());
+        gate.tls().send("GET", "/v1/search?q=a", &[("Authorization", &bearer)], b"").status
+    };
+    assert_eq!(search("registry:catalog:search"), 200);
+    assert!(upstream.asked().pop().unwrap().all("authorization").is_empty(), "a token of ours is for us alone");
+    assert_eq!(search("repository:team/app:pull"), 401);
+    assert_eq!(upstream.asked().len(), 1);
+}
+
 /// Docker up to 1.10 asks to make a user, and only where that fails in one of these ways whether the password is right.
 #[test]
 fn a_login_made_a_user_in_the_registry() {
