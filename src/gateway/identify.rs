@@ -170,10 +170,12 @@ impl Walk<'_> {
     }
 
     /// Exactly one challenge: Bearer where some things are for anyone who calls from there and others are not, since under
-    /// Basic docker without a login would not even ask for the public ones; else Basic.
+    /// Basic docker without a login would not even ask for the public ones; else Basic. So it is where passwords are sent on,
+    /// since a token has none.
     fn challenge(&self, screened: &Screened, scope: Option<String>, error: Option<&'static str>) -> Challenge {
         let rules = &self.settings.rules;
-        if !(rules.grant_anyone(screened.client) && rules.need_user()) {
+        let is_mixed = rules.grant_anyone(screened.client) && rules.need_user();
+        if !is_mixed || self.rooms.names.forwards(&screened.host) {
             return self.basic();
         }
         let scheme = if screened.https { "https" } else { "http" };

@@ -238,6 +238,7 @@ blobs_are_sent_once() {
 }
 
 pulls_go_on_without_it() {
+  docker image prune --all --force
   docker pull "$team/docker:1"
   upstream_stop
   docker image prune --all --force

@@ -98,7 +98,8 @@ nothing_asked() {
 # ---- crane's ---------------------------------------------------------------
 
 open_start() {
-  PORT=${open#*:} daemon_start open 30 open_answers crane registry serve
+  # By env, since crane is a function in the scripts, which ends after a while.
+  daemon_start open 30 open_answers env PORT="${open#*:}" crane registry serve
   bounded skopeo copy --quiet --all --dest-tls-verify=false "oci:$images/oci:multi" "docker://$open/library/app:1"
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::access::RepositoryPattern;
-use crate::config::{Remote, Upstream};
+use crate::config::{Authorization, Remote, Upstream};
 use crate::oci::RepositoryName;
 
 pub use error::NoName;
@@ -85,6 +85,8 @@ struct Known {
     prefix: RepositoryName,
     official: Option<RepositoryName>,
     docker_mirror: Vec<RepositoryPattern>,
+    forwards: bool,
+    has_host: bool,
 }
 
 impl Names {
@@ -121,6 +123,8 @@ impl Names {
             prefix: remote.prefix.clone(),
             official: remote.official.clone(),
             docker_mirror: remote.docker_mirror.clone(),
+            forwards: remote.authorization == Authorization::Forward,
+            has_host: !remote.hosts.is_empty(),
         });
     }
 
@@ -141,6 +145,18 @@ impl Names {
         let candidates = Candidates::Remote { upstream: Arc::clone(&known.upstream), name: remote.transpose()? };
         let namespace = asked.namespace.filter(|_| claimed == Some(&index)).map(str::to_owned);
         Ok(Found { candidates, namespace })
+    }
+
+    /// Whether a caller's password is sent on by who calls us `host`: at a name of an upstream that asks for it; and if one
+    /// that asks for it has no name of its own, or is the default, at all names that are not an upstream's.
+    pub fn forwards(&self, host: &str) -> bool {
+        match self.by_host.get(&host_name(host).to_ascii_lowercase()) {
+            Some(index) => self.remotes[*index].forwards,
+            None => {
+                let is_here = |(index, known): (usize, &Known)| !known.has_host || self.default == Some(index);
+                self.remotes.iter().enumerate().any(|known| known.1.forwards && is_here(known))
+            }
+        }
     }
 
     /// The name that `remote`, a repository of `upstream`, has here; none, if it cannot be asked for.

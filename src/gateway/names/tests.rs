@@ -208,6 +208,23 @@ fn the_default_upstream_has_names_without_a_prefix() {
 }
 
 #[test]
+fn passwords_are_sent_on_at_the_names_of_who_asks_for_them() {
+    let forwards = |own: &str, default: &str, host: &str| {
+        let own = format!("authorization = \"forward\"\n{own}");
+        Names::new(&config(&[("own", &own), QUAY, TEAM, ("hub", HUB.1)], default).upstreams, default).forwards(host)
+    };
+    assert!(forwards("", "hosted", "gw.example:5000"));
+    assert!(!forwards("", "hosted", "HUB.gw.example:5000"), "that one is another's");
+    let host = "hosts = [\"own.example\"]";
+    assert!(forwards(host, "hosted", "own.example"));
+    assert!(!forwards(host, "hosted", "gw.example:5000"));
+    assert!(!NAMES.forwards("gw.example:5000"));
+    let hub = HUB.1.trim_end_matches("docker_mirror = true");
+    let own = ("own", "authorization = \"forward\"\nhosts = [\"own.example\"]");
+    assert!(Names::new(&config(&[own, ("hub", hub)], "own").upstreams, "own").forwards("gw.example"), "the default");
+}
+
+#[test]
 fn names_may_not_grow_too_long() {
     let long = "a".repeat(240);
     assert!(find(&NAMES, &format!("/v2/docker.io/b/{long}")).is_ok());

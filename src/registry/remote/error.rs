@@ -98,7 +98,9 @@ impl fmt::Display for RemoteError {
                 let what = match shown {
                     Shown::Nothing => "asked without credentials; write username and password_file",
                     Shown::Ours => "the credentials there are not good for this; mend username and password_file",
-                    Shown::Callers => "the caller's own credentials are not good for this there; look at authorization",
+                    Shown::Callers => {
+                        "the caller's own user and password are not good for this there; log in with those that are, or look at authorization"
+                    }
                 };
                 write!(f, "upstream {upstream} answered {status}: {what} in upstreams/{upstream}.toml")
             }

@@ -65,6 +65,17 @@ fn rules_of_the_gateway_hold_too() {
     assert!(mirror.up.asked().is_empty());
 }
 
+/// docker kept to the token of the gateway, which has no password to send on.
+#[test]
+fn a_client_was_asked_for_a_token_where_its_password_is_needed() {
+    let rules = format!("{RULES}\n{}", RULES.replace("authenticated", "anyone").replace("**", "open/**"));
+    for (more, expected) in [("authorization = \"forward\"", "Basic "), ("", "Bearer ")] {
+        let mirror = Mirror::start_with(&rules, more);
+        let ping = mirror.gate.tls().get("/v2/").expect(401);
+        assert!(ping.header("www-authenticate").unwrap().starts_with(expected), "{:?}", ping.headers);
+    }
+}
+
 #[test]
 fn who_shows_nothing_is_shown_nothing_of_others() {
     let rules = RULES.replace("authenticated", "anyone");
