@@ -36,8 +36,10 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// How to reach a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// PEM: the only authorities to trust. Without it, those that Mozilla trusts.
+    /// PEM: authorities to trust.
     pub ca: Option<PathBuf>,
+    /// Whether those that Mozilla trusts are trusted, too.
+    pub public_authorities: bool,
     /// For the name, the connection and the TLS handshake together.
     pub connect_timeout: Duration,
     /// How long the server may take nothing of the request, and how long it may think once it has all of it.
@@ -113,10 +115,10 @@ impl Client {
 }
 
 fn tls_config(settings: &Settings) -> Result<ClientConfig, TlsError> {
-    let roots = match &settings.ca {
-        Some(file) => tls::roots(file)?,
-        None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
-    };
+    let mut roots = settings.ca.as_deref().map_or_else(|| Ok(RootCertStore::empty()), tls::roots)?;
+    if settings.public_authorities {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::Refused { reason: error.to_string() })?;
@@ -136,6 +138,7 @@ impl Default for Settings {
         const TIMEOUT: Duration = Duration::from_secs(30);
         Self {
             ca: None,
+            public_authorities: true,
             connect_timeout: TIMEOUT,
             first_byte_timeout: TIMEOUT,
             idle_timeout: TIMEOUT,

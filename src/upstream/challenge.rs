@@ -56,7 +56,9 @@ pub(super) fn is_trusted_realm(realm: &Url, upstream: &http::Uri, listed: &[Stri
     let (host, own) = (host.to_ascii_lowercase(), own.to_ascii_lowercase());
     let is_encrypted = realm.scheme() == "https" || realm.scheme() == "http" && upstream.scheme_str() == Some("http");
     let is_bare = realm.username().is_empty() && realm.password().is_none();
-    is_encrypted && is_bare && (host == own || listed.contains(&host) || are_siblings(&host, &own))
+    let is_listed =
+        |listed: &String| *listed == host || realm.port().is_some_and(|port| *listed == format!("{host}:{port}"));
+    is_encrypted && is_bare && (host == own || listed.iter().any(is_listed) || are_siblings(&host, &own))
 }
 
 /// Whether two names were registered together: `auth.docker.io` and `registry-1.docker.io`, not two customers of one cloud.
@@ -108,12 +110,15 @@ mod tests {
     #[test]
     fn credentials_go_to_the_upstreams_own_token_service_only() {
         let trusted = |realm: &str, upstream: &str| {
-            is_trusted_realm(&Url::parse(realm).unwrap(), &upstream.parse().unwrap(), &["listed.example".into()])
+            let listed = ["listed.example".to_owned(), "port.example:5001".to_owned()];
+            is_trusted_realm(&Url::parse(realm).unwrap(), &upstream.parse().unwrap(), &listed)
         };
         for (realm, upstream) in [
             ("https://auth.docker.io/token", "https://registry-1.docker.io"),
             ("https://ghcr.io/token", "https://ghcr.io"),
             ("https://listed.example/token", "https://ghcr.io"),
+            ("https://listed.example:5001/token", "https://ghcr.io"),
+            ("https://port.example:5001/token", "https://ghcr.io"),
             ("https://GHCR.io/token", "https://ghcr.io"),
             ("http://127.0.0.1:5003/token", "http://127.0.0.1:5002"),
             ("https://localhost/token", "http://localhost:5000"),
@@ -127,6 +132,7 @@ mod tests {
             ("https://mine.github.io/token", "https://yours.github.io"),
             ("https://evil.co.uk/token", "https://registry.co.uk"),
             ("https://127.0.0.2/token", "https://127.0.0.1"),
+            ("https://port.example:5002/token", "https://ghcr.io"),
             ("https://user:password@ghcr.io/token", "https://ghcr.io"),
             ("ftp://ghcr.io/token", "https://ghcr.io"),
         ] {

@@ -21,7 +21,7 @@ use super::challenge::{Challenge, is_trusted_realm};
 use super::credentials::{CallerCredentials, Login, Source};
 use super::error::{OpenError, SendError};
 use super::outgoing::Outgoing;
-use super::peers::{IDLE_CONNECTIONS, Peer, Peers, client};
+use super::peers::{Peer, Peers, stranger};
 use super::redirect::{REDIRECTS_MAX, Step, is_redirect, step};
 use super::retry::{Hold, backoff, is_passing, retry_after};
 use super::send::is_read;
@@ -34,8 +34,6 @@ pub struct Origin {
     strangers: Client,
     credentials: Source,
     tokens: Tokens,
-    /// What the upstream asked for last.
-    challenge: arc_swap::ArcSwapOption<Challenge>,
     realms: Vec<String>,
     via: HeaderValue,
     hold: Hold,
@@ -79,13 +77,12 @@ impl Origin {
     pub async fn open(config: &config::Remote, via: &str, metrics: &Metrics) -> Result<Self, OpenError> {
         let peers = Arc::new(Peers::open(&config.transport, metrics).await?);
         let public = AddressRule::Public(config.private_addresses.clone());
-        let strangers = client(&config.transport, public, IDLE_CONNECTIONS)?;
+        let strangers = stranger(&config.transport, public)?;
         let via = HeaderValue::try_from(format!("1.1 {via}"));
         Ok(Self {
             strangers,
             credentials: Source::new(config.name(), config.credentials.as_ref()),
             tokens: Tokens::new(config.name(), metrics.upstream(config.name())),
-            challenge: arc_swap::ArcSwapOption::empty(),
             realms: config.realms.clone(),
             via: via.unwrap_or_else(|_| HeaderValue::from_static("1.1 dockgate")),
             hold: Hold::default(),
@@ -191,7 +188,7 @@ impl Origin {
     /// One peer is asked, with what it asked for last time, and once more with what it asks for now.
     async fn attempt(&self, errand: &mut Errand<'_>) -> Result<(Response<Incoming>, Arc<Peer>), SendError> {
         let peer = self.choose(errand)?;
-        let known = self.challenge.load_full();
+        let known = peer.challenge.load_full();
         let mut shown = match &known {
             Some(challenge) => self.authorization(errand, challenge, &peer, None).await?,
             None => None,
@@ -201,7 +198,7 @@ impl Origin {
         if answer.status() == StatusCode::UNAUTHORIZED && can_repeat {
             if let Some(challenge) = Challenge::of(answer.headers()) {
                 let asked = self.authorization(errand, &challenge, &peer, shown.as_ref()).await?;
-                self.challenge.store(Some(Arc::new(challenge)));
+                peer.challenge.store(Some(Arc::new(challenge)));
                 if asked.is_some() && asked != shown {
                     shown = asked;
                     answer = self.exchange(errand, &peer, shown.as_ref()).await?;
@@ -274,7 +271,14 @@ impl Origin {
         };
         let is_peer = Uri::try_from(realm.as_str()).is_ok_and(|uri| self.is_peer(&uri));
         let client = if is_peer { &self.peers.pooled } else { &self.strangers };
-        self.tokens.header(&wanted, login.as_ref(), client, refused).await.map(Some)
+        let header = self.tokens.header(&wanted, login.as_ref(), client, refused).await;
+        match &header {
+            Err(SendError::Denied { .. }) if errand.caller.is_none() => self.credentials.forget().await,
+            // Logins are throttled too.
+            Err(SendError::Failing { retry_after: Some(wait), .. }) => self.hold.set(*wait),
+            _ => {}
+        }
+        header.map(Some)
     }
 
     fn is_peer(&self, uri: &Uri) -> bool {

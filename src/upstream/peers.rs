@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use pingora_load_balancing::discovery::Static;
 use pingora_load_balancing::selection::RoundRobin;
@@ -19,6 +20,7 @@ use crate::net::AddressRule;
 use crate::net::client::{Client, Settings};
 use crate::telemetry::{Metrics, UpstreamCount};
 
+use super::challenge::Challenge;
 use super::error::OpenError;
 use super::health::Check;
 use super::throttle::Throttle;
@@ -40,6 +42,8 @@ pub struct Peer {
     authority: Authority,
     /// Whether the last contact failed: it is asked again only if no other peer can be.
     aside: AtomicBool,
+    /// What it asked for last: peers may name token services of their own.
+    pub(super) challenge: ArcSwapOption<Challenge>,
 }
 
 /// How one peer is.
@@ -118,8 +122,7 @@ impl Peers {
             return Err(OpenError::Peers { upstream: upstream(), found: config.peers.len() });
         }
         let peers = config.peers.iter().map(|peer| Peer::open(&config.name, peer)).collect::<Result<Box<[_]>, _>>()?;
-        let client = |idle_connections| client(config, AddressRule::Any, idle_connections);
-        let pooled = client(IDLE_CONNECTIONS)?;
+        let pooled = client(config, IDLE_CONNECTIONS)?;
         let settled = Arc::new(AtomicBool::new(false));
         let check = config.health.as_ref().map(|health| Check {
             upstream: upstream(),
@@ -137,7 +140,7 @@ impl Peers {
             peers,
             settled,
             check_interval: config.health.as_ref().map(|health| health.interval),
-            fresh: client(0)?,
+            fresh: client(config, 0)?,
             pooled,
             slots: Arc::new(Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS))),
             concurrency: config.concurrency,
@@ -234,28 +237,41 @@ impl Peer {
             scheme: if config.https { Scheme::HTTPS } else { Scheme::HTTP },
             authority: config.authority.parse().map_err(broken)?,
             aside: AtomicBool::new(false),
+            challenge: ArcSwapOption::empty(),
         }))
     }
 }
 
-/// A client for what belongs to an upstream.
-pub(super) fn client(
-    config: &config::Transport,
-    addresses: AddressRule,
-    idle_connections: usize,
-) -> Result<Client, OpenError> {
-    let settings = Settings {
+/// A client for the peers of an upstream.
+fn client(config: &config::Transport, idle_connections: usize) -> Result<Client, OpenError> {
+    let settings = settings(config, idle_connections);
+    let certificate = config.client_certificate.clone().map(|pair| (pair.certificate, pair.key));
+    make(config, &Settings { client_certificate: certificate, ..settings })
+}
+
+/// A client for hosts that an upstream names: where it keeps its blobs, and its token service. They see no certificate of
+/// ours, and theirs may be from anybody whom everybody trusts, whatever `ca` the peers have.
+pub(super) fn stranger(config: &config::Transport, addresses: AddressRule) -> Result<Client, OpenError> {
+    make(config, &Settings { addresses, public_authorities: true, ..settings(config, IDLE_CONNECTIONS) })
+}
+
+fn settings(config: &config::Transport, idle_connections: usize) -> Settings {
+    Settings {
         ca: config.ca.clone(),
+        public_authorities: config.ca.is_none(),
         connect_timeout: config.connect_timeout,
         first_byte_timeout: config.first_byte_timeout,
         idle_timeout: IDLE_CONNECTION_TIMEOUT,
         idle_connections,
-        client_certificate: config.client_certificate.clone().map(|pair| (pair.certificate, pair.key)),
+        client_certificate: None,
         proxy: config.proxy,
-        addresses,
+        addresses: AddressRule::Any,
         http2: config.http2,
-    };
-    Client::new(&settings)
+    }
+}
+
+fn make(config: &config::Transport, settings: &Settings) -> Result<Client, OpenError> {
+    Client::new(settings)
         .map_err(|error| OpenError::Client { upstream: config.name.clone(), reason: error.to_string() })
 }
 

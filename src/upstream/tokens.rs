@@ -27,6 +27,8 @@ use super::retry::retry_after;
 const TOKENS_MAX: usize = 10_000;
 /// How long a token is good that does not say so (docker's token specification).
 const LIFETIME: Duration = Duration::from_secs(60);
+/// The longest that a token is taken for good, whatever it says.
+const LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// So much before its end a token is not used any more.
 const MARGIN: Duration = Duration::from_secs(10);
 /// How large the answer of a token service may be.
@@ -192,7 +194,7 @@ impl Tokens {
         let bytes = whole(answer).await.ok_or_else(|| self.no_token(wanted))?;
         let answered: Answered = serde_json::from_slice(&bytes).map_err(|_| self.no_token(wanted))?;
         let token = answered.token.or(answered.access_token).filter(|token| !token.is_empty());
-        let lifetime = answered.expires_in.map_or(LIFETIME, Duration::from_secs);
+        let lifetime = answered.expires_in.map_or(LIFETIME, Duration::from_secs).min(LIFETIME_MAX);
         let until = Instant::now() + lifetime.saturating_sub(MARGIN.min(lifetime / 2));
         Ok(Known { token: Secret::new(&token.ok_or_else(|| self.no_token(wanted))?), until })
     }
