@@ -62,6 +62,14 @@ struct State<E> {
     resting: Option<Instant>,
 }
 
+impl<E> State<E> {
+    /// What fills set aside and have not written yet.
+    fn outstanding(&self) -> u64 {
+        let written = self.fills.values().map(|shared| shared.lock().written).sum();
+        self.index.reserved().saturating_sub(written)
+    }
+}
+
 /// What there is of a digest.
 pub enum Lookup<E> {
     /// All of it.
@@ -144,12 +152,19 @@ impl<E: Clone + Send + Sync + 'static> Disk<E> {
             _ => {
                 let (path, failed) = (settings.path.clone(), settings.path.clone());
                 let opened = tokio::task::spawn_blocking(move || open_directory(path)).await;
-                let (directory, found, is_clean) =
-                    opened.unwrap_or_else(|error| Err(OpenError::Io { path: failed, detail: error.to_string() }))?;
-                for file in found {
-                    drop(index.insert(file.digest, file.size, file.last_used, is_clean));
+                match opened.unwrap_or_else(|error| Err(OpenError::Io { path: failed, detail: error.to_string() })) {
+                    Ok((directory, found, is_clean)) => {
+                        for file in found {
+                            drop(index.insert(file.digest, file.size, file.last_used, is_clean));
+                        }
+                        Some(directory)
+                    }
+                    Err(error @ OpenError::Io { .. }) => {
+                        tracing::error!(%error, "nothing is kept on disk until a restart; what upstreams send is passed through");
+                        None
+                    }
+                    Err(error) => return Err(error),
                 }
-                Some(directory)
             }
         };
         let state = State { index, fills: HashMap::new(), resting: None };
@@ -298,21 +313,22 @@ impl<E> Inner<E> {
         }
     }
 
-    /// Gives way where the file system under the cache is too full; an error, where that does not help. Blocks.
-    pub(super) fn give_way(&self) -> io::Result<()> {
-        let path = self.directory()?.path();
-        loop {
-            let space = match Space::of_path(path) {
-                // It is made again when a file is.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                space => space?,
-            };
-            if space.used_percent() < u64::from(self.settings.used_percent_max) {
-                return Ok(());
-            }
-            let Some(digest) = self.state().index.evict() else { return Err(io::ErrorKind::StorageFull.into()) };
-            self.unlink_now(&[digest]);
-        }
+    /// Gives way where the file system under the cache would be too full with `bytes` more, and with what the fills that run
+    /// have still to write; an error, where that does not help. Blocks.
+    pub(super) fn give_way(&self, bytes: u64) -> io::Result<()> {
+        let space = match Space::of_path(self.directory()?.path()) {
+            // It is made again when a file is.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            space => space?,
+        };
+        let mut state = self.state();
+        let over = |more| space.over(self.settings.used_percent_max, more);
+        let (now, then) = (over(0), over(bytes.saturating_add(state.outstanding())));
+        // The space of what goes may be free only later: how much that is, is counted and not measured.
+        let (gone, is_enough) = state.index.evict_bytes(now, then);
+        drop(state);
+        self.unlink_now(&gone);
+        if is_enough { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
     }
 
     /// Takes evicted blobs off the disk. Blocks.
@@ -324,6 +340,8 @@ impl<E> Inner<E> {
                 tracing::warn!(%digest, %error, "a blob could not be removed from the cache's disk");
             }
         }
+        // Else files that are kept open would take their space for a while yet.
+        self.open.run_pending_tasks();
     }
 
     /// A fill is over, with a whole blob or without.

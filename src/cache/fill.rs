@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
 use bytes::Bytes;
@@ -34,6 +34,8 @@ const GROWTH_BYTES: u64 = 16 * 1024 * 1024;
 /// What a fill and its readers share.
 pub(super) struct Shared<E> {
     pub(super) digest: Digest,
+    /// How whoever fills came to it: who comes another way need not share their bad luck.
+    pub(super) way: OnceLock<Box<str>>,
     state: Mutex<State<E>>,
     /// Told when the last reader leaves.
     pub(super) left: Notify,
@@ -85,7 +87,7 @@ impl<E> Shared<E> {
             wakers: HashMap::new(),
             next_waker: 0,
         };
-        Self { digest, state: Mutex::new(state), left: Notify::new() }
+        Self { digest, way: OnceLock::new(), state: Mutex::new(state), left: Notify::new() }
     }
 
     /// No critical section can panic half-way.
@@ -147,6 +149,16 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
     /// One who reads behind it.
     pub fn filling(&self) -> Filling<E> {
         Filling::of(&self.shared)
+    }
+
+    /// Says how it is come to, before anybody is let behind it for longer than a moment.
+    pub fn come_by(&self, way: &str) {
+        let _ = self.shared.way.set(way.into());
+    }
+
+    /// Whether the spool is open.
+    pub const fn has_begun(&self) -> bool {
+        self.spool.is_some()
     }
 
     /// Makes room, opens the spool, and tells those who wait how long the blob is, if that is known.
@@ -248,7 +260,7 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
     async fn reserve(&mut self, bytes: u64) -> Result<(), FillError<E>> {
         let inner = Arc::clone(&self.disk.inner);
         let reserved = tokio::task::spawn_blocking(move || {
-            inner.give_way()?;
+            inner.give_way(bytes)?;
             let gone = inner.make_room(bytes).ok_or(io::ErrorKind::QuotaExceeded)?;
             inner.unlink_now(&gone);
             io::Result::Ok(())

@@ -78,6 +78,11 @@ impl<E> Filling<E> {
     pub(super) fn of(shared: &Arc<Shared<E>>) -> Self {
         Self { follower: Follower::of(shared) }
     }
+
+    /// Whether whoever fills came to it in this way.
+    pub fn came_by(&self, way: &str) -> bool {
+        self.follower.shared.way.get().is_some_and(|by| **by == *way)
+    }
 }
 
 impl<E: Clone> Filling<E> {

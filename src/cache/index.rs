@@ -124,14 +124,36 @@ impl Index {
 
     /// Takes out what was used longest ago and may go.
     pub(super) fn evict(&mut self) -> Option<Digest> {
-        let may_go = |digest: &Digest| {
-            let entry = self.entries.get(digest);
-            !self.pinned.contains(digest) && entry.is_some_and(|entry| Arc::strong_count(&entry.users) == 1)
-        };
-        let digest = self.order.values().find(|digest| may_go(digest)).copied()?;
+        let digest = self.order.values().find(|digest| self.may_go(digest)).copied()?;
         self.remove(&digest);
         self.evicted += 1;
         Some(digest)
+    }
+
+    /// Takes out what was used longest ago until that comes to `bytes`; false, if all that may go is less. Then no more than
+    /// `at_least` goes: what cannot fit must not empty the cache.
+    pub(super) fn evict_bytes(&mut self, at_least: u64, bytes: u64) -> (Vec<Digest>, bool) {
+        let is_possible = bytes == 0 || self.evictable() >= bytes;
+        let (mut gone, before) = (Vec::new(), self.bytes);
+        while before - self.bytes < if is_possible { bytes } else { at_least } {
+            let Some(digest) = self.evict() else { break };
+            gone.push(digest);
+        }
+        (gone, is_possible)
+    }
+
+    fn evictable(&self) -> u64 {
+        self.order
+            .values()
+            .filter(|digest| self.may_go(digest))
+            .filter_map(|digest| self.entries.get(digest))
+            .map(|entry| entry.size)
+            .sum()
+    }
+
+    fn may_go(&self, digest: &Digest) -> bool {
+        let entry = self.entries.get(digest);
+        !self.pinned.contains(digest) && entry.is_some_and(|entry| Arc::strong_count(&entry.users) == 1)
     }
 
     /// Sets room aside for what is still arriving; false, and no room, if more would have to go than may. What went already
@@ -153,6 +175,11 @@ impl Index {
     /// Gives room back.
     pub(super) fn release(&mut self, bytes: u64) {
         self.reserved = self.reserved.saturating_sub(bytes);
+    }
+
+    /// What was set aside.
+    pub(super) const fn reserved(&self) -> u64 {
+        self.reserved
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -219,6 +246,16 @@ mod tests {
         assert_eq!(index.reserve(1, 10), (vec![], false), "nothing else may go");
         drop(reader);
         assert_eq!(index.reserve(1, 10), (vec![digest(2)], true));
+    }
+
+    #[test]
+    fn what_gives_way_is_counted_and_no_more_goes_than_has_to() {
+        let mut index = Index::default();
+        (1..=4).for_each(|number| insert(&mut index, number, 2));
+        assert_eq!(index.evict_bytes(0, 0), (vec![], true));
+        assert_eq!(index.evict_bytes(0, 3), (vec![digest(1), digest(2)], true));
+        assert_eq!(index.evict_bytes(0, 5), (vec![], false), "there are 4");
+        assert_eq!(index.evict_bytes(1, 5), (vec![digest(3)], false), "the disk is too full already");
     }
 
     #[test]

@@ -24,12 +24,10 @@ impl Space {
         Ok(Self::from(rustix::fs::statvfs(path)?))
     }
 
-    /// How much of it is used, in whole percent, rounded up.
-    pub const fn used_percent(self) -> u64 {
-        match self.size {
-            0 => 100,
-            size => (size.saturating_sub(self.free) as u128 * 100).div_ceil(size as u128) as u64,
-        }
+    /// How many bytes are too many, if `more` are written and no more than `percent` may be used then.
+    pub const fn over(self, percent: u8, more: u64) -> u64 {
+        let limit = (self.size as u128 * percent as u128 / 100) as u64;
+        self.size.saturating_sub(self.free).saturating_add(more).saturating_sub(limit)
     }
 }
 
@@ -74,8 +72,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_used_is_rounded_up() {
-        let used = |size, free| Space { size, free }.used_percent();
-        assert_eq!([used(100, 100), used(100, 10), used(1000, 99), used(0, 0)], [0, 90, 91, 100]);
+    fn what_is_too_much_counts_what_is_still_to_come() {
+        let over = |free, more| Space { size: 1000, free }.over(90, more);
+        assert_eq!([over(1000, 0), over(100, 0), over(99, 0), over(500, 400), over(500, 401)], [0, 0, 1, 0, 1]);
+        assert_eq!(over(500, u64::MAX), u64::MAX - 900);
     }
 }

@@ -98,6 +98,11 @@ impl CallerCredentials {
         Self { login: Some(login), hash: hasher.finalize().into() }
     }
 
+    /// Tells them from others, and nothing about them.
+    pub fn fingerprint(&self) -> String {
+        STANDARD.encode(self.hash)
+    }
+
     /// Nothing was shown.
     pub const fn anonymous() -> Self {
         Self { login: None, hash: [0; 32] }

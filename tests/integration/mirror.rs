@@ -13,6 +13,7 @@ mod loops;
 mod manifests;
 mod members;
 mod names;
+mod neighbours;
 mod outage;
 mod parallel;
 mod peers;

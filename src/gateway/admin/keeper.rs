@@ -146,8 +146,11 @@ impl Keeper {
             .collect();
         for digest in digests {
             let (size, pinned) = sizes.get(&digest.to_string()).copied().unwrap_or_default();
-            if !pinned && self.shelves.disk.remove(&digest).await {
-                self.shelves.memory.remove(&digest);
+            if pinned {
+                continue;
+            }
+            self.shelves.memory.remove(&digest);
+            if self.shelves.disk.remove(&digest).await {
                 (removed, bytes) = (removed + 1, bytes + size);
             }
         }
@@ -185,7 +188,9 @@ impl Keeper {
     }
 
     async fn unpin(&self, text: &str) -> Result<Response<AdminBody>, Refusal> {
-        let kept = self.shelves.unpin(text).await.map_err(|error| Refusal::Failed(error.to_string()))?;
+        // By the words that were written, if its upstream is gone.
+        let image = self.image(text).map_or_else(|_| text.to_owned(), |image| image.text);
+        let kept = self.shelves.unpin(&image).await.map_err(|error| Refusal::Failed(error.to_string()))?;
         Ok(with_json(&json!({ "unpinned": kept })))
     }
 
@@ -211,7 +216,9 @@ impl Keeper {
         };
         let remote = self.remotes.get(&*found.upstream).ok_or_else(|| bad("is of no upstream that is switched on"))?;
         let remote = Arc::clone(remote);
-        Ok(Image { text: format!("{}:{reference}", found.canonical), remote, repository: found.remote, reference })
+        let separator = if matches!(reference, Reference::Digest(_)) { '@' } else { ':' };
+        let text = format!("{}{separator}{reference}", found.canonical);
+        Ok(Image { text, remote, repository: found.remote, reference })
     }
 }
 

@@ -1,17 +1,24 @@
 //! Blobs from elsewhere: from memory, from disk, behind a download that runs, or by one that is begun.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use crate::cache::{CachedFile, FillError, Filling, Lookup};
 use crate::oci::{ByteRange, Digest};
-use crate::store::Member;
+use crate::upstream::CallerCredentials;
 
 use super::super::{Content, RegistryError, Tier};
 use super::members::Kind;
 use super::{Reach, Remote, RemoteError, Target, too_late};
+
+/// How long one waits for the first byte of a download that somebody began in another way: through another upstream or
+/// repository, or with other credentials: they may be out of luck where one is not. Half of the time left, at the most.
+const OTHERS_PATIENCE: Duration = Duration::from_secs(5);
+/// How often one looks again after such a download came to nothing, before one asks alone.
+const LOOKS_MAX: usize = 3;
 
 /// A blob whose bytes are at hand, or on their way.
 pub struct RemoteBlob {
@@ -20,6 +27,13 @@ pub struct RemoteBlob {
     /// Its size in bytes; unknown where the upstream says it only by its end.
     pub size: Option<u64>,
     source: Source,
+}
+
+/// What came of waiting for a download.
+enum Follow {
+    Begun(RemoteBlob),
+    /// It was begun in another way, and came to nothing.
+    Again,
 }
 
 enum Source {
@@ -61,27 +75,41 @@ impl Remote {
     }
 
     async fn open(self: &Arc<Self>, reach: &Reach, digest: &Digest) -> Result<RemoteBlob, RemoteError> {
-        let known = self.known_member(reach, digest).await?;
-        let proven = known.as_ref().is_some_and(|member| member.proven);
         if let Some(bytes) = self.shelves.memory.get(digest) {
             self.belongs(reach, digest, Kind::Blob).await?;
             return Ok(RemoteBlob::of(*digest, Some(bytes.len() as u64), Source::Memory(bytes)));
         }
-        let lookup = self.shelves.disk.lookup(digest).await;
-        if !proven && matches!(lookup, Lookup::Hit(_) | Lookup::Follow(_)) {
-            self.ask_member(reach, digest, Kind::Blob).await?;
+        let mut is_theirs = self.shelves.disk.has(digest);
+        if is_theirs {
+            self.belongs(reach, digest, Kind::Blob).await?;
         }
-        match lookup {
-            Lookup::Hit(file) => Ok(self.on_disk(*digest, file).await),
-            Lookup::Follow(filling) => self.follow(reach, digest, filling, known).await,
-            Lookup::Lead(fill) => {
-                let filling = fill.filling();
-                let size = known.as_ref().and_then(|member| member.size);
-                tokio::spawn(Arc::clone(self).download(self.reach_anew(reach), *digest, size, *fill));
-                self.follow(reach, digest, filling, known).await
+        for _ in 0..LOOKS_MAX {
+            // What was found after an unclean stop is verified first.
+            let lookup = timeout_at(reach.deadline, self.shelves.disk.lookup(digest)).await;
+            let lookup = lookup.map_err(|_| too_late(self.name()))?;
+            if !is_theirs && matches!(lookup, Lookup::Hit(_) | Lookup::Follow(_)) {
+                self.belongs(reach, digest, Kind::Blob).await?;
+                is_theirs = true;
             }
-            Lookup::Off => self.pass_through(reach, digest, known).await,
+            let found = match lookup {
+                Lookup::Hit(file) => return Ok(self.on_disk(*digest, file).await),
+                Lookup::Follow(filling) => self.follow(reach, digest, filling).await?,
+                Lookup::Lead(fill) => {
+                    fill.come_by(&self.way_of(reach));
+                    let filling = fill.filling();
+                    let size = self.known_member(reach, digest).await?.and_then(|member| member.size);
+                    tokio::spawn(Arc::clone(self).download(self.reach_anew(reach), *digest, size, *fill));
+                    self.follow(reach, digest, filling).await?
+                }
+                Lookup::Off => None,
+            };
+            match found {
+                Some(Follow::Begun(blob)) => return Ok(blob),
+                Some(Follow::Again) => {}
+                None => break,
+            }
         }
+        self.pass_through(reach, digest).await
     }
 
     /// Small blobs are taken into memory: what is pulled once is mostly pulled again soon.
@@ -98,33 +126,41 @@ impl Remote {
         RemoteBlob::of(digest, Some(size), Source::Disk(file))
     }
 
-    /// Waits until it is known whether and what the upstream sends.
+    /// Waits until it is known whether and what the upstream sends; none, where the cache fails.
     async fn follow(
         self: &Arc<Self>,
         reach: &Reach,
         digest: &Digest,
         filling: Filling<RemoteError>,
-        known: Option<Member>,
-    ) -> Result<RemoteBlob, RemoteError> {
-        let begun = timeout_at(reach.deadline, filling.size()).await.map_err(|_| too_late(self.name()))?;
-        match begun {
-            Ok(size) => Ok(RemoteBlob::of(*digest, size, Source::Fill(filling))),
-            Err(FillError::Failed(error)) => Err(error),
-            Err(FillError::Mismatch(mismatch)) => {
+    ) -> Result<Option<Follow>, RemoteError> {
+        let is_ours = filling.came_by(&self.way_of(reach));
+        let left = reach.deadline.saturating_duration_since(Instant::now());
+        let patience = if is_ours { reach.deadline } else { Instant::now() + OTHERS_PATIENCE.min(left / 2) };
+        match timeout_at(patience, filling.size()).await {
+            Ok(Ok(size)) => Ok(Some(Follow::Begun(RemoteBlob::of(*digest, size, Source::Fill(filling))))),
+            Ok(Err(FillError::Failed(_) | FillError::Mismatch(_) | FillError::Abandoned)) if !is_ours => {
+                Ok(Some(Follow::Again))
+            }
+            Ok(Err(FillError::Failed(error))) => Err(error),
+            Ok(Err(FillError::Mismatch(mismatch))) => {
                 Err(RemoteError::Mismatch { upstream: self.name().to_owned(), mismatch: Box::new(mismatch) })
             }
             // The cache failed, not the upstream.
-            Err(_) => self.pass_through(reach, digest, known).await,
+            Ok(Err(_)) => Ok(None),
+            Err(_) if !is_ours && Instant::now() < reach.deadline => Ok(None),
+            Err(_) => Err(too_late(self.name())),
         }
     }
 
-    async fn pass_through(
-        self: &Arc<Self>,
-        reach: &Reach,
-        digest: &Digest,
-        known: Option<Member>,
-    ) -> Result<RemoteBlob, RemoteError> {
+    /// Through which upstream and repository, and with whose credentials.
+    pub(super) fn way_of(&self, reach: &Reach) -> String {
+        let caller = reach.caller.as_ref().map(CallerCredentials::fingerprint);
+        format!("{} {} {}", self.name(), reach.repository, caller.unwrap_or_default())
+    }
+
+    async fn pass_through(self: &Arc<Self>, reach: &Reach, digest: &Digest) -> Result<RemoteBlob, RemoteError> {
         self.shelves.metrics.passed_through(self.name());
+        let known = self.known_member(reach, digest).await?;
         let size = match known.and_then(|member| member.size) {
             Some(size) => Some(size),
             None => self.ask_member(reach, digest, Kind::Blob).await?.size,

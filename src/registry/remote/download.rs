@@ -1,5 +1,6 @@
 //! A download into the cache: a task of its own that no client can cancel or slow down.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
@@ -101,11 +102,13 @@ impl Remote {
         expected: Option<u64>,
         fill: &mut Fill<RemoteError>,
     ) -> Result<(), Stop> {
-        let _slot = self.download_slot(&reach).await.map_err(Stop::Failed)?;
+        let mut spare = None;
+        let slot = self.while_wanted(fill, &mut spare, self.download_slot(&reach)).await?;
+        let _slot = slot.map_err(Stop::Failed)?;
         let mut size = expected;
         let mut broken = 0;
         loop {
-            match self.take(&reach, digest, expected, &mut size, fill).await {
+            match self.take(&reach, digest, &mut size, fill, &mut spare).await {
                 Err(Stop::Broken(reason)) if broken < self.config.transport.retries && size.is_some() => {
                     broken += 1;
                     tracing::info!(upstream = self.name(), %digest, offset = fill.offset(), reason, "a download broke off and is taken up again");
@@ -116,32 +119,56 @@ impl Remote {
         }
     }
 
+    /// Does a part of a download. When nobody waits for it any more it goes on, but only so many do at a time: they must not
+    /// take the slots of those that somebody waits for.
+    async fn while_wanted<'a, T>(
+        &'a self,
+        fill: &Fill<RemoteError>,
+        spare: &mut Option<SemaphorePermit<'a>>,
+        part: impl Future<Output = T>,
+    ) -> Result<T, Stop> {
+        if spare.is_some() && fill.readers() > 0 {
+            *spare = None;
+        }
+        let mut part = pin!(part);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut part => return Ok(done),
+                () = fill.abandoned(), if spare.is_none() => {
+                    *spare = Some(self.abandoned.try_acquire().map_err(|_| Stop::Abandoned)?);
+                }
+            }
+        }
+    }
+
     /// One exchange: from where the fill is to the end.
-    async fn take(
-        &self,
+    async fn take<'a>(
+        &'a self,
         reach: &Reach,
         digest: &Digest,
-        expected: Option<u64>,
         size: &mut Option<u64>,
         fill: &mut Fill<RemoteError>,
+        spare: &mut Option<SemaphorePermit<'a>>,
     ) -> Result<(), Stop> {
+        let expected = *size;
         let offset = fill.offset();
         let mut ask = self.read(Method::GET, reach, &format!("/blobs/{digest}")).map_err(Stop::Failed)?;
         if let Some(rest) = rest_of(offset, *size) {
             ask.headers.insert(RANGE, rest);
         }
-        let answer = match self.origin.send(ask).await {
+        let answer = match self.while_wanted(fill, spare, self.origin.send(ask)).await? {
             Ok(answer) => answer,
             // Those who wait have a part already: it may come back.
             Err(error) if offset > 0 => return Err(Stop::Broken(error.to_string())),
             Err(error) => return Err(Stop::Failed(error.into())),
         };
         let (body, skip) = self.check_head(reach, answer, offset, size)?;
-        if offset == 0 {
+        if !fill.has_begun() {
             self.given(reach, digest, expected).await?;
             fill.begin(*size).await.map_err(|_| Stop::Cache)?;
         }
-        self.pour(body, skip, *size, fill).await
+        self.pour(body, skip, *size, fill, spare).await
     }
 
     /// The upstream gives it, so it belongs to the repository. How long it is, is not known before all of it was verified.
@@ -182,27 +209,16 @@ impl Remote {
     }
 
     /// Hands the body to the fill, but for its first `skip` bytes.
-    async fn pour(
-        &self,
+    async fn pour<'a>(
+        &'a self,
         mut body: Body,
         mut skip: u64,
         size: Option<u64>,
         fill: &mut Fill<RemoteError>,
+        spare: &mut Option<SemaphorePermit<'a>>,
     ) -> Result<(), Stop> {
-        let mut nobody: Option<SemaphorePermit<'_>> = None;
         loop {
-            if nobody.is_some() && fill.readers() > 0 {
-                nobody = None;
-            }
-            let frame = tokio::select! {
-                biased;
-                frame = body.frame() => frame,
-                () = fill.abandoned(), if nobody.is_none() => {
-                    nobody = Some(self.abandoned.try_acquire().map_err(|_| Stop::Abandoned)?);
-                    continue;
-                }
-            };
-            match frame {
+            match self.while_wanted(fill, spare, body.frame()).await? {
                 None if size.is_none_or(|size| fill.offset() >= size) => return Ok(()),
                 None => return Err(Stop::Broken("it ended before its end".to_owned())),
                 Some(Err(error)) => return Err(Stop::Broken(error.to_string())),

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -73,6 +74,7 @@ impl Remote {
                 }
                 Lookup::Follow(filling) => self.filled(filling).await,
                 Lookup::Lead(fill) => {
+                    fill.come_by(&self.way_of(&reach));
                     let (filling, known) = (fill.filling(), self.known_member(&reach, &digest).await?);
                     let size = known.and_then(|member| member.size);
                     tokio::spawn(Arc::clone(self).download(reach, digest, size, *fill));
@@ -110,11 +112,7 @@ impl Remote {
         let (mut digests, mut open): (Vec<Digest>, Vec<Digest>) =
             (first.into_iter().collect(), first.into_iter().collect());
         while let Some(digest) = open.pop() {
-            let Lookup::Hit(file) = self.shelves.disk.lookup(&digest).await else { continue };
-            if file.size() > self.limits.manifest_bytes {
-                continue;
-            }
-            let Ok(bytes) = file.read_all().await else { continue };
+            let Some(bytes) = self.kept_bytes(&digest).await else { continue };
             for member in learn(&bytes).members {
                 if !digests.contains(&member.digest) && digests.len() < PARTS_MAX {
                     digests.push(member.digest);
@@ -125,6 +123,17 @@ impl Remote {
             }
         }
         Ok(digests)
+    }
+
+    /// Something that is small, if it is here.
+    async fn kept_bytes(&self, digest: &Digest) -> Option<Bytes> {
+        if let Some(bytes) = self.shelves.memory.get(digest) {
+            return Some(bytes);
+        }
+        match self.shelves.disk.lookup(digest).await {
+            Lookup::Hit(file) if file.size() <= self.limits.manifest_bytes => file.read_all().await.ok(),
+            _ => None,
+        }
     }
 
     /// The next who asks for the tag has the upstream asked.

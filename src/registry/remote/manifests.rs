@@ -72,7 +72,10 @@ impl Remote {
         let member = self.belongs(reach, digest, Kind::Manifest).await?;
         let (bytes, tier) = match in_memory {
             Some(bytes) => (bytes, Tier::Memory),
-            None => match self.shelves.disk.lookup(digest).await {
+            None => match timeout_at(reach.deadline, self.shelves.disk.lookup(digest))
+                .await
+                .map_err(|_| too_late(self.name()))?
+            {
                 Lookup::Hit(file) if file.size() <= self.limits.manifest_bytes => match file.read_all().await {
                     Ok(bytes) => (bytes, Tier::Disk),
                     Err(_) => return Ok(None),

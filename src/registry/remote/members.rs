@@ -109,15 +109,27 @@ impl Remote {
         }
     }
 
-    /// The upstream said that these belong to the repository.
+    /// The upstream said that these belong to the repository. Where that cannot be written down it is known until a restart:
+    /// a full disk must not stop pulls.
     pub(super) async fn learn_members(
         &self,
         repository: &RepositoryName,
         members: Vec<Member>,
     ) -> Result<(), RemoteError> {
-        let keys: Vec<_> = members.iter().map(|member| (repository.clone(), member.digest)).collect();
-        self.shelves.store.put_members(self.name(), repository, members).await.map_err(internal)?;
-        keys.iter().for_each(|key| self.members.forget(key));
+        let key = |member: &Member| (repository.clone(), member.digest);
+        let Err(error) = self.shelves.store.put_members(self.name(), repository, members.clone()).await else {
+            members.iter().for_each(|member| self.members.forget(&key(member)));
+            return Ok(());
+        };
+        tracing::warn!(upstream = self.name(), %repository, %error, "what belongs to a repository could not be written down");
+        for member in members {
+            let key = key(&member);
+            let is_better = |known: &Member| known.proven && !member.proven;
+            if !self.members.get(&key).as_ref().is_some_and(is_better) {
+                let ticket = self.members.ticket(&key);
+                self.members.insert(ticket, key, member);
+            }
+        }
         Ok(())
     }
 

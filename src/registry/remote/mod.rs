@@ -111,6 +111,8 @@ pub struct Remote {
     /// Blobs that are being taken: some of the upstream's slots are left for what is small, so that nobody's manifest waits
     /// for others' layers.
     downloads: Arc<Semaphore>,
+    /// Those of them that go to one caller alone, at that caller's pace: some are left for downloads that are kept.
+    passing: Arc<Semaphore>,
     /// Downloads that nobody waits for.
     abandoned: Semaphore,
     memory_fills: Semaphore,
@@ -165,6 +167,7 @@ impl Remote {
             fetching: Flights::new(),
             asking: Flights::new(),
             downloads: Arc::new(Semaphore::new(downloads(config.transport.concurrency))),
+            passing: Arc::new(Semaphore::new(downloads(config.transport.concurrency).div_ceil(2))),
             abandoned: Semaphore::new(config.abandoned_fills),
             memory_fills: Semaphore::new(MEMORY_FILLS_MAX),
             resting: Mutex::new(None),
@@ -227,7 +230,16 @@ impl Remote {
 
     /// Leave to take a blob.
     async fn download_slot(&self, reach: &Reach) -> Result<OwnedSemaphorePermit, RemoteError> {
-        let slot = timeout_at(reach.deadline, Arc::clone(&self.downloads).acquire_owned()).await;
+        self.slot(&self.downloads, reach).await
+    }
+
+    /// Leave to take one for one caller alone.
+    async fn passing_slot(&self, reach: &Reach) -> Result<OwnedSemaphorePermit, RemoteError> {
+        self.slot(&self.passing, reach).await
+    }
+
+    async fn slot(&self, slots: &Arc<Semaphore>, reach: &Reach) -> Result<OwnedSemaphorePermit, RemoteError> {
+        let slot = timeout_at(reach.deadline, Arc::clone(slots).acquire_owned()).await;
         slot.ok().and_then(Result::ok).ok_or_else(|| too_late(self.name()))
     }
 

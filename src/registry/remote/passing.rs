@@ -34,7 +34,7 @@ pub struct Passing {
     verifier: Option<Verifier>,
     held: Option<Bytes>,
     ended: bool,
-    _slot: OwnedSemaphorePermit,
+    _slots: (OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
 impl Remote {
@@ -46,7 +46,7 @@ impl Remote {
         size: Option<u64>,
         range: Option<ByteRange>,
     ) -> Result<Passing, RemoteError> {
-        let slot = self.download_slot(reach).await?;
+        let slots = (self.passing_slot(reach).await?, self.download_slot(reach).await?);
         let mut ask = self.read(Method::GET, reach, &format!("/blobs/{digest}"))?;
         if let Some(range) = range
             && let Ok(value) = HeaderValue::try_from(format!("bytes={range}"))
@@ -55,9 +55,12 @@ impl Remote {
         }
         let answer = self.origin.send(ask).await?;
         let announced = number(answer.headers(), CONTENT_LENGTH);
-        let found = content_range(answer.headers()).map(|(range, _)| range);
+        let (found, total) = content_range(answer.headers()).unzip();
+        let total = if answer.status() == StatusCode::PARTIAL_CONTENT { total.flatten() } else { announced };
         let skip = match (answer.status(), range) {
-            (StatusCode::OK, _) if size.is_some() && announced.is_some() && size != announced => {
+            (StatusCode::OK | StatusCode::PARTIAL_CONTENT, _) if size.is_some() && total.is_some() && size != total => {
+                // Either may be wrong: whoever asks next begins without it.
+                self.forget_member(&reach.repository, digest).await?;
                 return Err(self.answer("it announced another length than the blob has"));
             }
             (StatusCode::OK, range) => range.map_or(0, |range| range.start()),
@@ -65,13 +68,15 @@ impl Remote {
             (StatusCode::PARTIAL_CONTENT, _) => return Err(self.answer("it sent another range than was asked for")),
             (status, _) => return Err(self.unexpected(reach, status)),
         };
-        let member = Member { digest: *digest, size, media_type: None, proven: true };
+        let member = Member { digest: *digest, size: total, media_type: None, proven: true };
         self.learn_members(&reach.repository, vec![member]).await?;
         self.prove(reach, digest);
-        let verifier = range.is_none().then(|| Verifier::new(digest.algorithm()));
+        let size = size.or(total);
+        let is_whole = |range: ByteRange| range.start() == 0 && size.is_some_and(|size| range.length() >= size);
+        let verifier = range.is_none_or(is_whole).then(|| Verifier::new(digest.algorithm()));
         let left = range.map(|range| range.length()).or(size);
         let (remote, body) = (Arc::clone(self), answer.into_body());
-        Ok(Passing { remote, body, digest: *digest, skip, left, verifier, held: None, ended: false, _slot: slot })
+        Ok(Passing { remote, body, digest: *digest, skip, left, verifier, held: None, ended: false, _slots: slots })
     }
 }
 

@@ -81,6 +81,7 @@ impl Remote {
                     let size = number(headers, http::header::CONTENT_LENGTH);
                     let member = Member { digest, size, media_type: media_type.map(str::to_owned), proven: true };
                     self.learn_members(&reach.repository, vec![member]).await?;
+                    self.take_before_older_goes(reach, &key, &digest).await?;
                     Some(digest)
                 }
                 None => Some(self.fetch_by_tag(reach, tag).await?),
@@ -92,10 +93,41 @@ impl Remote {
         let known = KnownTag { digest, checked_at: SystemTime::now() };
         // What was pushed here meanwhile is newer than what the upstream said before.
         if self.tags.holds(ticket) {
-            self.shelves.store.put_known_tag(self.name(), &key.0, tag, digest).await.map_err(internal)?;
+            self.remember_tag(&key, digest).await;
             self.tags.insert(ticket, key, known.clone());
         }
         Ok(known)
+    }
+
+    /// While an older manifest can be given, the tag is not moved to one that cannot be had: HEAD is free where GET is counted.
+    async fn take_before_older_goes(
+        self: &Arc<Self>,
+        reach: &Reach,
+        key: &(RepositoryName, Tag),
+        digest: &Digest,
+    ) -> Result<(), RemoteError> {
+        let older = self.known_tag(&key.0, &key.1).await?.filter(|known| age(known) < self.config.stale);
+        let older = older.and_then(|known| known.digest).filter(|older| older != digest);
+        let is_here = |older: &Digest| self.shelves.disk.has(older) || self.shelves.memory.get(older).is_some();
+        if older.is_some_and(|older| is_here(&older)) {
+            self.manifest_by_digest(reach, digest).await?;
+        }
+        Ok(())
+    }
+
+    /// For after a restart, so it can be done without. That there is no such tag is not worth a row: anybody may ask for any.
+    async fn remember_tag(&self, (repository, tag): &(RepositoryName, Tag), digest: Option<Digest>) {
+        let store = &self.shelves.store;
+        let remembered = match digest {
+            Some(_) => store.put_known_tag(self.name(), repository, tag, digest).await,
+            None => match store.known_tag(self.name(), repository, tag).await {
+                Ok(Some(_)) => store.forget_tag(self.name(), repository, tag).await,
+                other => other.map(drop),
+            },
+        };
+        if let Err(error) = remembered {
+            tracing::warn!(upstream = self.name(), %repository, %tag, %error, "what a tag names could not be written down; it is asked for again after a restart");
+        }
     }
 
     async fn known_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<KnownTag>, RemoteError> {

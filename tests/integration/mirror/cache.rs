@@ -163,3 +163,30 @@ fn a_change_needs_more_than_a_link() {
     // And nothing of it is on the port for everybody.
     assert_ne!(mirror.gate.plain().get("/cache").status, 200);
 }
+
+#[test]
+fn what_was_pinned_in_other_words_was_not_found() {
+    let mirror = start("");
+    let (image, _) = mirror.up.image("app", "latest", b"a layer");
+    for words in ["up/app".to_owned(), format!("up/app@{image}")] {
+        mirror.printed(&["pin", &words]);
+        assert!(mirror.printed(&["unpin", &words]).contains("may go"), "{words}");
+        assert!(!mirror.printed(&["ls"]).contains("pinned"), "{words}");
+    }
+}
+
+/// What went from the disk was still given from memory.
+#[test]
+fn what_was_in_memory_alone_was_not_purged() {
+    let up = V2Upstream::start();
+    let config = format!("{OPEN}[admin]\naddress = \"{}\"\n[cache]\ndisk = \"0\"\n", nobody());
+    let mirror = Mirror { gate: prepare(&config, &mirror_of(&up.url(), "")).start(), up };
+    let (image, _) = mirror.up.image("app", "v1", b"a layer");
+    let path = format!("/v2/up/app/manifests/{image}");
+    (0..2).for_each(|_| drop(mirror.pull(&path).expect(200)));
+    assert_eq!(mirror.up.count("GET", &image), 1);
+    mirror.printed(&["purge", "up/app:v1"]);
+    mirror.printed(&["purge", &image]);
+    mirror.pull(&path).expect(200);
+    assert_eq!(mirror.up.count("GET", &image), 2);
+}
