@@ -88,8 +88,10 @@ upstreams_make() {
   upstream_file open "$second" 'kind = "mirror"'
   upstream_file behind "$second" 'kind = "mirror"' "${login[@]}"
   upstream_file second "$second" 'kind = "fronted"' "${login[@]}"
-  upstream_file tokens "$tokens" 'kind = "fronted"' "${login[@]}"
-  upstream_file forward "$tokens" 'kind = "fronted"' 'authorization = "forward"' 'hosts = ["hub.example"]'
+  # Their token service is another server, and its address is not a public one.
+  local near='private_addresses = ["192.0.2.20"]'
+  upstream_file tokens "$tokens" 'kind = "fronted"' "$near" "${login[@]}"
+  upstream_file forward "$tokens" 'kind = "fronted"' "$near" 'authorization = "forward"' 'hosts = ["hub.example"]'
   more_configuration='
 [[access]]
 who = ["anyone"]
@@ -208,7 +210,9 @@ others_with_tokens() {
 
 # robot may not write there, whatever the gateway allows.
 upstream_refuses() {
-  refused 'credentials|denied|unauthorized' skopeo copy "oci:$images/oci:single" "docker://$secure/tokens/elsewhere/app:1"
+  refused 'forbidden|denied' skopeo copy "oci:$images/oci:single" "docker://$secure/tokens/elsewhere/app:1"
+  refused 'credentials there are not good' crane manifest "$secure/tokens/elsewhere/app:1"
+  grep -q 'mend username and password_file in upstreams/tokens.toml' "$gateway/log" || fail 'the log does not say what to do'
 }
 
 # ---- authorization = "forward" ---------------------------------------------
