@@ -79,9 +79,9 @@ impl<E> Filling<E> {
         Self { follower: Follower::of(shared) }
     }
 
-    /// Whether whoever fills came to it in this way.
-    pub fn came_by(&self, way: &str) -> bool {
-        self.follower.shared.way.get().is_some_and(|by| **by == *way)
+    /// In which way whoever fills came to it.
+    pub fn way(&self) -> Option<&str> {
+        self.follower.shared.way.get().map(|way| &**way)
     }
 }
 

@@ -14,8 +14,8 @@ use super::super::{Content, RegistryError, Tier};
 use super::members::Kind;
 use super::{Reach, Remote, RemoteError, Target, too_late};
 
-/// How long one waits for the first byte of a download that somebody began in another way: through another upstream or
-/// repository, or with other credentials: they may be out of luck where one is not. Half of the time left, at the most.
+/// How long one waits for the first byte of a download that was begun at another upstream, which may be slow where ours is
+/// not. Half of the time left, at the most.
 const OTHERS_PATIENCE: Duration = Duration::from_secs(5);
 /// How often one looks again after such a download came to nothing, before one asks alone.
 const LOOKS_MAX: usize = 3;
@@ -133,9 +133,12 @@ impl Remote {
         digest: &Digest,
         filling: Filling<RemoteError>,
     ) -> Result<Option<Follow>, RemoteError> {
-        let is_ours = filling.came_by(&self.way_of(reach));
+        let way = self.way_of(reach);
+        let is_ours = filling.way() == Some(&way);
+        // Where the same upstream takes its time, asking it once more makes it no faster.
+        let is_elsewhere = filling.way().is_none_or(|by| by.split(' ').next() != way.split(' ').next());
         let left = reach.deadline.saturating_duration_since(Instant::now());
-        let patience = if is_ours { reach.deadline } else { Instant::now() + OTHERS_PATIENCE.min(left / 2) };
+        let patience = if is_elsewhere { Instant::now() + OTHERS_PATIENCE.min(left / 2) } else { reach.deadline };
         match timeout_at(patience, filling.size()).await {
             Ok(Ok(size)) => Ok(Some(Follow::Begun(RemoteBlob::of(*digest, size, Source::Fill(filling))))),
             Ok(Err(FillError::Failed(_) | FillError::Mismatch(_) | FillError::Abandoned)) if !is_ours => {
@@ -147,7 +150,7 @@ impl Remote {
             }
             // The cache failed, not the upstream.
             Ok(Err(_)) => Ok(None),
-            Err(_) if !is_ours && Instant::now() < reach.deadline => Ok(None),
+            Err(_) if is_elsewhere => Ok(None),
             Err(_) => Err(too_late(self.name())),
         }
     }

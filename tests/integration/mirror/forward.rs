@@ -3,7 +3,7 @@
 
 use super::{Mirror, is_error};
 use crate::support::Client;
-use crate::support::v2_upstream::Door;
+use crate::support::v2_upstream::{Door, Fault, Latch};
 
 const RULES: &str = "[[access]]\nwho = [\"authenticated\"]\nrepositories = [\"**\"]\nactions = [\"pull\"]\n";
 
@@ -88,4 +88,26 @@ fn who_shows_nothing_is_shown_nothing_of_others() {
     anyone.user("ada", "ada").get(&blob).expect(200);
     is_error(&anyone.get(&blob), 401, "UNAUTHORIZED");
     assert_eq!(anyone.get(&format!("/v2/up/public/app/blobs/{open}")).expect(200).body, b"an open layer");
+}
+
+#[test]
+fn two_users_share_one_download() {
+    let mirror = Mirror::start_with(RULES, "authorization = \"forward\"");
+    mirror.up.guard(Door::basic().user("ada", "ada", &["*"]).user("eve", "ada", &["*"]));
+    let (_, layer) = mirror.up.image("app", "v1", b"a layer of both");
+    let (path, latch) = (format!("/v2/up/app/blobs/{layer}"), Latch::new());
+    mirror.up.fault_some("GET", "/blobs/", 0..1, Fault::Hold(latch.clone()));
+    let (ada, eve) = (mirror.gate.tls().user("ada", "ada"), mirror.gate.tls().user("eve", "ada"));
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| ada.get(&path));
+        mirror.up.wait_for("GET", &layer, 1);
+        let second = scope.spawn(|| eve.get(&path));
+        mirror.up.wait_for("HEAD", &layer, 1);
+        latch.open();
+        for reader in [first, second] {
+            assert_eq!(reader.join().unwrap().expect(200).body, b"a layer of both");
+        }
+    });
+    let served = |asked: &&crate::support::v2_upstream::Asked| asked.header("authorization").is_some();
+    assert_eq!(mirror.up.asked_for("GET", &layer).iter().filter(served).count(), 1);
 }
