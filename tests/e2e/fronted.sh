@@ -162,6 +162,18 @@ oras_round_trip() {
   same "$digest" "$(upstream_digest team/oras:1)"
 }
 
+# containerd_round_trip NAME USER:PASSWORD: the whole index, there and back.
+containerd_round_trip() {
+  ctr images import --all-platforms --base-name "$secure/imported" "$place/multi.tar"
+  ctr images tag --force "$secure/imported:multi" "$secure/$1"
+  ctr images push --hosts-dir "$place/hosts" --user "$2" "$secure/$1"
+  same "$multi" "$(upstream_digest "$1")"
+  ctr images remove --sync "$secure/$1" "$secure/imported:multi" "$secure/imported:single"
+  ctr images pull --hosts-dir "$place/hosts" --user "$2" --all-platforms "$secure/$1"
+  same "$multi" "$(image_digest "$secure/$1")"
+  same "$marker" "$(ctr run --rm "$secure/$1" e2e-fronted)"
+}
+
 skopeo_by_the_login_of_docker() {
   grep -q identitytoken "$DOCKER_CONFIG/config.json" || fail 'docker has no refresh token'
   REGISTRY_AUTH_FILE=$DOCKER_CONFIG/config.json skopeo inspect "docker://$team/skopeo:1"
@@ -262,6 +274,7 @@ forward_round_trips() {
   docker_round_trip team/forward-docker:1
   podman_round_trip team/forward-podman:1
   skopeo_round_trip team/forward-skopeo:1
+  containerd_round_trip team/forward-containerd:1 dev:developer-password
   crane push "$images/single.tar" "$team/forward-crane:1"
   crane validate --remote "$team/forward-crane:1"
 }
@@ -297,6 +310,10 @@ set_up() {
   container_storage
   engine_start
   clients_trust
+  containerd_start
+  mkdir -p "$place/hosts/$secure"
+  printf 'server = "https://%s"\n[host."https://%s"]\n  ca = "%s"\n' "$secure" "$secure" "$ca" >"$place/hosts/$secure/hosts.toml"
+  tar --create --file "$place/multi.tar" --directory "$images/oci" .
   log_in dev developer-password
 }
 
@@ -306,6 +323,7 @@ check 'docker: what is there is not uploaded again, and layers are mounted' dock
 check 'podman: push, pull and run' podman_round_trip team/podman:1
 check 'skopeo: a whole index there, across and back' skopeo_round_trip team/skopeo:1
 check 'buildah: build, push and pull; a manifest list' buildah_round_trip
+check 'containerd: a whole index, push, pull and run' containerd_round_trip team/containerd:1 dev:developer-password
 check 'crane: push, copy, mutate and validate' crane_round_trip
 check 'regctl: a whole index there and back; an artifact' regctl_round_trip
 check 'oras: artifacts there and back, attached and discovered' oras_round_trip
@@ -318,5 +336,5 @@ check 'each blob is asked for once' blobs_are_sent_once
 check 'what was pulled can be pulled while it is down, and a push says why not' pulls_go_on_without_it
 check 'a registry without any authentication (crane'\''s)' without_any_authentication
 check 'forward: the gateway starts, and users log in' forward_set_up
-check 'forward: push and pull by docker, podman, skopeo and crane' forward_round_trips
+check 'forward: push and pull by docker, podman, skopeo, containerd and crane' forward_round_trips
 check 'forward: whom the real registry does not know is refused' forward_refuses_whom_it_does_not_know
