@@ -119,7 +119,7 @@ pub(super) fn read_remote(root: &mut Section<'_>, name: &str, kind: RemoteKind) 
         kind,
         prefix,
         namespaces: read_hosts(root, "namespaces"),
-        hosts: read_hosts(root, "hosts"),
+        hosts: read_names(root),
         docker_mirror: read_docker_mirror(root),
         official: root.parsed("official", &NAME, &Fallback::None, |text| text.parse().ok()),
         credentials: read_credentials(root),
@@ -207,6 +207,24 @@ fn read_hosts(root: &mut Section<'_>, key: &'static str) -> Vec<String> {
     let hosts = hosts.unwrap_or_default();
     if hosts.len() > NAMES_MAX {
         root.report.conflict(key, key, format!("it has {} entries, but there may be {NAMES_MAX}", hosts.len()));
+    }
+    hosts
+}
+
+/// Names of this gateway: by whatever port it is called, it is the same one.
+fn read_names(root: &mut Section<'_>) -> Vec<String> {
+    let hosts = read_hosts(root, "hosts");
+    let has_port = |host: &&String| {
+        let port = host.rsplit_once(':').filter(|(name, _)| !name.contains(':') || name.ends_with(']'));
+        port.is_some()
+    };
+    if let Some(host) = hosts.iter().find(has_port) {
+        let bare = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
+        root.report.conflict(
+            "hosts",
+            "hosts",
+            format!("\"{host}\" has a port; the name is meant by any: write \"{bare}\""),
+        );
     }
     hosts
 }

@@ -53,6 +53,15 @@ pub(super) fn read_registry(section: &mut Section<'_>) -> Registry {
 /// The default must be there, and of a kind that can answer any name.
 pub(super) fn check_default(registry: &Registry, upstreams: &BTreeMap<String, Upstream>, report: &Report) {
     let name = &registry.default;
+    let mirrors =
+        |upstream: &Upstream| matches!(upstream, Upstream::Remote(remote) if !remote.docker_mirror.is_empty());
+    if name != HOSTED && upstreams.iter().any(|(other, upstream)| other != name && mirrors(upstream)) {
+        report.doubt(
+            DEFAULT,
+            "names without a prefix are all that upstream's, so docker_mirror of another one does nothing; give that one a \
+             name of its own (hosts), and dockerd that as registry-mirrors",
+        );
+    }
     if name == HOSTED || matches!(upstreams.get(name), Some(Upstream::Remote(_))) || !report.is_sound(&[DEFAULT]) {
         return;
     }

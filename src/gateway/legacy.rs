@@ -49,6 +49,10 @@ impl Walk<'_> {
             request.headers_mut().remove(header::AUTHORIZATION);
             request.extensions_mut().insert(SlotPatience(PING_SLOT_TIMEOUT));
         }
+        // If its name leads back here, that is seen.
+        if let Ok(via) = HeaderValue::try_from(format!("1.1 {}", self.rooms.via)) {
+            request.headers_mut().insert(header::VIA, via);
+        }
         let screened = &caller.screened;
         let forwarded = Forwarded { client: screened.client, host: screened.host.clone(), https: screened.https };
         let answer = legacy.forward(request, forwarded).await?;

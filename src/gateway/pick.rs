@@ -132,6 +132,7 @@ impl Walk<'_> {
     }
 
     fn pick_legacy(&self, route: Route) -> Result<Picked, Failure> {
+        self.check_loop()?;
         match &self.rooms.legacy {
             Some(legacy) => Ok(Picked { route, answerer: Answerer::Here(Backend::Legacy(Arc::clone(legacy))) }),
             None => Err(no_legacy()),

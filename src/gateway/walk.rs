@@ -134,7 +134,7 @@ impl Walk<'_> {
         record.client = screened.client;
         let routed = self.route()?;
         record.route = routed.route.label();
-        let picked = self.pick(&screened, routed)?;
+        let picked = self.pick(&screened, routed).map_err(|failure| self.in_form(failure))?;
         let identified = self.identify(arrival, &screened, &picked).await;
         let (principal, showed_credentials) = identified.map_err(|failure| self.in_form(failure))?;
         record.identified(&principal);

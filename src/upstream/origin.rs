@@ -8,7 +8,6 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Empty;
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::config;
@@ -25,7 +24,7 @@ use super::peers::{Peer, Peers, stranger};
 use super::redirect::{REDIRECTS_MAX, Step, is_redirect, step};
 use super::retry::{Hold, backoff, is_passing, retry_after};
 use super::send::is_read;
-use super::tokens::{Tokens, Wanted, forget_credentials, host};
+use super::tokens::{Tokens, Told, Wanted, forget_credentials, host};
 
 /// A v2 registry elsewhere.
 pub struct Origin {
@@ -70,6 +69,7 @@ struct Errand<'a> {
     follow: bool,
     only: Option<&'a Authority>,
     tried: Vec<Arc<Peer>>,
+    told: Told,
 }
 
 impl Origin {
@@ -107,10 +107,11 @@ impl Origin {
         self.introduce(&mut parts);
         let outgoing = Outgoing::new(body, self.peers.idle_timeout);
         let (caller, only) = (caller.as_ref(), peer.as_ref());
-        let mut errand = Errand { parts, outgoing, scope: &scope, caller, follow, only, tried: Vec::new() };
+        let (scope, tried, told) = (scope.as_str(), Vec::new(), Told::default());
+        let mut errand = Errand { parts, outgoing, scope, caller, follow, only, tried, told };
         let answered = timeout_at(deadline, self.repeat(&mut errand, deadline)).await;
         let (answer, peer) = answered.map_err(|_| SendError::Deadline { upstream: self.name() })??;
-        Ok(self.receive(answer, peer, slot))
+        Ok(self.peers.receive(answer, peer, slot))
     }
 
     fn name(&self) -> String {
@@ -126,13 +127,10 @@ impl Origin {
         }
     }
 
-    fn receive(&self, answer: Response<Incoming>, peer: Arc<Peer>, slot: OwnedSemaphorePermit) -> Response<Body> {
-        let number = |name: &str| {
-            let text = answer.headers().get(name)?.to_str().ok()?;
-            text.split(';').next()?.trim().parse::<i64>().ok()
-        };
+    /// What an answer says of how much may still be asked (Docker Hub); one that refuses says so too.
+    fn note_limits(&self, headers: &HeaderMap) {
+        let number = |name: &str| headers.get(name)?.to_str().ok()?.split(';').next()?.trim().parse::<i64>().ok();
         self.peers.counted.rate_limit(number("ratelimit-limit"), number("ratelimit-remaining"));
-        self.peers.receive(answer, peer, slot)
     }
 
     /// Tries again what failed and can be repeated, with pauses, as often as the upstream's file says.
@@ -141,6 +139,8 @@ impl Origin {
         errand: &mut Errand<'_>,
         deadline: Instant,
     ) -> Result<(Response<Incoming>, Arc<Peer>), SendError> {
+        // Where nobody is there at all, each try may take all of connect_timeout, and the request before this one tried enough.
+        let retries = if self.peers.is_gone(errand.only) { 0 } else { self.peers.retries };
         for repetition in 0.. {
             self.wait_for_hold(deadline).await?;
             let error = match self.attempt(errand).await {
@@ -150,7 +150,7 @@ impl Origin {
             };
             let is_repeatable = is_read(&errand.parts, &errand.outgoing)
                 || errand.outgoing.is_untouched() && matches!(error, SendError::Unreachable { .. });
-            if repetition >= self.peers.retries || !is_repeatable || !is_worth_repeating(&error) {
+            if repetition >= retries || !is_repeatable || !is_worth_repeating(&error) {
                 return Err(error);
             }
             let pause = backoff(repetition);
@@ -205,7 +205,7 @@ impl Origin {
                 }
             }
             if answer.status() == StatusCode::UNAUTHORIZED && errand.caller.is_none() {
-                self.credentials.forget().await;
+                self.credentials.forget();
             }
         }
         if errand.follow && is_redirect(answer.status()) {
@@ -240,13 +240,16 @@ impl Origin {
         }
         let answer = self.peers.exchange(peer, &parts, &errand.outgoing).await;
         peer.set_aside(matches!(answer, Err(SendError::Unreachable { .. })));
+        if let Ok(answer) = &answer {
+            self.note_limits(answer.headers());
+        }
         answer
     }
 
     /// What to show for a challenge. `refused` was shown and not taken.
     async fn authorization(
         &self,
-        errand: &Errand<'_>,
+        errand: &mut Errand<'_>,
         challenge: &Challenge,
         peer: &Peer,
         refused: Option<&HeaderValue>,
@@ -271,9 +274,9 @@ impl Origin {
         };
         let is_peer = Uri::try_from(realm.as_str()).is_ok_and(|uri| self.is_peer(&uri));
         let client = if is_peer { &self.peers.pooled } else { &self.strangers };
-        let header = self.tokens.header(&wanted, login.as_ref(), client, refused).await;
+        let header = self.tokens.header(&wanted, login.as_ref(), client, refused, &mut errand.told).await;
         match &header {
-            Err(SendError::Denied { .. }) if errand.caller.is_none() => self.credentials.forget().await,
+            Err(SendError::Denied { .. }) if errand.caller.is_none() => self.credentials.forget(),
             // Logins are throttled too.
             Err(SendError::Failing { retry_after: Some(wait), .. }) => self.hold.set(*wait),
             _ => {}

@@ -9,6 +9,7 @@ mod elsewhere;
 mod faults;
 mod forward;
 mod fronted;
+mod lists;
 mod loops;
 mod manifests;
 mod members;

@@ -129,6 +129,11 @@ impl V2Upstream {
         self.lock().content.untag(repository, tag);
     }
 
+    /// From now on its lists have pages.
+    pub fn has_pages(&self) {
+        self.lock().content.has_pages = true;
+    }
+
     /// Whether a repository has a blob.
     pub fn has_blob(&self, repository: &str, digest: &str) -> bool {
         self.lock().content.has_blob(repository, digest)

@@ -180,3 +180,25 @@ fn the_default_is_an_upstream_that_is_there() {
         assert!(told[0].starts_with("gateway.toml:1:20: registry.default: no upstream \"hub\" of kind"), "{told:?}");
     }
 }
+
+/// Two files that named one host with two ports both had it, and one of them was never asked.
+#[test]
+fn a_name_of_the_gateway_has_no_port() {
+    for (host, bare) in [("hub.example:5000", "hub.example"), ("[2001:db8::7]:5000", "[2001:db8::7]")] {
+        let told = errors(&format!("hosts = [\"{host}\"]")).join("\n");
+        assert!(told.contains(&format!("write \"{bare}\"")), "{told}");
+    }
+    assert_eq!(mirror("hosts = [\"hub.example\", \"[2001:db8::7]\"]").hosts.len(), 2);
+}
+
+#[test]
+fn a_mirror_for_docker_beside_another_default_is_told() {
+    let front = GOOD.replace("mirror", "fronted");
+    let hub = format!("{GOOD}docker_mirror = true\n");
+    let site = Site::new("[registry]\ndefault = \"front\"\n").with("upstreams/front.toml", front.as_bytes());
+    let warnings = site.with("upstreams/hub.toml", hub.as_bytes()).load(&[]).unwrap().warnings;
+    assert!(
+        warnings.iter().any(|warning| warning.to_string().contains("docker_mirror of another one")),
+        "{warnings:?}"
+    );
+}

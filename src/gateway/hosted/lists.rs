@@ -22,7 +22,7 @@ impl Call<'_> {
         let permit = self.walk.permit_catalog(self.caller)?;
         let limit = self.walk.limit(&page);
         let repositories = self.hosted.catalog(permit, page.last.as_deref(), limit).await?;
-        Ok(respond::catalog(&repositories, limit))
+        Ok(respond::catalog(&repositories, "/v2/_catalog", None, limit))
     }
 
     pub(super) async fn referrers(

@@ -18,8 +18,10 @@ impl Call<'_> {
         let permit = self.walk.permit_catalog(self.caller)?;
         let limit = self.walk.limit(&page);
         let prefix = self.elsewhere.prefix.as_ref();
-        let repositories = self.remote().catalog(permit, prefix, page.last.as_deref(), limit).await?;
-        Ok(respond::catalog(&repositories, limit))
+        let repositories = self.remote().catalog(permit, self.theirs(), prefix, page.last.as_deref(), limit).await?;
+        // The same way leads to the same upstream: by this path, or by `?ns=`.
+        let (path, namespace) = (self.walk.parts.uri.path(), self.elsewhere.namespace.as_deref());
+        Ok(respond::catalog(&repositories, path, namespace, limit))
     }
 
     pub(super) async fn tags(self, name: RepositoryName, page: Page) -> Result<Response<Body>, Failure> {

@@ -197,15 +197,22 @@ pub(in crate::gateway) fn gone(status: StatusCode) -> Response<Body> {
 pub(in crate::gateway) fn tags(name: &RepositoryName, page: &Page<String>, limit: usize) -> Response<Body> {
     let tags: Vec<&str> = page.entries.iter().map(String::as_str).collect();
     let mut response = with_json(&json!({ "name": name.as_str(), "tags": tags }));
-    link_next(&mut response, &format!("/v2/{name}/tags/list"), page.more.then(|| tags.last()).flatten(), limit);
+    link_next(&mut response, &format!("/v2/{name}/tags/list?"), page.more.then(|| tags.last()).flatten(), limit);
     response
 }
 
-/// The repositories.
-pub(in crate::gateway) fn catalog(page: &Page<RepositoryName>, limit: usize) -> Response<Body> {
+/// The repositories, as they were asked for by `path` and `?ns=`.
+pub(in crate::gateway) fn catalog(
+    page: &Page<RepositoryName>,
+    path: &str,
+    namespace: Option<&str>,
+    limit: usize,
+) -> Response<Body> {
     let names: Vec<&str> = page.entries.iter().map(RepositoryName::as_str).collect();
     let mut response = with_json(&json!({ "repositories": names }));
-    link_next(&mut response, "/v2/_catalog", page.more.then(|| names.last()).flatten(), limit);
+    let namespace = namespace.map(|namespace| format!("ns={}&", utf8_percent_encode(namespace, NON_ALPHANUMERIC)));
+    let next = format!("{path}?{}", namespace.unwrap_or_default());
+    link_next(&mut response, &next, page.more.then(|| names.last()).flatten(), limit);
     response
 }
 
@@ -243,11 +250,11 @@ pub(in crate::gateway) fn raw_referrers(list: RawList) -> Response<Body> {
     response
 }
 
-/// The next page, as RFC 8288 writes links.
-fn link_next(response: &mut Response<Body>, path: &str, last: Option<&&str>, limit: usize) {
+/// The next page, as RFC 8288 writes links. `target` ends where the parameters of the page belong.
+fn link_next(response: &mut Response<Body>, target: &str, last: Option<&&str>, limit: usize) {
     if let Some(last) = last {
         let last = utf8_percent_encode(last, NON_ALPHANUMERIC);
-        set(response.headers_mut(), LINK, &format!("<{path}?last={last}&n={limit}>; rel=\"next\""));
+        set(response.headers_mut(), LINK, &format!("<{target}last={last}&n={limit}>; rel=\"next\""));
     }
 }
 

@@ -7,14 +7,21 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LINK};
 use http::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
 
 use crate::access::CatalogPermit;
 use crate::oci::{Digest, RepositoryName};
-use crate::upstream::Ask;
+use crate::upstream::{Ask, CallerCredentials};
 
 use super::super::{Page, RegistryError};
 use super::error::number;
-use super::{Reach, Remote, RemoteError, Target, empty};
+use super::{Reach, Remote, RemoteError, Target, empty, too_late};
+
+/// How many pages of a catalog are asked for one answer, where the caller may see nothing of them.
+const CATALOG_PAGES_MAX: usize = 100;
+/// How many repositories are asked for at least, once a page had nothing to show: docker's registry lists as many to who
+/// says no number, so that nobody refuses it.
+const CATALOG_PAGE_MIN: usize = 100;
 
 /// A list as the upstream wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,43 +56,64 @@ impl Remote {
         let listed = async {
             let (bytes, headers) = self.list(&reach, self.read(Method::GET, &reach, &path)?).await?;
             let tags: Tags = serde_json::from_slice(&bytes).map_err(|_| self.answer("a list of tags that is none"))?;
-            Ok(page(tags.tags.unwrap_or_default(), limit, &headers))
+            let page = page(tags.tags.unwrap_or_default(), last, limit, headers.contains_key(LINK));
+            page.map_err(|reason| self.answer(reason))
         };
         listed.await.map_err(|error| list_error(error, &name))
     }
 
     /// The repositories after `last` that the permit shows, by their names there; `prefix` is what their names here begin
-    /// with.
+    /// with. What is not shown is not the caller's to go on from either, so pages without anything to show are passed over.
     pub async fn catalog(
         self: &Arc<Self>,
         permit: CatalogPermit,
+        caller: Option<CallerCredentials>,
         prefix: Option<&RepositoryName>,
         last: Option<&str>,
         limit: usize,
     ) -> Result<Page<RepositoryName>, RegistryError> {
-        let ask = Ask {
-            method: Method::GET,
-            path: self.path(&format!("/v2/_catalog?{}", page_query(last, limit))).map_err(remote)?,
-            headers: HeaderMap::new(),
-            body: empty(),
-            scope: "registry:catalog:*".to_owned(),
-            caller: None,
-            follow: false,
-            peer: None,
-            deadline: tokio::time::Instant::now() + self.config.deadline,
-        };
-        let reach = Reach { repository: self.config.prefix.clone(), caller: None, deadline: ask.deadline };
-        let (bytes, headers) = self.list(&reach, ask).await.map_err(remote)?;
-        let catalog: Catalog =
-            serde_json::from_slice(&bytes).map_err(|_| remote(self.answer("a list of repositories that is none")))?;
-        let listed = page(catalog.repositories.unwrap_or_default(), limit, &headers);
+        let deadline = Instant::now() + self.config.deadline;
+        let reach = Reach { repository: self.config.prefix.clone(), caller, deadline };
         let here = |name: &RepositoryName| match prefix {
             Some(prefix) => format!("{prefix}/{name}").parse().ok(),
             None => Some(name.clone()),
         };
-        let names = listed.entries.iter().filter_map(|name| name.parse::<RepositoryName>().ok());
-        let shown = names.filter(|name| here(name).is_some_and(|here| permit.shows(&here)));
-        Ok(Page { entries: shown.collect(), more: listed.more })
+        let (mut last, mut size) = (last.map(str::to_owned), limit);
+        for _ in 0..CATALOG_PAGES_MAX {
+            let listed = self.repositories(&reach, last.as_deref(), size).await.map_err(remote)?;
+            let names = listed.entries.iter().filter_map(|name| name.parse::<RepositoryName>().ok());
+            let shown = names.filter(|name| here(name).is_some_and(|here| permit.shows(&here)));
+            let mut shown: Vec<RepositoryName> = shown.collect();
+            last = listed.entries.into_iter().next_back();
+            if !shown.is_empty() || !listed.more || last.is_none() || limit == 0 {
+                let more = listed.more || shown.len() > limit;
+                shown.truncate(limit);
+                return Ok(Page { entries: shown, more });
+            }
+            size = limit.max(CATALOG_PAGE_MIN);
+        }
+        let reason = format!("{CATALOG_PAGES_MAX} pages of repositories in a row that the caller may not see");
+        Err(remote(self.answer(reason)))
+    }
+
+    /// A page of the upstream's repositories, whoever may see them.
+    async fn repositories(&self, reach: &Reach, last: Option<&str>, size: usize) -> Result<Page<String>, RemoteError> {
+        let ask = Ask {
+            method: Method::GET,
+            path: self.path(&format!("/v2/_catalog?{}", page_query(last, size)))?,
+            headers: HeaderMap::new(),
+            body: empty(),
+            scope: "registry:catalog:*".to_owned(),
+            caller: reach.caller.clone(),
+            follow: false,
+            peer: None,
+            deadline: reach.deadline,
+        };
+        let (bytes, headers) = self.list(reach, ask).await?;
+        let catalog: Catalog =
+            serde_json::from_slice(&bytes).map_err(|_| self.answer("a list of repositories that is none"))?;
+        let page = page(catalog.repositories.unwrap_or_default(), last, size, headers.contains_key(LINK));
+        page.map_err(|reason| self.answer(reason))
     }
 
     /// The manifests that refer to `subject`, as the upstream lists them.
@@ -129,7 +157,9 @@ impl Remote {
         if is_html {
             return Err(self.answer("a web page where a list belongs"));
         }
-        let bytes = self.whole(body, number(&parts.headers, CONTENT_LENGTH)).await?;
+        // A list that drips may be fast enough byte by byte, and never end.
+        let whole = timeout_at(reach.deadline, self.whole(body, number(&parts.headers, CONTENT_LENGTH)));
+        let bytes = whole.await.map_err(|_| too_late(self.name()))??;
         Ok((bytes, parts.headers))
     }
 }
@@ -139,11 +169,29 @@ fn page_query(last: Option<&str>, limit: usize) -> String {
     format!("{}n={limit}", last.unwrap_or_default())
 }
 
-/// Some registries know no pages and list everything.
-fn page(mut entries: Vec<String>, limit: usize, headers: &HeaderMap) -> Page<String> {
-    let more = headers.contains_key(LINK) || entries.len() > limit;
+/// The part of what the upstream listed that was asked for, and whether more follows.
+///
+/// docker's registry up to 2.8 knows no pages of tags: whatever part is asked for, it lists all of them and has no Link. That
+/// shows by there being more than were asked for, or `last` itself among them. That some are before `last` shows nothing:
+/// other registries sort otherwise than by bytes.
+fn page(
+    mut entries: Vec<String>,
+    last: Option<&str>,
+    limit: usize,
+    has_link: bool,
+) -> Result<Page<String>, &'static str> {
+    let is_last = |entry: &String| Some(entry.as_str()) == last;
+    // Who went on from there would come there again, for ever.
+    if has_link && entries.last().is_some_and(is_last) {
+        return Err("pages that do not go on after the last entry of the one before");
+    }
+    if !has_link && (entries.len() > limit || entries.iter().any(is_last)) {
+        entries.sort_unstable();
+        entries.retain(|entry| last.is_none_or(|last| entry.as_str() > last));
+    }
+    let more = has_link || entries.len() > limit;
     entries.truncate(limit);
-    Page { entries, more }
+    Ok(Page { entries, more })
 }
 
 fn remote(error: RemoteError) -> RegistryError {
@@ -154,5 +202,51 @@ fn list_error(error: RemoteError, name: &RepositoryName) -> RegistryError {
     match error {
         RemoteError::Missing => RegistryError::NameUnknown(name.clone()),
         error => remote(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(entries: &[&str], last: Option<&str>, limit: usize, has_link: bool) -> (Vec<String>, bool) {
+        let entries = entries.iter().map(|entry| (*entry).to_owned()).collect();
+        let page = page(entries, last, limit, has_link).unwrap();
+        (page.entries, page.more)
+    }
+
+    /// docker's registry 2.8 sent all tags for every page, so the second page was the first again.
+    #[test]
+    fn a_list_without_pages_is_cut_into_them() {
+        let all = ["b", "C", "a", "A"];
+        let (mut seen, mut last): (Vec<String>, Option<String>) = (Vec::new(), None);
+        loop {
+            let (entries, more) = listed(&all, last.as_deref(), 2, false);
+            assert!(seen.len() < all.len(), "{seen:?} does not end");
+            seen.extend(entries);
+            last = seen.last().cloned();
+            if !more {
+                break;
+            }
+        }
+        assert_eq!(seen, ["A", "C", "a", "b"]);
+        assert_eq!(listed(&all, Some("b"), 100, false), (vec![], false));
+        assert_eq!(listed(&all, None, 0, false).0, [""; 0]);
+    }
+
+    #[test]
+    fn pages_are_taken_as_they_come() {
+        let own = |entries: &[&str]| entries.iter().map(|entry| (*entry).to_owned()).collect::<Vec<_>>();
+        assert_eq!(listed(&["b", "a"], None, 2, true), (own(&["b", "a"]), true));
+        assert_eq!(listed(&["b", "a"], None, 2, false), (own(&["b", "a"]), false));
+        // The last page of a registry that sorts "C" after "b".
+        assert_eq!(listed(&["C"], Some("b"), 2, false), (own(&["C"]), false));
+    }
+
+    #[test]
+    fn pages_that_do_not_go_on_are_told() {
+        let entries = || vec!["a".to_owned(), "b".to_owned()];
+        assert!(page(entries(), Some("b"), 2, true).is_err());
+        assert!(page(entries(), None, 2, true).is_ok());
     }
 }

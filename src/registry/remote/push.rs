@@ -1,22 +1,25 @@
 //! Manifests that are pushed to, and what is deleted from, a fronted registry.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
 
 use crate::oci::{Algorithm, Digest, Reference, Verified};
 use crate::upstream::{Ask, Body};
 
 use super::super::{ManifestPut, Pushed, RegistryError};
-use super::error::number;
 use super::{Reach, Remote, RemoteError, Target};
 
 /// How much of an upstream's error is read.
 const ERROR_BYTES_MAX: usize = 64 * 1024;
+/// How long an upstream's error may take to come whole, once it began, even if the request's time is over.
+const ERROR_PATIENCE: Duration = Duration::from_secs(1);
 /// How much of an upstream's message is handed on, in characters.
 const MESSAGE_CHARACTERS_MAX: usize = 500;
 
@@ -179,16 +182,32 @@ impl Remote {
         if !status.is_client_error() || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return self.unexpected(reach, status);
         }
-        let length = number(answer.headers(), CONTENT_LENGTH);
-        let readable = length.is_none_or(|length| length <= ERROR_BYTES_MAX as u64);
-        let bytes =
-            if readable { self.whole(answer.into_body(), length).await.unwrap_or_default() } else { Bytes::new() };
+        let bytes = words(reach, answer.into_body()).await.unwrap_or_default();
         let first = serde_json::from_slice::<Errors>(&bytes).ok().and_then(|errors| errors.errors.into_iter().next());
         let ErrorEntry { code, message } =
             first.unwrap_or_else(|| ErrorEntry { code: String::new(), message: format!("status {status}") });
         let message = message.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARACTERS_MAX).collect();
         RemoteError::Rejected { upstream: self.name().to_owned(), status: status.as_u16(), code, message }
     }
+}
+
+/// The text of an error, if it is short and comes in time.
+async fn words(reach: &Reach, mut body: Body) -> Option<Bytes> {
+    // After a long upload the request's own deadline is long past.
+    let deadline = reach.deadline.max(Instant::now() + ERROR_PATIENCE);
+    let read = async {
+        let mut text = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame.ok()?.into_data() {
+                text.extend_from_slice(&data);
+            }
+            if text.len() > ERROR_BYTES_MAX {
+                return None;
+            }
+        }
+        Some(text.freeze())
+    };
+    timeout_at(deadline, read).await.ok()?
 }
 
 fn reference_parts(reference: &Reference) -> (Option<crate::oci::Tag>, Option<Digest>) {

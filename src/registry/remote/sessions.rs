@@ -12,6 +12,9 @@ use crate::oci::{RepositoryName, UploadId, Verifier};
 use super::super::RegistryError;
 use super::new_upload_id;
 
+/// One caller may have one of so many uploads, so that others can push.
+const PRINCIPAL_SHARE: usize = 2;
+
 /// All uploads that are open at one registry. They do not survive a restart: whoever pushes begins anew.
 pub(super) struct Sessions {
     open: Arc<Mutex<HashMap<UploadId, Slot>>>,
@@ -63,13 +66,22 @@ impl Sessions {
     pub(super) fn begin(&self, owner: Owner, session: Session) -> Result<RemoteUpload, RegistryError> {
         let id = new_upload_id()?;
         let mut open = lock(&self.open);
-        open.retain(|_, slot| slot.session.is_none() || slot.touched.elapsed() < self.lifetime);
-        if open.len() >= self.most {
-            return Err(RegistryError::TooManyUploads);
-        }
+        self.check(&mut open, &owner)?;
         open.insert(id, Slot { owner, touched: Instant::now(), session: None });
         drop(open);
         Ok(RemoteUpload { id, session, open: Arc::clone(&self.open), is_over: false })
+    }
+
+    /// An error, where the owner may not begin another one: nobody has more than a part of them.
+    pub(super) fn check_room(&self, owner: &Owner) -> Result<(), RegistryError> {
+        self.check(&mut lock(&self.open), owner)
+    }
+
+    fn check(&self, open: &mut HashMap<UploadId, Slot>, owner: &Owner) -> Result<(), RegistryError> {
+        open.retain(|_, slot| slot.session.is_none() || slot.touched.elapsed() < self.lifetime);
+        let own = open.values().filter(|slot| slot.owner.principal == owner.principal).count();
+        let is_full = open.len() >= self.most || own >= self.most.div_ceil(PRINCIPAL_SHARE);
+        if is_full { Err(RegistryError::TooManyUploads) } else { Ok(()) }
     }
 
     /// Takes one up.
@@ -143,6 +155,16 @@ mod tests {
         held.end();
         drop(held);
         assert_eq!(sessions.take(id, &owner("ada")).err(), Some(RegistryError::UploadUnknown(id)));
+    }
+
+    #[test]
+    fn one_user_took_all_uploads() {
+        let sessions = Sessions::new(4, Duration::from_secs(60));
+        (0..2).for_each(|_| drop(sessions.begin(owner("ada"), session()).unwrap()));
+        assert_eq!(sessions.check_room(&owner("ada")).err(), Some(RegistryError::TooManyUploads));
+        assert_eq!(sessions.begin(owner("ada"), session()).err(), Some(RegistryError::TooManyUploads));
+        assert!(sessions.check_room(&owner("bob")).is_ok());
+        assert!(sessions.begin(owner("bob"), session()).is_ok());
     }
 
     #[tokio::test(start_paused = true)]

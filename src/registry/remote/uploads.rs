@@ -4,6 +4,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION, RANGE};
@@ -11,7 +12,8 @@ use http::uri::{Authority, PathAndQuery, Uri};
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use tokio::time::Instant;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout};
 
 use crate::net::client::BoxError;
 use crate::oci::{Algorithm, ByteRange, Digest, Mismatch, RepositoryName, UploadId, Verifier};
@@ -20,7 +22,10 @@ use crate::upstream::{Ask, Body, Peer};
 
 use super::super::RegistryError;
 use super::sessions::{Owner, RemoteUpload, Session};
-use super::{Reach, Remote, RemoteError, Target, empty};
+use super::{Reach, Remote, RemoteError, Target, empty, too_late};
+
+/// How long bytes wait until the upstream takes them; clients wait long for an answer to a push.
+const UPLOAD_SLOT_PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 /// What comes in one request of an upload.
 pub struct Piece {
@@ -68,6 +73,8 @@ impl Remote {
         path: &str,
         from: Option<&RepositoryName>,
     ) -> Result<Option<RemoteUpload>, RegistryError> {
+        // Before it is begun there, where nobody would end it.
+        self.sessions.check_room(&owner(target))?;
         let mut ask = self.write(Method::POST, reach, path).map_err(remote)?;
         if let Some(from) = from {
             ask.scope += &format!(" repository:{from}:pull");
@@ -114,6 +121,8 @@ impl Remote {
     ) -> Result<u64, RegistryError> {
         let reach = self.reach(&target);
         upload.check_range(&piece)?;
+        let has_bytes = !http_body::Body::is_end_stream(&piece.body);
+        let _slot = self.upload_slot(has_bytes).await.map_err(remote)?;
         let (ask, passed) = self.send_piece(Method::PATCH, &reach, &mut upload.session, piece, None).map_err(remote)?;
         let answer = self.origin.send(ask).await;
         // Until it is known what arrived there, the hash is good for nothing.
@@ -140,6 +149,8 @@ impl Remote {
     ) -> Result<(), RegistryError> {
         let reach = self.reach(&target);
         upload.check_range(&piece)?;
+        let has_bytes = !http_body::Body::is_end_stream(&piece.body);
+        let _slot = self.upload_slot(has_bytes).await.map_err(remote)?;
         let (ask, passed) =
             self.send_piece(Method::PUT, &reach, &mut upload.session, piece, Some(*digest)).map_err(remote)?;
         // Without a body it is known before anything is sent.
@@ -160,6 +171,16 @@ impl Remote {
         upload.end();
         let member = Member { digest: *digest, size, media_type: None, proven: true };
         self.learn_members(&reach.repository, vec![member]).await.map_err(remote)
+    }
+
+    /// Leave to send bytes: pushes leave some of the upstream's slots to what is small, as downloads do. Nothing of the body is
+    /// read while one waits.
+    async fn upload_slot(&self, has_bytes: bool) -> Result<Option<OwnedSemaphorePermit>, RemoteError> {
+        if !has_bytes {
+            return Ok(None);
+        }
+        let slot = timeout(UPLOAD_SLOT_PATIENCE, Arc::clone(&self.downloads).acquire_owned()).await;
+        slot.ok().and_then(Result::ok).map(Some).ok_or_else(|| too_late(self.name()))
     }
 
     /// Gives an upload up.

@@ -51,7 +51,9 @@ fn a_token_that_ended_is_renewed_and_nobody_notices() {
             assert!(puller.join().unwrap().unwrap().expect(200).body == layer);
         }
         assert_eq!(mirror.up.count("GET", "/token"), 2);
-        assert_eq!(mirror.up.count("GET", "/blobs/"), 2, "with the old token, and with the new one");
+        // With the old token, and with the new one, which the HEAD of another reader may have fetched before.
+        let asked = mirror.up.count("GET", "/blobs/");
+        assert!(asked == 2 || clients > 1 && asked == 1, "{asked}");
         cache_is_clean(&mirror.gate.path("cache"));
     }
 }

@@ -233,3 +233,24 @@ fn the_upstream_gets_the_credentials_of_the_gateway() {
         assert!(mirror.up.asked().iter().all(|asked| asked.header("authorization") != Some("Basic YWRhOmFkYQ==")));
     }
 }
+
+/// Those who push left nothing of the upstream to anybody else.
+#[test]
+fn slow_pushes_took_all_slots() {
+    let mirror = fronted(OPEN, "concurrency = 4\nidle_timeout = \"20s\"");
+    let client = mirror.gate.plain();
+    let (image, _) = mirror.up.image("app", "v1", b"a layer");
+    let locations: Vec<_> = (0..6).map(|_| begin(&client, "up/app")).collect();
+    let pushing: Vec<_> = locations
+        .iter()
+        .map(|location| {
+            let mut stream = client.connect();
+            let head = format!("PATCH {location} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nsome");
+            stream.write_all(head.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    super::are_there(&mirror.gate, pushing.len());
+    assert_eq!(digest(&mirror.pull("/v2/up/app/manifests/v1").expect(200).body), image);
+    drop(pushing);
+}

@@ -127,7 +127,10 @@ fn the_registry_learns_from_us_alone_who_called_and_how() {
         let client = client.user("dev", "dev");
         client.send("GET", "/v1/search?q=a%2Fb&n=25", &sent, b"").expect(200);
         let asked = upstream.asked().pop().unwrap();
-        let mut lines: Vec<_> = asked.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        // What we call ourselves is another name at every start.
+        assert!(asked.all("via")[0].starts_with("1.1 dockgate-"), "{:?}", asked.all("via"));
+        let lines = asked.headers.iter().filter(|(name, _)| name != "via");
+        let mut lines: Vec<_> = lines.map(|(name, value)| format!("{name}: {value}")).collect();
         lines.sort();
         let host = format!("localhost:{}", gate.main.port());
         let expected = [
@@ -143,6 +146,20 @@ fn the_registry_learns_from_us_alone_who_called_and_how() {
         assert_eq!(lines, expected);
         assert_eq!(asked.target, "/v1/search?q=a%2Fb&n=25");
     }
+}
+
+/// A registry whose name leads back to the gateway was asked for ever.
+#[test]
+fn a_request_of_ours_that_comes_back_is_told() {
+    let upstream = V1Upstream::echo();
+    let gate = start(&[upstream.address]);
+    let client = gate.plain().user("dev", "dev");
+    client.get("/v1/search?q=a").expect(200);
+    let via = upstream.asked().pop().unwrap().all("via")[0].to_owned();
+    let answer = client.with("Via", &format!("1.1 other, {via}")).get("/v1/search?q=a");
+    assert_eq!(answer.status, 508, "{}", answer.text());
+    assert!(answer.json()["error"].as_str().unwrap().contains("leads back"), "{}", answer.text());
+    assert_eq!(upstream.asked().len(), 1);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What the upstream holds, and its answers while nothing goes wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use percent_encoding::percent_decode_str;
 use serde_json::json;
 
 use super::Asked;
@@ -14,6 +15,8 @@ pub(super) struct Content {
     repositories: BTreeMap<String, Repository>,
     uploads: BTreeMap<String, (String, Vec<u8>)>,
     begun: usize,
+    /// Whether lists have pages; docker's registry 2.8 has none for tags.
+    pub(super) has_pages: bool,
 }
 
 #[derive(Default)]
@@ -67,8 +70,8 @@ impl Content {
             return Reply::new(200).header("Content-Type", "application/json").body(b"{}");
         }
         if asked.path == "/v2/_catalog" {
-            let names: BTreeSet<&String> = self.repositories.keys().collect();
-            return json_reply(&json!({ "repositories": names }));
+            let (names, link) = self.page(asked, self.repositories.keys().collect());
+            return json_reply(&json!({ "repositories": names })).header("Link", &link);
         }
         let Some(name) = repository(&asked.path) else { return Reply::error(404, "NAME_UNKNOWN") };
         let rest = asked.path["/v2/".len() + name.len()..].to_owned();
@@ -84,11 +87,28 @@ impl Content {
         let Some(repository) = self.repositories.get(&name) else { return Reply::error(404, "NAME_UNKNOWN") };
         match rest.as_str() {
             "/tags/list" => {
-                let tags: Vec<&String> = repository.tags.keys().collect();
-                json_reply(&json!({ "name": name, "tags": tags }))
+                let (tags, link) = self.page(asked, repository.tags.keys().collect());
+                json_reply(&json!({ "name": name, "tags": tags })).header("Link", &link)
             }
             _ => json_reply(&json!({ "schemaVersion": 2, "manifests": [] })),
         }
+    }
+
+    /// The part of a list that was asked for, and what leads to the next; all of it, where there are no pages.
+    fn page<'a>(&self, asked: &Asked, mut names: Vec<&'a String>) -> (Vec<&'a String>, String) {
+        if !self.has_pages {
+            return (names, String::new());
+        }
+        let parameter = |name| asked.parameter(name).map(|value| percent_decode_str(value).decode_utf8().unwrap());
+        if let Some(last) = parameter("last") {
+            names.retain(|name| name.as_str() > &*last);
+        }
+        let limit: usize = parameter("n").map_or(100, |n| n.parse().unwrap());
+        let is_end = names.len() <= limit;
+        names.truncate(limit);
+        let next = |last: &&String| format!("<{}?last={last}&n={limit}>; rel=\"next\"", asked.path);
+        let link = names.last().filter(|_| !is_end).map(next).unwrap_or_default();
+        (names, link)
     }
 
     fn get_blob(&mut self, asked: &Asked, name: &str, digest: &str) -> Reply {
