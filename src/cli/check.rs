@@ -24,7 +24,7 @@ struct Found {
 }
 
 pub(super) fn run(common: &Common) -> Result<(), Exit> {
-    let config = common.load()?;
+    let config = common.load_strictly()?;
     let mut found = Found::default();
     found.warnings.extend(config.warnings.iter().map(ToString::to_string));
     check_certificates(&config, &mut found);

@@ -56,7 +56,14 @@ struct Common {
 }
 
 impl Common {
+    /// Upstreams whose files are not good are left out.
     fn load(&self) -> Result<Config, Exit> {
+        Config::load_apart(self.config.as_deref(), config::process_environment())
+            .map_err(|errors| Exit::config(&errors))
+    }
+
+    /// All of it must be good.
+    fn load_strictly(&self) -> Result<Config, Exit> {
         Config::load(self.config.as_deref(), config::process_environment()).map_err(|errors| Exit::config(&errors))
     }
 }

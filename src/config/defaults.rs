@@ -37,6 +37,7 @@ impl Default for Config {
             admin: Admin::default(),
             log: Log::default(),
             upstreams: BTreeMap::new(),
+            broken: BTreeMap::new(),
             warnings: vec![],
         }
     }

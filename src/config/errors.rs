@@ -157,6 +157,14 @@ impl ConfigError {
 }
 
 impl Place {
+    /// The file, if it is in one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) | Self::Line(path, ..) => Some(path),
+            Self::Variable(_) => None,
+        }
+    }
+
     /// File by file, a file as a whole before its lines, and variables last.
     fn order(&self) -> (bool, &str, &Path, usize, usize) {
         match self {

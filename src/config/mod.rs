@@ -3,6 +3,7 @@
 //! What has been parsed has been validated. [`Config::load`] finds all mistakes at once; each says where it stands,
 //! what was found and what is allowed. What the files named here hold (certificates, users) is checked by who reads them.
 
+mod broken;
 mod defaults;
 mod duration;
 mod environment;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 
 use crate::access::Rules;
 
+pub use broken::Broken;
 pub use environment::process_environment;
 pub use errors::{ConfigError, ConfigErrors, Place, Problem};
 pub use identity::{Identity, Token};
@@ -78,6 +80,8 @@ pub struct Config {
     pub log: Log,
     /// The registries behind this one that are switched on, by name.
     pub upstreams: BTreeMap<String, Upstream>,
+    /// Those whose files are not good. They are left out, and what is wrong is told.
+    pub broken: BTreeMap<String, Broken>,
     /// What is written and does nothing.
     pub warnings: Vec<ConfigError>,
 }
@@ -91,6 +95,20 @@ impl Config {
     ///
     /// All mistakes that were found; a file named by `path` that is not there is one.
     pub fn load(
+        path: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigErrors> {
+        let config = Self::load_apart(path, environment)?;
+        let errors = config.broken.values().flat_map(|broken| broken.errors.iter().cloned());
+        ConfigErrors::new(errors.collect()).map_or(Ok(config), Err)
+    }
+
+    /// The same, but upstreams whose files are not good are left out: nothing else is to stop working because of them.
+    ///
+    /// # Errors
+    ///
+    /// All mistakes that were found, if there is one outside of the upstreams' files.
+    pub fn load_apart(
         path: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigErrors> {
@@ -110,16 +128,27 @@ impl Config {
         let upstreams_directory = resolve(directory, Path::new(UPSTREAMS_DIRECTORY));
         let mut upstreams = upstream::read_upstreams(&upstreams_directory, directory);
         upstream::check_loops(&mut upstreams, &upstreams_directory, &config.listen);
-        storage::check_default(&config.registry, &upstreams.by_name, &report);
+        let broken = broken::by_upstream(&upstreams_directory, upstreams.errors.clone());
+        let is_broken = |name: &str| broken.as_ref().is_ok_and(|broken| broken.contains_key(name));
+        upstreams.by_name.retain(|name, _| !is_broken(name));
+        if !is_broken(&config.registry.default) {
+            storage::check_default(&config.registry, &upstreams.by_name, &report);
+        }
         let mut warnings = report.take_warnings();
         warnings.append(&mut upstreams.warnings);
         let (mut errors, _, secrets) = report.into_parts();
-        errors.extend(upstreams.errors);
+        let broken = match broken {
+            Ok(broken) if errors.is_empty() && !broken.contains_key(&config.registry.default) => broken,
+            _ => {
+                errors.append(&mut upstreams.errors);
+                BTreeMap::new()
+            }
+        };
         if let Some(errors) = ConfigErrors::new(errors) {
             return Err(errors);
         }
         let sources = [file.into(), upstreams_directory].into_iter().chain(upstreams.files).chain(secrets);
-        Ok(Self { sources: sources.collect(), upstreams: upstreams.by_name, warnings, ..config })
+        Ok(Self { sources: sources.collect(), upstreams: upstreams.by_name, broken, warnings, ..config })
     }
 
     /// The files and directories in which a change may change this configuration: `gateway.toml` (even if it is not
@@ -189,6 +218,7 @@ fn read_config(root: &mut Section<'_>, directory: &Path) -> Config {
         admin,
         log,
         upstreams: BTreeMap::new(),
+        broken: BTreeMap::new(),
         warnings: vec![],
     }
 }

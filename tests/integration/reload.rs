@@ -121,3 +121,22 @@ fn sigterm_lets_running_requests_finish() {
     let mut gate = gate;
     assert_eq!(gate.wait(), 0);
 }
+
+/// Upstreams take a restart anyway, so nothing has to wait for them.
+#[test]
+fn a_mistake_in_the_file_of_an_upstream_kept_a_rule_in_force() {
+    let rules =
+        |actions: &str| format!("[[access]]\nwho = [\"anyone\"]\nrepositories = [\"**\"]\nactions = [{actions}]\n");
+    let prepared = Gate::prepare(&rules("\"*\""));
+    prepared.write("upstreams/hub.toml", "kind = \"mirror\"\nurl = \"http://127.0.0.1:1\"\nprefix = \"docker.io\"\n");
+    let gate = prepared.start();
+    let push = |status| gate.tls().send("POST", "/v2/app/blobs/uploads/", &[], b"").status == status;
+    assert!(push(202));
+    prepared.write("upstreams/hub.toml", "kind = \"mirror\"\nurl = \"");
+    prepared.configure(&rules("\"pull\""));
+    gate.signal("HUP");
+    wait_until("pushes to be refused", || push(401));
+    gate.wait_for_log("the file of an upstream is not good; upstreams go on as they were");
+    gate.wait_for_log("hub.toml");
+    assert_eq!(gate.tls().get("/v2/docker.io/library/app/manifests/1").expect(503).code(), "UNAVAILABLE");
+}

@@ -91,6 +91,11 @@ fn bind(listeners: &[Listener], explain: fn(&BindError) -> String) -> Result<Lis
 }
 
 fn warn_of_configuration(config: &Config) {
+    for (upstream, error) in
+        config.broken.iter().flat_map(|(name, broken)| broken.errors.iter().map(move |e| (name, e)))
+    {
+        tracing::error!(upstream, %error, "an upstream is left out; mend its file, and restart");
+    }
     config.warnings.iter().for_each(|problem| tracing::warn!(%problem, "the configuration is taken as it is"));
 }
 

@@ -133,9 +133,10 @@ impl Reload {
     fn read_configuration(&mut self) -> bool {
         // Taken before the files are read, so that a change meanwhile is seen the next time.
         self.configuration_files.look();
-        match Config::load(self.reach.file.as_deref(), config::process_environment()) {
-            Ok(config) => {
+        match Config::load_apart(self.reach.file.as_deref(), config::process_environment()) {
+            Ok(mut config) => {
                 self.configuration_files.follow(config.watched_files());
+                self.keep_upstreams(&mut config);
                 let restart = self.running.needs_restart(&config);
                 if !restart.is_empty() {
                     tracing::warn!(sections = restart.join(", "), "these changed; they hold after a restart");
@@ -151,6 +152,18 @@ impl Reload {
                 refused(&errors, "the new configuration is not good; the old one goes on");
                 false
             }
+        }
+    }
+
+    /// Upstreams take a restart anyway: a mistake in one of their files must not keep a rule in force that was taken away.
+    fn keep_upstreams(&mut self, config: &mut Config) {
+        let mistakes = config.broken.values().flat_map(|broken| &broken.errors);
+        for error in mistakes.filter(|_| config.broken != self.current.broken) {
+            tracing::error!(%error, "the file of an upstream is not good; upstreams go on as they were");
+        }
+        if !config.broken.is_empty() {
+            config.upstreams.clone_from(&self.current.upstreams);
+            config.broken.clone_from(&self.current.broken);
         }
     }
 

@@ -28,6 +28,8 @@ pub enum NoName {
         /// The other upstream.
         upstream: Arc<str>,
     },
+    /// The file of the upstream that has it is not good.
+    Broken(Arc<str>),
     /// What prefix and name come to is no name: it is too long.
     Name(NameError),
 }
@@ -60,6 +62,11 @@ impl fmt::Display for NoName {
                 f,
                 "the name {name} belongs to the upstream {upstream:?}, whose prefix it begins with; ask the operator to \
                  change one of the two prefixes"
+            ),
+            Self::Broken(upstream) => write!(
+                f,
+                "the upstream {upstream:?} cannot be asked: there is a mistake in upstreams/{upstream}.toml; ask the operator \
+                 to run `dockgate check`, to mend it, and to restart the gateway"
             ),
             Self::Name(error) => write!(f, "{error}, those of its upstream's prefix among them"),
         }

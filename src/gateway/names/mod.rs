@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::access::RepositoryPattern;
-use crate::config::{Authorization, Remote, Upstream};
+use crate::config::{Authorization, Broken, Remote, Upstream};
 use crate::oci::RepositoryName;
 
 pub use error::NoName;
@@ -87,6 +87,8 @@ struct Known {
     docker_mirror: Vec<RepositoryPattern>,
     forwards: bool,
     has_host: bool,
+    /// Its file is not good: nobody is asked.
+    is_broken: bool,
 }
 
 impl Names {
@@ -125,7 +127,35 @@ impl Names {
             docker_mirror: remote.docker_mirror.clone(),
             forwards: remote.authorization == Authorization::Forward,
             has_host: !remote.hosts.is_empty(),
+            is_broken: false,
         });
+    }
+
+    /// The names of upstreams whose files are not good are kept for them, as far as no other has them: they are nobody else's.
+    #[must_use]
+    pub fn and_broken(mut self, broken: &BTreeMap<String, Broken>) -> Self {
+        for (name, broken) in broken {
+            let Some(prefix) = broken.prefix.clone() else { continue };
+            let index = self.remotes.len();
+            self.prefix_parts = self.prefix_parts.max(prefix.as_str().split('/').count());
+            self.by_prefix.entry(prefix.as_str().into()).or_insert(index);
+            for host in &broken.hosts {
+                self.by_host.entry(host_name(host).to_ascii_lowercase()).or_insert(index);
+            }
+            for namespace in &broken.namespaces {
+                self.by_namespace.entry(namespace.to_ascii_lowercase()).or_insert(index);
+            }
+            self.remotes.push(Known {
+                upstream: name.as_str().into(),
+                prefix,
+                official: None,
+                docker_mirror: Vec::new(),
+                forwards: false,
+                has_host: false,
+                is_broken: true,
+            });
+        }
+        self
     }
 
     /// Finds who has what is asked for.
@@ -138,7 +168,7 @@ impl Names {
         let Some(index) = self.stated(asked, claimed.copied())? else {
             return Ok(Found { candidates: self.by_name(asked.name)?, namespace: None });
         };
-        let known = &self.remotes[index];
+        let known = self.good(index)?;
         // BuildKit, and containerd with override_path, write the prefix into the path and send ns too; and a Location of ours
         // has the prefix, by whatever host it is followed.
         let remote = asked.name.map(|name| self.remote(index, rest(name, &known.prefix).unwrap_or(name.as_str())));
@@ -203,8 +233,14 @@ impl Names {
     }
 
     fn candidate(&self, index: usize, remote: Option<&str>) -> Result<Candidates, NoName> {
+        let upstream = Arc::clone(&self.good(index)?.upstream);
         let name = remote.map(|remote| self.remote(index, remote)).transpose()?;
-        Ok(Candidates::Remote { upstream: Arc::clone(&self.remotes[index].upstream), name })
+        Ok(Candidates::Remote { upstream, name })
+    }
+
+    fn good(&self, index: usize) -> Result<&Known, NoName> {
+        let known = &self.remotes[index];
+        if known.is_broken { Err(NoName::Broken(Arc::clone(&known.upstream))) } else { Ok(known) }
     }
 
     /// The longest prefix of `name` that is configured, and what follows it, if anything does.

@@ -95,6 +95,7 @@ impl From<NoName> for Failure {
     /// 404 sends a client on to the next of its mirrors.
     fn from(error: NoName) -> Self {
         match error {
+            NoName::Broken(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, error.to_string()),
             NoName::Name(_) => Self::new(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid, error.to_string()),
             _ => Self::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, error.to_string()),
         }

@@ -245,7 +245,11 @@ fn a_command_that_fails_or_hangs_is_told_and_stops_nothing_else() {
         gate.plain().get("/v2/app/manifests/v1").expect(200);
     }
     let prepared = prepare(OPEN, &mirror_of("http://127.0.0.1:1", "username = \"x\"\npassword_file = \"missing\""));
-    let (code, text) = prepared.fail(&["serve"]);
+    // It is left out, and all else goes on.
+    let gate = prepared.start();
+    gate.wait_for_log("upstreams/up.toml:");
+    is_error(&pull(gate.main, PATH, &[]).unwrap(), 503, "UNAVAILABLE");
+    let (code, text) = prepared.fail(&["check"]);
     assert_eq!(code, 78, "{text}");
     for words in ["upstreams/up.toml:", "password_file", "missing"] {
         assert!(text.contains(words), "{words} is not in {text}");

@@ -58,10 +58,13 @@ fn an_address_of_ours_is_a_mistake_that_is_told_at_the_start() {
     let address = crate::support::v1_upstream::nobody();
     for url in [format!("http://{address}"), format!("http://localhost:{}", address.port())] {
         let prepared = prepare(&format!("{OPEN}[listen.main]\naddress = \"{address}\"\n"), &mirror_of(&url, ""));
-        let (code, text) = prepared.fail(&["serve"]);
+        let (code, text) = prepared.fail(&["check"]);
         assert_eq!(code, 78, "{text}");
         for words in ["upstreams/up.toml", "is this gateway itself", "name another registry"] {
             assert!(text.contains(words), "{words} is not in {text}");
         }
+        let gate = prepared.start();
+        gate.wait_for_log("is this gateway itself");
+        is_error(&pull(gate.main, "/v2/up/app/manifests/v1", &[]).unwrap(), 503, "UNAVAILABLE");
     }
 }

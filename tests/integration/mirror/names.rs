@@ -119,3 +119,48 @@ fn a_mirror_can_be_what_answers_names_without_a_prefix() {
     let tags = get(&gate, "/v2/team/app/tags/list", "localhost").expect(200).json();
     assert_eq!(tags, serde_json::json!({ "name": "team/app", "tags": ["v1"] }));
 }
+
+/// One mistake in one file, and nobody could push or pull anything.
+#[test]
+fn a_mistake_in_the_file_of_an_upstream_stopped_all_else() {
+    let up = V2Upstream::start();
+    let prepared = prepare(OPEN, &mirror_of(&up.url(), ""));
+    let names = "prefix = \"docker.io\"\nhosts = [\"hub.example\"]\nnamespaces = [\"docker.io\"]";
+    for (file, text) in [
+        ("typo", format!("kind = \"mirror\"\nuurl = \"https://registry.example\"\n{names}\n")),
+        (
+            "secret",
+            "kind = \"mirror\"\nurl = \"https://r.example\"\nusername = \"a\"\npassword_file = \"no-file\"\n".into(),
+        ),
+        ("twice", mirror_of("https://registry.example", "prefix = \"up\"")),
+        ("half", "kind = \"fronted\"\nurl = \"".to_owned()),
+    ] {
+        prepared.write(&format!("upstreams/{file}.toml"), &text);
+    }
+    let (code, told) = prepared.fail(&["check"]);
+    assert_eq!(code, 78, "{told}");
+    for file in ["typo.toml", "secret.toml", "up.toml", "half.toml"] {
+        assert!(told.contains(file), "{file} is not in {told}");
+    }
+    let gate = prepared.start();
+    for file in ["typo", "secret", "half"] {
+        gate.wait_for_log(&format!("an upstream is left out; mend its file, and restart upstream=\"{file}\""));
+    }
+    let ways = [
+        ("/v2/docker.io/library/app/manifests/1", "localhost"),
+        ("/docker.io/v2/library/app/manifests/1", "localhost"),
+        ("/v2/library/app/manifests/1?ns=docker.io", "localhost"),
+        ("/v2/library/app/manifests/1", "hub.example"),
+        ("/v2/secret/app/manifests/1", "localhost"),
+        ("/v2/half/app/manifests/1", "localhost"),
+    ];
+    for (path, host) in ways {
+        let answer = get(&gate, path, host);
+        is_error(&answer, 503, "UNAVAILABLE");
+        assert!(answer.message().contains("dockgate check"), "{}", answer.message());
+    }
+    let pushed = gate.plain().send("POST", "/v2/docker.io/library/app/blobs/uploads/", &[], b"");
+    is_error(&pushed, 503, "UNAVAILABLE");
+    push_image(&gate.plain(), "team/app", "v1");
+    gate.plain().get("/v2/team/app/manifests/v1").expect(200);
+}
