@@ -2,16 +2,18 @@
 
 use std::fmt;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
-use tokio::process::Command;
-use tokio::sync::Mutex;
+use tokio::process::{Child, Command};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::{Instant, timeout};
 
 use crate::config::{self, Secret};
@@ -46,7 +48,7 @@ pub struct CallerCredentials {
 pub(super) enum Source {
     None,
     Fixed(Login),
-    Command(Box<Running>),
+    Command(Arc<Running>),
 }
 
 /// A command that prints credentials, and what it printed last.
@@ -55,8 +57,12 @@ pub(super) struct Running {
     command: Vec<String>,
     lifetime: Duration,
     timeout: Duration,
-    last: Mutex<Option<Last>>,
+    /// Locked while it runs.
+    last: Arc<Mutex<Option<Last>>>,
 }
+
+/// A command and all that it started: they end with it where it does not end by itself.
+struct Group(Child);
 
 #[derive(Clone)]
 struct Last {
@@ -137,12 +143,12 @@ impl Source {
             Some(config::Credentials::Basic(basic)) => {
                 Self::Fixed(Login { username: basic.username.clone(), password: basic.password.clone() })
             }
-            Some(config::Credentials::Command { command, lifetime, timeout }) => Self::Command(Box::new(Running {
+            Some(config::Credentials::Command { command, lifetime, timeout }) => Self::Command(Arc::new(Running {
                 upstream: upstream.to_owned(),
                 command: command.clone(),
                 lifetime: *lifetime,
                 timeout: *timeout,
-                last: Mutex::new(None),
+                last: Arc::default(),
             })),
         }
     }
@@ -156,54 +162,57 @@ impl Source {
         }
     }
 
-    /// What was shown was refused: a command is run again next time.
-    pub(super) async fn forget(&self) {
-        if let Self::Command(running) = self {
-            let mut last = running.last.lock().await;
-            if last.as_ref().is_some_and(|last| last.outcome.is_ok()) {
-                *last = None;
-            }
+    /// What was shown was refused: a command is run again next time. One that runs already gives something else anyway.
+    pub(super) fn forget(&self) {
+        if let Self::Command(running) = self
+            && let Ok(mut last) = running.last.try_lock()
+            && last.as_ref().is_some_and(|last| last.outcome.is_ok())
+        {
+            *last = None;
         }
     }
 }
 
 impl Running {
-    /// One run at a time; who comes meanwhile waits for it.
-    async fn login(&self) -> Result<Login, SendError> {
-        let mut last = self.last.lock().await;
-        let known = last.clone().filter(|last| Instant::now() < last.until);
-        let known = match known {
-            Some(known) => known,
-            None => {
-                let outcome = self.run().await;
-                let good_for = match &outcome {
-                    Ok(_) => self.lifetime.saturating_sub(MARGIN.min(self.lifetime / 10)),
-                    Err(reason) => {
-                        tracing::error!(upstream = self.upstream, reason, "credential_command failed");
-                        REST
-                    }
-                };
-                last.insert(Last { outcome, until: Instant::now() + good_for }).clone()
+    /// One run at a time; who comes meanwhile waits for it. It is a task of its own: a command that takes longer than those
+    /// who wait for it is not begun anew by each of them, and what it printed is there for the next.
+    async fn login(self: &Arc<Self>) -> Result<Login, SendError> {
+        let last = Arc::clone(&self.last).lock_owned().await;
+        let outcome = match last.as_ref().filter(|last| Instant::now() < last.until) {
+            Some(known) => known.outcome.clone(),
+            None => tokio::spawn(Arc::clone(self).renew(last)).await.unwrap_or_else(|error| Err(error.to_string())),
+        };
+        outcome.map_err(|reason| SendError::CredentialCommand { upstream: self.upstream.clone(), reason })
+    }
+
+    async fn renew(self: Arc<Self>, mut last: OwnedMutexGuard<Option<Last>>) -> Result<Login, String> {
+        let outcome = self.run().await;
+        let good_for = match &outcome {
+            Ok(_) => self.lifetime.saturating_sub(MARGIN.min(self.lifetime / 10)),
+            Err(reason) => {
+                tracing::error!(upstream = self.upstream, reason, "credential_command failed");
+                REST
             }
         };
-        known.outcome.map_err(|reason| SendError::CredentialCommand { upstream: self.upstream.clone(), reason })
+        last.insert(Last { outcome, until: Instant::now() + good_for }).outcome.clone()
     }
 
     async fn run(&self) -> Result<Login, String> {
         let (program, arguments) = self.command.split_first().ok_or("it is empty")?;
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
-        let mut child = command.spawn().map_err(|error| format!("{program} cannot be run: {error}"))?;
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.process_group(0).kill_on_drop(true);
+        let mut group = Group(command.spawn().map_err(|error| format!("{program} cannot be run: {error}"))?);
         let mut output = Vec::new();
         let running = async {
-            if let Some(stdout) = child.stdout.take() {
+            if let Some(stdout) = group.0.stdout.take() {
                 let read = stdout.take(OUTPUT_BYTES_MAX + 1).read_to_end(&mut output).await;
                 read.map_err(|error| format!("its output cannot be read: {error}"))?;
             }
             if output.len() as u64 > OUTPUT_BYTES_MAX {
                 return Err(format!("it printed more than {OUTPUT_BYTES_MAX} bytes"));
             }
-            child.wait().await.map_err(|error| error.to_string())
+            group.0.wait().await.map_err(|error| error.to_string())
         };
         let status = timeout(self.timeout, running).await;
         let status = status.map_err(|_| format!("it did not end within {} s", self.timeout.as_secs_f32()))??;
@@ -212,6 +221,16 @@ impl Running {
         }
         parse(&output)
             .ok_or_else(|| "what it printed is neither user:password nor {\"Username\": …, \"Secret\": …}".to_owned())
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // A shell alone would leave what it waits for behind. Without an id it was waited for, and its number may be another's.
+        let id = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(id) = id {
+            let _ = kill_process_group(id, Signal::KILL);
+        }
     }
 }
 
@@ -265,7 +284,7 @@ mod tests {
             assert_eq!(source.login().await.unwrap().unwrap().password.expose(), "secret");
         }
         assert_eq!(std::fs::read_to_string(&count).unwrap(), "x\n");
-        source.forget().await;
+        source.forget();
         source.login().await.unwrap();
         assert_eq!(std::fs::read_to_string(&count).unwrap(), "x\nx\n", "what was refused is asked for anew");
     }
@@ -285,6 +304,49 @@ mod tests {
         let nobody = config::Credentials::Command { command: vec!["/no/such".into()], lifetime: LONG, timeout: LONG };
         let error = Source::new("ecr", Some(&nobody)).login().await.unwrap_err();
         assert!(error.to_string().contains("/no/such cannot be run"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_command_slower_than_its_callers_was_begun_anew_by_each_and_never_named() {
+        const SOON: Duration = Duration::from_millis(50);
+        let directory = tempfile::tempdir().unwrap();
+        for (last, expected) in [("echo AWS:secret", None), ("exec sleep 100", Some("did not end within 1 s"))] {
+            let count = directory.path().join("count");
+            let script = format!("echo x >> {}; sleep 0.3; {last}", count.display());
+            let source = command(&script, Duration::from_secs(1));
+            for _ in 0..3 {
+                assert!(timeout(SOON, source.login()).await.is_err(), "it goes on without this caller");
+            }
+            let error = source.login().await.err().map(|error| error.to_string());
+            assert_eq!(error.is_some(), expected.is_some(), "{error:?}");
+            assert!(error.unwrap_or_default().contains(expected.unwrap_or_default()));
+            // It rests, or what it printed is good.
+            assert!(timeout(SOON, source.login()).await.is_ok());
+            assert_eq!(std::fs::read_to_string(&count).unwrap(), "x\n");
+            std::fs::remove_file(count).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_command_started_outlived_its_timeout() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("id");
+        let script = format!("echo AWS:$(echo $$ >> {0}; sleep 100 & echo $! >> {0}; wait)", file.display());
+        let error = command(&script, Duration::from_millis(500)).login().await.unwrap_err();
+        assert!(error.to_string().contains("did not end within"), "{error}");
+        let ids = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(ids.lines().count(), 2, "{ids}");
+        let is_there = |id: &str| {
+            // One that nobody has asked after yet is gone all the same.
+            std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+        };
+        for _ in 0..100 {
+            if !ids.lines().any(is_there) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("one of these is still there: {ids}");
     }
 
     #[test]

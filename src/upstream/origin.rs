@@ -205,7 +205,7 @@ impl Origin {
                 }
             }
             if answer.status() == StatusCode::UNAUTHORIZED && errand.caller.is_none() {
-                self.credentials.forget().await;
+                self.credentials.forget();
             }
         }
         if errand.follow && is_redirect(answer.status()) {
@@ -273,7 +273,7 @@ impl Origin {
         let client = if is_peer { &self.peers.pooled } else { &self.strangers };
         let header = self.tokens.header(&wanted, login.as_ref(), client, refused).await;
         match &header {
-            Err(SendError::Denied { .. }) if errand.caller.is_none() => self.credentials.forget().await,
+            Err(SendError::Denied { .. }) if errand.caller.is_none() => self.credentials.forget(),
             // Logins are throttled too.
             Err(SendError::Failing { retry_after: Some(wait), .. }) => self.hold.set(*wait),
             _ => {}
