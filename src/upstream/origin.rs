@@ -25,7 +25,7 @@ use super::peers::{Peer, Peers, stranger};
 use super::redirect::{REDIRECTS_MAX, Step, is_redirect, step};
 use super::retry::{Hold, backoff, is_passing, retry_after};
 use super::send::is_read;
-use super::tokens::{Tokens, Wanted, forget_credentials, host};
+use super::tokens::{Tokens, Told, Wanted, forget_credentials, host};
 
 /// A v2 registry elsewhere.
 pub struct Origin {
@@ -70,6 +70,7 @@ struct Errand<'a> {
     follow: bool,
     only: Option<&'a Authority>,
     tried: Vec<Arc<Peer>>,
+    told: Told,
 }
 
 impl Origin {
@@ -107,7 +108,8 @@ impl Origin {
         self.introduce(&mut parts);
         let outgoing = Outgoing::new(body, self.peers.idle_timeout);
         let (caller, only) = (caller.as_ref(), peer.as_ref());
-        let mut errand = Errand { parts, outgoing, scope: &scope, caller, follow, only, tried: Vec::new() };
+        let (scope, tried, told) = (scope.as_str(), Vec::new(), Told::default());
+        let mut errand = Errand { parts, outgoing, scope, caller, follow, only, tried, told };
         let answered = timeout_at(deadline, self.repeat(&mut errand, deadline)).await;
         let (answer, peer) = answered.map_err(|_| SendError::Deadline { upstream: self.name() })??;
         Ok(self.receive(answer, peer, slot))
@@ -246,7 +248,7 @@ impl Origin {
     /// What to show for a challenge. `refused` was shown and not taken.
     async fn authorization(
         &self,
-        errand: &Errand<'_>,
+        errand: &mut Errand<'_>,
         challenge: &Challenge,
         peer: &Peer,
         refused: Option<&HeaderValue>,
@@ -271,7 +273,7 @@ impl Origin {
         };
         let is_peer = Uri::try_from(realm.as_str()).is_ok_and(|uri| self.is_peer(&uri));
         let client = if is_peer { &self.peers.pooled } else { &self.strangers };
-        let header = self.tokens.header(&wanted, login.as_ref(), client, refused).await;
+        let header = self.tokens.header(&wanted, login.as_ref(), client, refused, &mut errand.told).await;
         match &header {
             Err(SendError::Denied { .. }) if errand.caller.is_none() => self.credentials.forget(),
             // Logins are throttled too.

@@ -1,5 +1,5 @@
 //! Tokens of upstreams (docker's token protocol; its OAuth2 form): one for each service, scope and owner, remembered while it
-//! is good, fetched once however many wait for it.
+//! is good, fetched once however many wait for it. That there is none is told to all who wait, too.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +31,8 @@ const LIFETIME: Duration = Duration::from_secs(60);
 const LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// So much before its end a token is not used any more.
 const MARGIN: Duration = Duration::from_secs(10);
+/// How long a failure is told to others who want the same, in place of asking again.
+const FAILURE_LIFETIME: Duration = Duration::from_secs(1);
 /// How large the answer of a token service may be.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
@@ -44,12 +46,15 @@ pub(super) struct Wanted {
     pub(super) caller: Option<CallerCredentials>,
 }
 
-/// A token, while it is good.
-#[derive(Clone)]
+/// A token, while it is good; or why there is none, for a moment.
 struct Known {
-    token: Secret,
+    outcome: Result<HeaderValue, SendError>,
     until: Instant,
 }
+
+/// The failure that a request was told of last, so that its own repetition asks again and does not hear of the same.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Told(Option<Instant>);
 
 type Place = Arc<tokio::sync::Mutex<Option<Known>>>;
 
@@ -79,27 +84,37 @@ impl Tokens {
         login: Option<&Login>,
         client: &Client,
         refused: Option<&HeaderValue>,
+        told: &mut Told,
     ) -> Result<HeaderValue, SendError> {
         let place = self.place(wanted);
-        // Who comes while it is fetched waits here, and finds it.
+        // Who comes while it is fetched waits here, and finds it, or why there is none: logins are throttled, and accounts
+        // are locked by them.
         let mut place = place.lock().await;
-        if let Some(known) = place.as_ref().filter(|known| Instant::now() < known.until) {
-            let header = bearer(&known.token).ok_or_else(|| self.no_token(wanted))?;
-            if refused != Some(&header) {
-                return Ok(header);
+        if let Some(known) = place.as_ref().filter(|known| known.is_good()) {
+            match &known.outcome {
+                Ok(header) if refused != Some(header) => return Ok(header.clone()),
+                Err(error) if told.is_new(known) => return Err(error.clone()),
+                _ => {}
             }
         }
         let fetched = self.fetch(wanted, login, client).await;
         self.counted.token(if fetched.is_ok() { "fetched" } else { "failed" });
-        let known = place.insert(fetched?);
-        bearer(&known.token).ok_or_else(|| self.no_token(wanted))
+        let failed = |error| Known { outcome: Err(error), until: Instant::now() + FAILURE_LIFETIME };
+        let known = place.insert(fetched.unwrap_or_else(failed));
+        if known.outcome.is_err() {
+            told.is_new(known);
+        }
+        known.outcome.clone()
     }
 
     fn place(&self, wanted: &Wanted) -> Place {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         if places.len() >= TOKENS_MAX && !places.contains_key(wanted) {
             // One that is being fetched is locked, and stays.
-            places.retain(|_, place| place.try_lock().is_ok_and(|known| known.as_ref().is_some_and(Known::is_good)));
+            places.retain(|_, place| match place.try_lock() {
+                Ok(known) => known.as_ref().is_some_and(Known::is_good),
+                Err(_) => true,
+            });
             if places.len() >= TOKENS_MAX {
                 places.clear();
             }
@@ -194,9 +209,10 @@ impl Tokens {
         let bytes = whole(answer).await.ok_or_else(|| self.no_token(wanted))?;
         let answered: Answered = serde_json::from_slice(&bytes).map_err(|_| self.no_token(wanted))?;
         let token = answered.token.or(answered.access_token).filter(|token| !token.is_empty());
+        let header = token.and_then(|token| bearer(&Secret::new(&token))).ok_or_else(|| self.no_token(wanted))?;
         let lifetime = answered.expires_in.map_or(LIFETIME, Duration::from_secs).min(LIFETIME_MAX);
         let until = Instant::now() + lifetime.saturating_sub(MARGIN.min(lifetime / 2));
-        Ok(Known { token: Secret::new(&token.ok_or_else(|| self.no_token(wanted))?), until })
+        Ok(Known { outcome: Ok(header), until })
     }
 
     fn no_token(&self, wanted: &Wanted) -> SendError {
@@ -207,6 +223,13 @@ impl Tokens {
 impl Known {
     fn is_good(&self) -> bool {
         Instant::now() < self.until
+    }
+}
+
+impl Told {
+    /// Whether this failure is another than the last one; it is the last one from now on.
+    fn is_new(&mut self, known: &Known) -> bool {
+        self.0.replace(known.until) != Some(known.until)
     }
 }
 

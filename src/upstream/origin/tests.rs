@@ -150,6 +150,30 @@ async fn many_who_need_a_token_wait_for_one() {
 }
 
 #[tokio::test]
+async fn a_failed_login_was_tried_again_by_each_who_waited_for_it() {
+    for (status, retries, expected) in [(401, 2, 1), (500, 0, 1), (500, 2, 3)] {
+        let (fake, asked) = server(move |request, _| match request.uri().path() {
+            "/token" => answer(status, &[], "{}"),
+            _ => {
+                let host = request.headers()[http::header::HOST].to_str().unwrap().to_owned();
+                answer(401, &[(WWW_AUTHENTICATE, format!(r#"Bearer realm="http://{host}/token""#))], "")
+            }
+        })
+        .await;
+        let mut config = with_user(remote(&[fake.address]), "ada");
+        config.transport.retries = retries;
+        let origin = open(&config).await;
+        let answers = futures_util::future::join_all((0..50).map(|_| origin.send(get("/v2/a")))).await;
+        assert!(answers.into_iter().all(|answer| answer.is_err()));
+        assert_eq!(asked_for(&asked, "/token").len(), expected, "{status}, {retries} retries");
+        // A moment later it is asked again.
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        assert!(origin.send(get("/v2/a")).await.is_err());
+        assert_eq!(asked_for(&asked, "/token").len(), 2 * expected, "{status}, {retries} retries");
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_is_not_taken_any_more_is_fetched_anew_once() {
     let (fake, asked) = with_tokens().await;
     let origin = open(&remote(&[fake.address])).await;
