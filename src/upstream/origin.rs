@@ -8,7 +8,6 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Empty;
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::config;
@@ -112,7 +111,7 @@ impl Origin {
         let mut errand = Errand { parts, outgoing, scope, caller, follow, only, tried, told };
         let answered = timeout_at(deadline, self.repeat(&mut errand, deadline)).await;
         let (answer, peer) = answered.map_err(|_| SendError::Deadline { upstream: self.name() })??;
-        Ok(self.receive(answer, peer, slot))
+        Ok(self.peers.receive(answer, peer, slot))
     }
 
     fn name(&self) -> String {
@@ -128,13 +127,10 @@ impl Origin {
         }
     }
 
-    fn receive(&self, answer: Response<Incoming>, peer: Arc<Peer>, slot: OwnedSemaphorePermit) -> Response<Body> {
-        let number = |name: &str| {
-            let text = answer.headers().get(name)?.to_str().ok()?;
-            text.split(';').next()?.trim().parse::<i64>().ok()
-        };
+    /// What an answer says of how much may still be asked (Docker Hub); one that refuses says so too.
+    fn note_limits(&self, headers: &HeaderMap) {
+        let number = |name: &str| headers.get(name)?.to_str().ok()?.split(';').next()?.trim().parse::<i64>().ok();
         self.peers.counted.rate_limit(number("ratelimit-limit"), number("ratelimit-remaining"));
-        self.peers.receive(answer, peer, slot)
     }
 
     /// Tries again what failed and can be repeated, with pauses, as often as the upstream's file says.
@@ -242,6 +238,9 @@ impl Origin {
         }
         let answer = self.peers.exchange(peer, &parts, &errand.outgoing).await;
         peer.set_aside(matches!(answer, Err(SendError::Unreachable { .. })));
+        if let Ok(answer) = &answer {
+            self.note_limits(answer.headers());
+        }
         answer
     }
 
