@@ -139,6 +139,8 @@ impl Origin {
         errand: &mut Errand<'_>,
         deadline: Instant,
     ) -> Result<(Response<Incoming>, Arc<Peer>), SendError> {
+        // Where nobody is there at all, each try may take all of connect_timeout, and the request before this one tried enough.
+        let retries = if self.peers.is_gone(errand.only) { 0 } else { self.peers.retries };
         for repetition in 0.. {
             self.wait_for_hold(deadline).await?;
             let error = match self.attempt(errand).await {
@@ -148,7 +150,7 @@ impl Origin {
             };
             let is_repeatable = is_read(&errand.parts, &errand.outgoing)
                 || errand.outgoing.is_untouched() && matches!(error, SendError::Unreachable { .. });
-            if repetition >= self.peers.retries || !is_repeatable || !is_worth_repeating(&error) {
+            if repetition >= retries || !is_repeatable || !is_worth_repeating(&error) {
                 return Err(error);
             }
             let pause = backoff(repetition);

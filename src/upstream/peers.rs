@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -31,6 +31,8 @@ pub(super) const PEERS_MAX: usize = 1_000;
 pub(super) const IDLE_CONNECTIONS: usize = 32;
 /// How often the turns are asked for another peer, per peer: others ask at the same time and take some of the answers.
 const TURNS_PER_PEER: usize = 8;
+/// So long after a contact that failed it is not expected that the next goes better.
+const LATELY: Duration = Duration::from_secs(5);
 /// How long an unused connection is kept.
 const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -40,8 +42,8 @@ pub struct Peer {
     url: String,
     scheme: Scheme,
     authority: Authority,
-    /// Whether the last contact failed: it is asked again only if no other peer can be.
-    aside: AtomicBool,
+    /// When the last contact failed, if it did: it is asked again only if no other peer can be.
+    aside: Mutex<Option<Instant>>,
     /// What it asked for last: peers may name token services of their own.
     pub(super) challenge: ArcSwapOption<Challenge>,
 }
@@ -106,11 +108,13 @@ impl Peer {
 
     /// Puts it behind the others, or back among them.
     pub(super) fn set_aside(&self, aside: bool) {
-        self.aside.store(aside, Ordering::Release);
+        let since = aside.then(Instant::now);
+        *self.aside.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
-    fn is_aside(&self) -> bool {
-        self.aside.load(Ordering::Acquire)
+    /// Since when it is behind the others.
+    fn aside_since(&self) -> Option<Instant> {
+        *self.aside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -207,10 +211,19 @@ impl Peers {
     /// The healthy peer whose turn it is and that was not tried; one whose last contact failed only after all others.
     pub(super) fn pick_except(&self, tried: &[Arc<Peer>]) -> Option<Arc<Peer>> {
         let untried = |peer: &Arc<Peer>| !tried.iter().any(|other| Arc::ptr_eq(peer, other));
-        let good = |backend: &Backend| peer_of(backend).is_some_and(|peer| untried(peer) && !peer.is_aside());
+        let good =
+            |backend: &Backend| peer_of(backend).is_some_and(|peer| untried(peer) && peer.aside_since().is_none());
         let possible = |backend: &Backend| peer_of(backend).is_some_and(&untried);
         let backend = self.select(good).or_else(|| self.select(possible))?;
         peer_of(&backend).cloned()
+    }
+
+    /// Whether the only peer that can answer failed a moment ago.
+    pub(super) fn is_gone(&self, only: Option<&Authority>) -> bool {
+        let mut peers = self.peers.iter().filter(|peer| only.is_none_or(|only| peer.authority() == only));
+        let (peer, other) = (peers.next(), peers.next());
+        let since = peer.filter(|_| other.is_none()).and_then(|peer| peer.aside_since());
+        since.is_some_and(|since| since.elapsed() < LATELY)
     }
 
     fn select(&self, accept: impl Fn(&Backend) -> bool) -> Option<Backend> {
@@ -236,7 +249,7 @@ impl Peer {
             url: config.url.clone(),
             scheme: if config.https { Scheme::HTTPS } else { Scheme::HTTP },
             authority: config.authority.parse().map_err(broken)?,
-            aside: AtomicBool::new(false),
+            aside: Mutex::default(),
             challenge: ArcSwapOption::empty(),
         }))
     }

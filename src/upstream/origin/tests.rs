@@ -391,6 +391,43 @@ async fn there_is_an_answer_or_an_error_by_the_deadline() {
 }
 
 #[tokio::test]
+async fn a_single_peer_that_is_gone_cost_every_request_all_tries() {
+    let mut config = remote(&[nobody().await]);
+    config.transport.retries = 2;
+    let metrics = Metrics::new();
+    let origin = Origin::open(&config, "dockgate-test", &metrics).await.unwrap();
+    let failed = || {
+        let page = metrics.encode().unwrap();
+        let is_it = |line: &&str| line.starts_with("dockgate_upstream_requests_total{") && line.contains("failed");
+        page.lines()
+            .find(is_it)
+            .and_then(|line| line.rsplit(' ').next())
+            .map_or(0, |count| count.parse::<u64>().unwrap())
+    };
+    for expected in [3, 4, 5] {
+        assert!(matches!(origin.send(get("/v2/a")).await, Err(SendError::Unreachable { .. })));
+        assert_eq!(failed(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_is_taken_for_gone_for_a_moment_and_only_if_there_is_no_other() {
+    let (one, two) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
+    let (alone, several) = (open(&remote(&[one])).await, open(&remote(&[one, two])).await);
+    let only = Some(several.peers().all()[0].authority().clone());
+    for origin in [&alone, &several] {
+        assert!(!origin.peers.is_gone(None));
+        origin.peers.all()[0].set_aside(true);
+    }
+    assert!(alone.peers.is_gone(None) && !several.peers.is_gone(None) && several.peers.is_gone(only.as_ref()));
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert!(!alone.peers.is_gone(None) && !several.peers.is_gone(only.as_ref()), "it may be back");
+    alone.peers.all()[0].set_aside(true);
+    alone.peers.all()[0].set_aside(false);
+    assert!(!alone.peers.is_gone(None), "it is back");
+}
+
+#[tokio::test]
 async fn an_upload_stays_with_its_peer_and_says_who_we_are() {
     let (one, _) = server(|_, _| answer(202, &[], "")).await;
     let (two, asked) = server(|request, _| {
