@@ -445,3 +445,5 @@ async fn an_upload_stays_with_its_peer_and_says_who_we_are() {
     }
     assert_eq!(asked_for(&asked, "/v2/u").len(), 4);
 }
+
+mod tls;
