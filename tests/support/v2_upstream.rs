@@ -70,7 +70,12 @@ impl Asked {
 impl V2Upstream {
     /// Over plain HTTP, on a port of the system's choice.
     pub fn start() -> Self {
-        Self::listen("127.0.0.1:0".parse().unwrap(), None)
+        Self::at("127.0.0.1")
+    }
+
+    /// The same at another address of this machine.
+    pub fn at(ip: &str) -> Self {
+        Self::listen(SocketAddr::new(ip.parse().unwrap(), 0), None)
     }
 
     /// Over TLS.

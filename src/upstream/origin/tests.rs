@@ -350,6 +350,36 @@ async fn retry_after_is_waited_for_by_all_who_can_and_told_to_those_who_cannot()
 }
 
 #[tokio::test]
+async fn a_refusal_did_not_say_how_much_is_left() {
+    let (fake, _) = server(|request, _| {
+        let limit = |left: &str| {
+            let named =
+                [("ratelimit-limit", "100;w=21600".to_owned()), ("ratelimit-remaining", format!("{left};w=21600"))];
+            named.map(|(name, value)| (http::HeaderName::from_static(name), value))
+        };
+        match request.uri().path() {
+            "/v2/none" => answer(429, &limit("0"), ""),
+            _ => answer(200, &limit("97"), ""),
+        }
+    })
+    .await;
+    let mut config = remote(&[fake.address]);
+    config.transport.retries = 0;
+    let metrics = Metrics::new();
+    let origin = Origin::open(&config, "dockgate-test", &metrics).await.unwrap();
+    for (path, is_answered, left) in [("/v2/a", true, 97), ("/v2/none", false, 0)] {
+        assert_eq!(origin.send(get(path)).await.is_ok(), is_answered);
+        let page = metrics.encode().unwrap();
+        for line in [
+            "dockgate_upstream_rate_limit{upstream=\"old\"} 100".to_owned(),
+            format!("dockgate_upstream_rate_limit_remaining{{upstream=\"old\"}} {left}"),
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} is not in {page}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn there_is_an_answer_or_an_error_by_the_deadline() {
     let hung = Fake::raw("", true).await;
     let origin = open(&remote(&[hung.address])).await;

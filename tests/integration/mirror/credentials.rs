@@ -1,6 +1,7 @@
 //! Credentials: shown to the upstream and to nobody else, renewed when they end, and never written anywhere.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use rcgen::{CertificateParams, KeyPair};
 
@@ -101,6 +102,36 @@ fn a_token_service_that_fails_is_no_refusal() {
         is_error(&mirror.pull(PATH), status, "UNAVAILABLE");
         mirror.up.heal();
         mirror.pull(PATH).expect(200);
+    }
+}
+
+#[test]
+fn fifty_who_were_throttled_at_the_token_service_logged_in_a_hundred_and_fifty_times() {
+    const CLIENTS: usize = 50;
+    let pull_all = |mirror: &Mirror| {
+        let tags = (0..CLIENTS).map(|number| format!("/v2/up/app/manifests/v{number}"));
+        let pullers: Vec<_> = tags.flat_map(|path| pullers(&mirror.gate, 1, &path)).collect();
+        pullers.into_iter().map(|puller| puller.join().unwrap().unwrap()).collect::<Vec<_>>()
+    };
+    for (wait, status, logins) in [(1, 200, 2), (3600, 503, 1)] {
+        let mirror = Mirror::start(&format!("{USER}\nfirst_byte_timeout = \"3s\""));
+        for number in 0..CLIENTS {
+            mirror.up.image("app", &format!("v{number}"), b"a layer");
+        }
+        mirror.up.guard(door(Door::bearer()));
+        mirror.up.fault_some("GET", "/token", 0..1, Fault::StatusRetryAfter(429, wait));
+        let began = Instant::now();
+        let answers = pull_all(&mirror);
+        let took = began.elapsed();
+        assert!(answers.iter().all(|answer| answer.status == status), "{:?}", answers[0].text());
+        assert_eq!(mirror.up.count("GET", "/token"), logins);
+        match status {
+            200 => assert!(took >= Duration::from_secs(1), "{took:?}"),
+            _ => {
+                assert!(took < Duration::from_secs(2), "{took:?}");
+                assert!(answers.iter().all(|answer| answer.header("retry-after").is_some()));
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Mirror, OPEN, TIMES, cache_is_clean, crowd, noise, prepare, pull};
 use crate::support::V2Upstream;
 use crate::support::v1_upstream::nobody;
-use crate::support::v2_upstream::{Fault, Latch};
+use crate::support::v2_upstream::{Door, Fault, Latch};
 
 fn with_peers(peers: &[String]) -> String {
     format!("kind = \"mirror\"\npeers = {peers:?}\n{TIMES}\nhealth = {{ interval = \"1s\" }}\n")
@@ -37,6 +37,24 @@ fn a_peer_that_is_gone_is_not_missed() {
         let blob = well.blob("app", &layer);
         assert!(pull(gate.main, &format!("/v2/up/app/blobs/{blob}"), &[]).unwrap().expect(200).body == layer);
         assert_eq!(well.count("GET", &blob), 1);
+    }
+}
+
+#[test]
+fn half_of_the_requests_failed_where_each_peer_has_its_token_service() {
+    let peers = ["127.0.0.1", "127.0.0.2"].map(V2Upstream::at);
+    let user = "username = \"ada\"\npassword = \"secret\"\n";
+    let file = with_peers(&peers.each_ref().map(V2Upstream::url)) + user;
+    peers.iter().for_each(|peer| peer.guard(Door::bearer().user("ada", "secret", &["*"])));
+    let gate = prepare(OPEN, &file).start();
+    for seed in 0..8 {
+        let layer = noise(seed, 5_000);
+        let blobs = peers.each_ref().map(|peer| peer.blob("app", &layer));
+        let answer = pull(gate.main, &format!("/v2/up/app/blobs/{}", blobs[0]), &[]).unwrap();
+        assert!(answer.expect(200).body == layer);
+    }
+    for peer in &peers {
+        assert_eq!(peer.count("GET", "/token"), 1, "each has its turn, and gives a token");
     }
 }
 
