@@ -137,8 +137,12 @@ impl Prepared {
 
     pub fn write(&self, file: &str, text: &str) {
         let path = self.path(file);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+        let directory = path.parent().unwrap();
+        std::fs::create_dir_all(directory).unwrap();
+        // At once: what is half there is another file, and may be a good one.
+        let new = directory.join(format!(".new-{}", path.file_name().unwrap().to_str().unwrap()));
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, path).unwrap();
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {

@@ -261,3 +261,17 @@ fn a_caller_behind_a_proxy_forged_its_name() {
         assert_eq!(asked.all(name), [value], "{name}");
     }
 }
+
+/// A registry whose name leads back to the gateway was asked for ever.
+#[test]
+fn a_request_of_ours_that_comes_back_is_told() {
+    let upstream = V1Upstream::echo();
+    let gate = start(&upstream, "");
+    let client = gate.plain().user("dev", "dev");
+    client.get("/v1/search?q=a").expect(200);
+    let via = upstream.asked().pop().unwrap().all("via")[0].to_owned();
+    let answer = client.with("Via", &format!("1.1 other, {via}")).get("/v1/search?q=a");
+    assert_eq!(answer.status, 508, "{}", answer.text());
+    assert!(answer.json()["error"].as_str().unwrap().contains("leads back"), "{}", answer.text());
+    assert_eq!(upstream.asked().len(), 1);
+}
