@@ -51,7 +51,7 @@ impl Walk<'_> {
         }
         // If its name leads back here, that is seen.
         if let Ok(via) = HeaderValue::try_from(format!("1.1 {}", self.rooms.via)) {
-            request.headers_mut().insert(header::VIA, via);
+            request.headers_mut().append(header::VIA, via);
         }
         let screened = &caller.screened;
         let forwarded = Forwarded { client: screened.client, host: screened.host.clone(), https: screened.https };

@@ -181,8 +181,21 @@ skopeo_by_the_login_of_docker() {
 
 # ---- lists and deletion ----------------------------------------------------
 
+# pages PATH KEY: all entries of a list, one to a page, to the end of its Links.
+pages() {
+  local path="$1?n=1" count=0
+  while [[ -n $path ]]; do
+    count=$((count + 1))
+    [[ $count -le 100 ]] || fail "the pages of $1 do not end"
+    curl --fail --silent --cacert "$ca" --user "admin:$password" --dump-header "$place/head" "https://$secure$path" | jq -r ".$2[]?"
+    path=$(tr -d '\r' <"$place/head" | sed -n 's/^[Ll]ink: <\([^>]*\)>.*/\1/p')
+  done
+}
+
 lists() {
   skopeo list-tags "docker://$team/crane"
+  same '1 multi mutated' "$(pages /v2/team/crane/tags/list tags | sort | paste -sd' ')"
+  pages /v2/_catalog repositories | grep -qx team/crane || fail 'the pages of the catalog lack team/crane'
   same '1 multi mutated' "$(skopeo list-tags "docker://$team/crane" | jq -r '.Tags | sort | join(" ")')"
   same '1 multi mutated' "$(crane ls "$team/crane" | sort | paste -sd' ')"
   skopeo copy --quiet "oci:$images/oci:single" "docker://$secure/secret/app:1" --dest-creds "admin:$password"

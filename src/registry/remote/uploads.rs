@@ -18,11 +18,11 @@ use tokio::time::{Instant, timeout};
 use crate::net::client::BoxError;
 use crate::oci::{Algorithm, ByteRange, Digest, Mismatch, RepositoryName, UploadId, Verifier};
 use crate::store::Member;
-use crate::upstream::{Ask, Body, Peer};
+use crate::upstream::{Ask, Body, Peer, SendError};
 
 use super::super::RegistryError;
 use super::sessions::{Owner, RemoteUpload, Session};
-use super::{Reach, Remote, RemoteError, Target, empty, too_late};
+use super::{Reach, Remote, RemoteError, Target, empty};
 
 /// How long bytes wait until the upstream takes them; clients wait long for an answer to a push.
 const UPLOAD_SLOT_PATIENCE: Duration = Duration::from_secs(5 * 60);
@@ -180,7 +180,10 @@ impl Remote {
             return Ok(None);
         }
         let slot = timeout(UPLOAD_SLOT_PATIENCE, Arc::clone(&self.downloads).acquire_owned()).await;
-        slot.ok().and_then(Result::ok).map(Some).ok_or_else(|| too_late(self.name()))
+        slot.ok().and_then(Result::ok).map(Some).ok_or_else(|| {
+            let (upstream, concurrency) = (self.name().to_owned(), self.config.transport.concurrency);
+            SendError::Busy { upstream, concurrency, waited: UPLOAD_SLOT_PATIENCE }.into()
+        })
     }
 
     /// Gives an upload up.

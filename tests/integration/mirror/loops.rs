@@ -21,7 +21,8 @@ fn second_address(gateway: Arc<OnceLock<SocketAddr>>) -> SocketAddr {
     address
 }
 
-fn hand_on(mut from: TcpStream, mut to: TcpStream) {
+/// Whatever comes from one goes to the other.
+pub(super) fn hand_on(mut from: TcpStream, mut to: TcpStream) {
     std::thread::spawn(move || {
         let _ = std::io::copy(&mut from, &mut to);
         let _ = to.shutdown(std::net::Shutdown::Write);

@@ -275,3 +275,15 @@ fn a_request_of_ours_that_comes_back_is_told() {
     assert!(answer.json()["error"].as_str().unwrap().contains("leads back"), "{}", answer.text());
     assert_eq!(upstream.asked().len(), 1);
 }
+
+/// Two gateways before each other: each took the name of the other away, and neither knew its own request.
+#[test]
+fn the_names_of_others_on_the_way_were_lost() {
+    let upstream = V1Upstream::echo();
+    let gate = start(&upstream, "");
+    let client = gate.plain().user("dev", "dev").with("Via", "1.1 dockgate-0123456789abcdef");
+    client.get("/v1/search?q=a").expect(200);
+    let asked = upstream.asked().pop().unwrap();
+    let vias = asked.all("via").join(", ");
+    assert!(vias.starts_with("1.1 dockgate-0123456789abcdef, 1.1 dockgate-"), "{vias}");
+}
