@@ -39,15 +39,6 @@ authorization = "forward"
 EOF
 }
 
-clients_trust() {
-  mkdir -p "/etc/docker/certs.d/$secure" "/etc/containers/certs.d/$secure"
-  cp "$ca" "/etc/docker/certs.d/$secure/ca.crt"
-  cp "$ca" "/etc/containers/certs.d/$secure/ca.crt"
-  cp "$ca" "$SSL_CERT_FILE"
-  printf '{}' >"$REGISTRY_AUTH_FILE"
-  regctl registry set "$secure" --cacert "$(cat "$ca")"
-}
-
 # log_in USER PASSWORD: crane and oras read what docker wrote, which is a refresh token; podman, skopeo and buildah have a
 # file of their own, and regctl too. podman does not log in where docker left a refresh token, so it must not see it.
 log_in() {
@@ -322,7 +313,8 @@ set_up() {
   podman_settings
   container_storage
   engine_start
-  clients_trust
+  clients_trust "$secure"
+  regctl registry set "$secure" --cacert "$(cat "$ca")"
   containerd_start
   mkdir -p "$place/hosts/$secure"
   printf 'server = "https://%s"\n[host."https://%s"]\n  ca = "%s"\n' "$secure" "$secure" "$ca" >"$place/hosts/$secure/hosts.toml"

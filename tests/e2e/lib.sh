@@ -90,6 +90,18 @@ gateway_stops_cleanly() {
   same 0 "$(cat "$gateway/exit")"
 }
 
+# clients_trust NAME…: docker, podman and their kin know the gateway's CA by these names, and others by SSL_CERT_FILE.
+clients_trust() {
+  local name
+  for name in "$@"; do
+    mkdir -p "/etc/docker/certs.d/$name" "/etc/containers/certs.d/$name"
+    cp "$ca" "/etc/docker/certs.d/$name/ca.crt"
+    cp "$ca" "/etc/containers/certs.d/$name/ca.crt"
+  done
+  cp "$ca" "$SSL_CERT_FILE"
+  printf '{}' >"$REGISTRY_AUTH_FILE"
+}
+
 # A docker engine of this client's own. No bridge and no firewall rules: the containers need no network, so the machine's
 # stays as it is.
 engine_start() {

@@ -68,17 +68,6 @@ actions = ["pull", "push"]
 '
 }
 
-clients_trust() {
-  local name
-  for name in "$secure" "$by_name"; do
-    mkdir -p "/etc/docker/certs.d/$name" "/etc/containers/certs.d/$name"
-    cp "$ca" "/etc/docker/certs.d/$name/ca.crt"
-    cp "$ca" "/etc/containers/certs.d/$name/ca.crt"
-  done
-  cp "$ca" "$SSL_CERT_FILE"
-  printf '{}' >"$REGISTRY_AUTH_FILE"
-}
-
 # ---- docker ----------------------------------------------------------------
 
 engine_mirror() {
@@ -344,7 +333,7 @@ set_up() {
   mirrors_make
   gateway_start
   user_add dev developer-password
-  clients_trust
+  clients_trust "$secure" "$by_name"
   registries_conf "$by_name"
   podman_settings
   container_storage

@@ -105,17 +105,6 @@ actions = ["pull", "push"]
 '
 }
 
-clients_trust() {
-  local name
-  for name in "$secure" "$by_name"; do
-    mkdir -p "/etc/docker/certs.d/$name" "/etc/containers/certs.d/$name"
-    cp "$ca" "/etc/docker/certs.d/$name/ca.crt"
-    cp "$ca" "/etc/containers/certs.d/$name/ca.crt"
-  done
-  cp "$ca" "$SSL_CERT_FILE"
-  printf '{}' >"$REGISTRY_AUTH_FILE"
-}
-
 # log_in NAME USER PASSWORD: of the gateway. podman does not log in where docker left a refresh token, so it must not see it.
 log_in() {
   docker login --username "$2" --password-stdin "$1" <<<"$3"
@@ -243,7 +232,7 @@ set_up() {
   podman_settings
   container_storage
   engine_start
-  clients_trust
+  clients_trust "$secure" "$by_name"
   log_in "$secure" dev developer-password
 }
 
