@@ -98,6 +98,11 @@ impl Principal {
         &self.groups
     }
 
+    /// The repositories that their token is for; none, where there is no token.
+    pub fn granted(&self) -> impl Iterator<Item = &RepositoryName> {
+        self.token.iter().flat_map(|grants| grants.iter().map(|grant| &grant.repository))
+    }
+
     /// What the token allows on `repository`; everything, where there is no token.
     pub(super) fn token_actions(&self, repository: &RepositoryName) -> Actions {
         let Some(grants) = &self.token else { return Actions::ALL };

@@ -87,25 +87,39 @@ impl Rules {
         Ok(Permit { principal: principal.clone(), action, repository: repository.clone(), overwrite })
     }
 
+    /// Whether `principal` may do `action` to what is in all of `repositories`: it is enough to may so in one of them, which the
+    /// permit is for. Asked for [`Action::Push`], to create is not enough.
+    pub fn authorize_any<'a>(
+        &self,
+        principal: &Principal,
+        action: Action,
+        repositories: impl IntoIterator<Item = &'a RepositoryName>,
+    ) -> Result<Permit, Denied> {
+        let mut sees = false;
+        for repository in repositories {
+            match self.authorize(principal, action, repository) {
+                Ok(permit) if action != Action::Push || permit.may_overwrite() => return Ok(permit),
+                Ok(_) | Err(Denied::Forbidden) => sees = true,
+                // What their token is not for, they do not see through it.
+                Err(_) => {}
+            }
+        }
+        Err(match sees {
+            _ if principal.is_anonymous() => Denied::Unauthenticated,
+            true => Denied::Forbidden,
+            false => Denied::Hidden,
+        })
+    }
+
     /// Whether `principal` may do `action` to whatever there is: only a rule whose pattern is `**` says so.
     ///
     /// A token is for repositories that it names, so nobody may through a token.
     pub fn authorize_everywhere(&self, principal: &Principal, action: Action) -> Result<EverywherePermit, Denied> {
-        self.everywhere(principal, action, principal.has_token())
-    }
-
-    /// Leave to search a registry that shows its names to whoever asks: as for pulling whatever there is; a token has to be
-    /// for the list of repositories, which is what docker gets one for.
-    pub fn authorize_search(&self, principal: &Principal) -> Result<EverywherePermit, Denied> {
-        self.everywhere(principal, Action::Pull, principal.has_token() && !principal.token_lists())
-    }
-
-    fn everywhere(&self, principal: &Principal, action: Action, narrow: bool) -> Result<EverywherePermit, Denied> {
         let for_them = self.0.iter().filter(|rule| rule.is_for(principal));
         let everywhere = for_them.filter(|rule| rule.repositories.iter().any(RepositoryPattern::is_everything));
         let allowed = everywhere.fold(Actions::NONE, |set, rule| set | rule.actions);
         match allowed.allow(action) {
-            true if narrow => Err(Denied::InsufficientScope),
+            true if principal.has_token() => Err(Denied::InsufficientScope),
             true => Ok(EverywherePermit { action }),
             false => Err(refusal(principal, allowed)),
         }
@@ -144,6 +158,11 @@ impl Rules {
     pub fn grant_anyone(&self, address: IpAddr) -> bool {
         let nobody = Principal::anonymous().with_address(address);
         self.0.iter().any(|rule| rule.is_for(&nobody))
+    }
+
+    /// Whether some rule is for the user of this name.
+    pub fn name_user(&self, user: &str) -> bool {
+        self.0.iter().flat_map(|rule| &rule.who).any(|who| matches!(who, Who::User(name) if name == user))
     }
 
     /// Whether some rule is for known callers only.
@@ -280,13 +299,31 @@ mod tests {
     }
 
     #[test]
-    fn a_search_takes_a_rule_for_everything_and_a_token_for_the_list() {
-        let search = |principal: &Principal| rules().authorize_search(principal).map(|_| ());
-        assert_eq!(search(&Principal::user("ada", vec![]).with_token(vec![]).with_catalog()), Err(Denied::Hidden));
-        let robot = Principal::anonymous().with_certificate("robot");
-        assert_eq!(search(&robot), Ok(()));
-        assert_eq!(search(&robot.clone().with_token(vec![])), Err(Denied::InsufficientScope));
-        assert_eq!(search(&robot.with_token(vec![]).with_catalog()), Ok(()));
+    fn one_of_several_repositories_is_enough() {
+        let any = |principal: &Principal, action, names: &[&str]| {
+            let names: Vec<RepositoryName> = names.iter().map(|name| name.parse().unwrap()).collect();
+            rules().authorize_any(principal, action, &names).map(|permit| permit.repository().to_string())
+        };
+        let (nobody, ada) = (Principal::anonymous(), Principal::user("ada", vec![]));
+        let runner = Principal::user("runner", vec!["ci".into()]);
+        assert_eq!(any(&ada, Action::Pull, &["other/a", "team/a", "team/b"]), Ok("team/a".into()));
+        assert_eq!(any(&ada, Action::Push, &["public/a", "team/a"]), Ok("team/a".into()));
+        assert_eq!(any(&ada, Action::Push, &["other/a", "public/a"]), Err(Denied::Forbidden));
+        assert_eq!(any(&runner, Action::Push, &["team/a"]), Err(Denied::Forbidden), "may create, not overwrite");
+        assert_eq!(any(&ada, Action::Pull, &["other/a"]), Err(Denied::Hidden));
+        assert_eq!(any(&ada, Action::Pull, &[]), Err(Denied::Hidden));
+        assert_eq!(any(&nobody, Action::Pull, &["team/a"]), Err(Denied::Unauthenticated));
+        assert_eq!(any(&nobody, Action::Pull, &["public/a"]), Ok("public/a".into()));
+        let grant = Grant { repository: "team/b".parse().unwrap(), actions: Action::Pull.into() };
+        let narrow = ada.with_token(vec![grant]);
+        assert_eq!(any(&narrow, Action::Pull, &["team/a"]), Err(Denied::Hidden));
+        assert_eq!(any(&narrow, Action::Pull, &["team/a", "team/b"]), Ok("team/b".into()));
+    }
+
+    #[test]
+    fn a_rule_may_name_a_user() {
+        assert!(rules().name_user("ada"));
+        assert!(!rules().name_user("ci") && !rules().name_user("robot"));
     }
 
     #[test]

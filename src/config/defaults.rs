@@ -77,7 +77,14 @@ impl Default for Tls {
 
 impl Default for Identity {
     fn default() -> Self {
-        Self { realm: "dockgate".into(), htpasswd: "htpasswd".into(), groups: BTreeMap::new(), token: Token::default() }
+        Self {
+            realm: "dockgate".into(),
+            htpasswd: "htpasswd".into(),
+            registration: false,
+            password_changes: false,
+            groups: BTreeMap::new(),
+            token: Token::default(),
+        }
     }
 }
 
@@ -86,6 +93,7 @@ impl Default for Token {
         Self {
             lifetime: seconds(300),
             refresh_lifetime: seconds(30 * 86_400),
+            legacy_lifetime: seconds(3_600),
             key_lifetime: seconds(90 * 86_400),
             services: vec![],
             chain: true,

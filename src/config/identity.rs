@@ -18,6 +18,10 @@ pub struct Identity {
     pub realm: String,
     /// The file of users and their bcrypt hashes.
     pub htpasswd: PathBuf,
+    /// Whether whoever asks becomes a user (`docker login` up to 1.10).
+    pub registration: bool,
+    /// Whether users may change their own password (`PUT /v1/users/U/`).
+    pub password_changes: bool,
     /// The users of each group.
     pub groups: BTreeMap<String, Vec<String>>,
     /// The tokens that `/token` gives.
@@ -31,6 +35,8 @@ pub struct Token {
     pub lifetime: Duration,
     /// How long a refresh token is good.
     pub refresh_lifetime: Duration,
+    /// How long a token of the v1 protocol is good, but no longer than a refresh token: a push of docker 1.5 has one for all of it.
+    pub legacy_lifetime: Duration,
     /// How long a key signs tokens until the next one does; zero means for ever.
     pub key_lifetime: Duration,
     /// The other registries that tokens are made for.
@@ -41,6 +47,7 @@ pub struct Token {
 
 const LIFETIME_MIN: Duration = Duration::from_secs(60);
 const LIFETIME_MAX: Duration = Duration::from_secs(300);
+const LEGACY_LIFETIME_MAX: Duration = Duration::from_secs(86_400);
 const REFRESH_LIFETIME_MAX: Duration = Duration::from_secs(365 * 86_400);
 const KEY_LIFETIME_MAX: Duration = Duration::from_secs(3_650 * 86_400);
 
@@ -56,6 +63,8 @@ pub(super) fn read_identity(section: &mut Section<'_>) -> Identity {
     Identity {
         realm: section.text("realm", &default.realm, REALM, is_realm),
         htpasswd: section.path_or("htpasswd", &default.htpasswd),
+        registration: section.boolean("registration", default.registration),
+        password_changes: section.boolean("password_changes", default.password_changes),
         groups: read_groups(section),
         token: section.table("token", |token| read_token(token, &default.token)),
     }
@@ -70,6 +79,11 @@ fn read_token(section: &mut Section<'_>, default: &Token) -> Token {
             "refresh_lifetime",
             default.refresh_lifetime,
             LIFETIME_MIN..=REFRESH_LIFETIME_MAX,
+        ),
+        legacy_lifetime: section.duration(
+            "legacy_lifetime",
+            default.legacy_lifetime,
+            LIFETIME_MIN..=LEGACY_LIFETIME_MAX,
         ),
         key_lifetime: section.duration("key_lifetime", default.key_lifetime, Duration::ZERO..=KEY_LIFETIME_MAX),
         services: section.list("services", &services, &Fallback::Value("[]".into()), service).unwrap_or_default(),

@@ -13,6 +13,8 @@ pub struct Legacy {
     pub transport: Transport,
     /// Which clients are sent there when they ask for `/v2/`: `docker < 1.6`.
     pub clients: String,
+    /// Whether the registry is its own index; else it asks us, its index, about every request.
+    pub standalone: bool,
     /// Whether the caller's Basic credentials are sent on.
     pub forward_basic: bool,
     /// The credentials that are sent as Basic; never together with `forward_basic`.
@@ -32,6 +34,7 @@ pub(super) fn read_legacy(root: &mut Section<'_>, name: &str) -> Option<Legacy> 
     };
     let legacy = Legacy {
         clients: root.choice("clients", LEGACY_CLIENTS, &[(LEGACY_CLIENTS, LEGACY_CLIENTS)]).into(),
+        standalone: root.boolean("standalone", true),
         forward_basic: root.boolean("forward_basic", false),
         credentials: transport::read_credentials(root),
         transport: transport::read_transport(root, name, defaults),
@@ -42,6 +45,13 @@ pub(super) fn read_legacy(root: &mut Section<'_>, name: &str) -> Option<Legacy> 
     if legacy.forward_basic && legacy.credentials.is_some() {
         let text = format!("true does not go with {}: only one of them can be sent", root.report.end("username"));
         root.report.conflict("forward_basic", "username", text);
+    }
+    // To a registry that has an index goes our token, and there can be one Authorization only.
+    for (key, is_set) in [("forward_basic", legacy.forward_basic), ("username", legacy.credentials.is_some())] {
+        if !legacy.standalone && is_set {
+            let text = format!("false does not go with {}: only one of them can be sent", root.report.end(key));
+            root.report.conflict("standalone", key, text);
+        }
     }
     Some(Legacy { transport: Transport { peers: peers?, ..legacy.transport }, ..legacy })
 }

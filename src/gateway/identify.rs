@@ -3,7 +3,7 @@
 use http::{StatusCode, header};
 
 use crate::access::{Action, CatalogPermit, Denied, Permit, Principal};
-use crate::identity::{Credentials, MalformedCredentials};
+use crate::identity::{Credentials, IdentifyError, LegacyUse, MalformedCredentials};
 use crate::oci::{ErrorCode, RepositoryName};
 use crate::registry::RegistryError;
 
@@ -14,20 +14,34 @@ use super::route::{self, BlobVerb, LegacyRoute, Route, UploadStart, Verb};
 use super::screen::Screened;
 use super::walk::{Caller, Walk};
 
+/// Who is asking.
+pub(super) struct Identified {
+    pub(super) principal: Principal,
+    /// Whether any credentials were shown.
+    pub(super) showed_credentials: bool,
+    /// Whether they were what we gave to a v1 registry to ask us with.
+    pub(super) by_registry: bool,
+}
+
+impl From<Principal> for Identified {
+    fn from(principal: Principal) -> Self {
+        Self { principal, showed_credentials: false, by_registry: false }
+    }
+}
+
 impl Walk<'_> {
-    /// The principal, and whether any credentials were shown.
     pub(super) async fn identify(
         &self,
         arrival: &Arrival,
         screened: &Screened,
         Picked { route, .. }: &Picked,
-    ) -> Result<(Principal, bool), Failure> {
+    ) -> Result<Identified, Failure> {
         match route {
             // Every v1 client asks this first, and gives up on anything but an answer.
-            Route::Legacy(LegacyRoute::Ping) => return Ok((Principal::anonymous(), false)),
+            Route::Legacy(LegacyRoute::Ping) => return Ok(Principal::anonymous().into()),
             // The form says who asks; what is public is so whoever asks.
             Route::TokenForm | Route::TokenKeys | Route::TokenCertificates => {
-                return Ok((Principal::anonymous(), false));
+                return Ok(Principal::anonymous().into());
             }
             _ => {}
         }
@@ -35,11 +49,9 @@ impl Walk<'_> {
             let challenge = Some(self.challenge_on(route, screened, None));
             Failure { challenge, ..failure }
         })?;
-        let credentials = match (credentials, route) {
-            // What the v1 registry gave out is for it to read; to us it says nothing of who is asking.
-            (Credentials::Other(scheme), Route::Legacy(_)) if scheme == "token" => Credentials::None,
-            (credentials, _) => credentials,
-        };
+        if let (Credentials::Token(text), Route::Legacy(_)) = (&credentials, route) {
+            return self.log_in_by_legacy(text, arrival, screened);
+        }
         let shown = !matches!(credentials, Credentials::None);
         let principal = self.log_in(&credentials, arrival, screened).await.map_err(|failure| {
             let bearer = matches!(credentials, Credentials::Bearer(_));
@@ -47,7 +59,23 @@ impl Walk<'_> {
             let challenge = challenge.then(|| self.challenge_on(route, screened, bearer.then_some("invalid_token")));
             Failure { challenge, ..failure }
         })?;
-        Ok((principal, shown))
+        Ok(Identified { principal, showed_credentials: shown, by_registry: false })
+    }
+
+    /// Who shows a v1 token; whoever is refused is asked for a password.
+    fn log_in_by_legacy(&self, text: &str, arrival: &Arrival, screened: &Screened) -> Result<Identified, Failure> {
+        let accepted = self.rooms.identity.accept_legacy(text, arrival.certificate.as_deref());
+        let (principal, for_whom) = accepted.map_err(|error| {
+            self.refuse_login(self.log_in_again(match error {
+                IdentifyError::ExpiredToken => {
+                    "the token of this push or pull has ended; run docker again, or log in again"
+                }
+                _ => "the token is not valid here; run docker again, or log in again",
+            }))
+        })?;
+        self.rooms.metrics.login("accepted");
+        let principal = principal.with_address(screened.client);
+        Ok(Identified { principal, showed_credentials: true, by_registry: for_whom == LegacyUse::Registry })
     }
 
     /// Who shows these credentials; whoever is refused is asked for a password.

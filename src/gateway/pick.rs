@@ -8,11 +8,11 @@ use http::{Method, StatusCode};
 
 use crate::access::Action;
 use crate::oci::{ErrorCode, RepositoryName};
-use crate::registry::{Backend, Remote};
+use crate::registry::{Backend, Index, Remote};
 
 use super::names::{Asked, Candidates, Found, RemoteName};
 use super::respond::Failure;
-use super::route::{Route, RouteError, Routed};
+use super::route::{LegacyRoute, Route, RouteError, Routed};
 use super::screen::Screened;
 use super::walk::{Caller, Walk, no_legacy};
 
@@ -26,6 +26,8 @@ pub(super) struct Picked {
 pub(super) enum Answerer {
     /// A registry here.
     Here(Backend),
+    /// The index, before a v1 registry if there is one.
+    Index(Option<Arc<Index>>),
     /// A registry elsewhere.
     There(Elsewhere),
     /// The registry inside; for what it does not have, a registry elsewhere that dockerd takes for a mirror of Docker Hub.
@@ -47,7 +49,7 @@ impl Walk<'_> {
     pub(super) fn pick(&self, screened: &Screened, routed: Routed) -> Result<Picked, Failure> {
         let Routed { route, prefix, namespace } = routed;
         match &route {
-            Route::Legacy(_) => return self.pick_legacy(route),
+            Route::Legacy(legacy) => return self.pick_legacy(legacy.clone()),
             Route::Token(_) | Route::TokenForm | Route::TokenKeys | Route::TokenCertificates => {
                 return Ok(Picked { route, answerer: Answerer::Here(self.hosted_backend()) });
             }
@@ -131,12 +133,15 @@ impl Walk<'_> {
         Backend::Hosted(Arc::clone(&self.rooms.hosted))
     }
 
-    fn pick_legacy(&self, route: Route) -> Result<Picked, Failure> {
-        self.check_loop()?;
-        match &self.rooms.legacy {
-            Some(legacy) => Ok(Picked { route, answerer: Answerer::Here(Backend::Legacy(Arc::clone(legacy))) }),
-            None => Err(no_legacy()),
+    /// Without a v1 registry there is still something to find.
+    fn pick_legacy(&self, route: LegacyRoute) -> Result<Picked, Failure> {
+        match route {
+            LegacyRoute::Ping => {}
+            LegacyRoute::Search(_) => self.check_loop()?,
+            _ if self.rooms.legacy.is_none() => return Err(no_legacy()),
+            _ => self.check_loop()?,
         }
+        Ok(Picked { route: Route::Legacy(route), answerer: Answerer::Index(self.rooms.legacy.clone()) })
     }
 
     /// A request that we sent ourselves would go round for ever.

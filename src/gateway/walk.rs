@@ -13,11 +13,12 @@ use crate::config::{Limits, Listener};
 use crate::docker::{Client, Generation};
 use crate::identity::Identity;
 use crate::oci::ErrorCode;
-use crate::registry::{Backend, Hosted, Legacy, Remote};
+use crate::registry::{Backend, Hosted, Index, Remote};
 use crate::telemetry::Metrics;
 
 use super::arrival::Arrival;
 use super::body::Body;
+use super::identify::Identified;
 use super::intake::Intake;
 use super::names::Names;
 use super::observe::{Ids, Observed, Record};
@@ -42,8 +43,8 @@ pub struct Rooms {
     pub identity: Arc<Identity>,
     /// The built-in registry.
     pub hosted: Arc<Hosted>,
-    /// The v1 registry behind us, if there is one.
-    pub legacy: Option<Arc<Legacy>>,
+    /// The v1 registry behind us with its index, if there is one.
+    pub legacy: Option<Arc<Index>>,
     /// The registries elsewhere, by name.
     pub remotes: BTreeMap<String, Arc<Remote>>,
     /// Which names are whose.
@@ -76,6 +77,8 @@ pub(super) struct Caller {
     pub(super) principal: Principal,
     /// Whether the caller showed any credentials, an anonymous token among them.
     pub(super) showed_credentials: bool,
+    /// Whether a v1 registry is asking about a request of theirs.
+    pub(super) by_registry: bool,
 }
 
 impl Gateway {
@@ -136,9 +139,10 @@ impl Walk<'_> {
         record.route = routed.route.label();
         let picked = self.pick(&screened, routed).map_err(|failure| self.in_form(failure))?;
         let identified = self.identify(arrival, &screened, &picked).await;
-        let (principal, showed_credentials) = identified.map_err(|failure| self.in_form(failure))?;
+        let Identified { principal, showed_credentials, by_registry } =
+            identified.map_err(|failure| self.in_form(failure))?;
         record.identified(&principal);
-        let caller = Caller { screened, principal, showed_credentials };
+        let caller = Caller { screened, principal, showed_credentials, by_registry };
         let picked = self.settle(picked, &caller).await?;
         let answer = self.answer(arrival, picked, &caller, intake, record).await;
         answer.map_err(|failure| self.in_form(failure))
@@ -157,9 +161,9 @@ impl Walk<'_> {
             (Route::TokenForm, _) => self.token_form(arrival, &caller.screened, intake, record).await,
             (Route::TokenKeys, _) => Ok(self.token_keys()),
             (Route::TokenCertificates, _) => Ok(self.token_certificates()),
-            (Route::Legacy(route), Answerer::Here(Backend::Legacy(legacy))) => {
+            (Route::Legacy(route), Answerer::Index(index)) => {
                 record.backend = "legacy";
-                self.legacy(&legacy, &route, caller, intake, record).await
+                self.legacy(index.as_deref(), &route, caller, intake, record).await
             }
             (route, Answerer::Here(Backend::Hosted(hosted)) | Answerer::HereElse(Backend::Hosted(hosted), ..)) => {
                 record.backend = "hosted";

@@ -29,6 +29,8 @@ pub enum Credentials {
     },
     /// A bearer token (RFC 6750), not checked yet.
     Bearer(String),
+    /// What follows `Token`, the scheme of the v1 protocol, not read yet.
+    Token(String),
     /// Some other scheme, named in lower case.
     Other(String),
 }
@@ -63,6 +65,7 @@ impl Credentials {
         match scheme.as_slice() {
             b"basic" => basic(rest),
             b"bearer" => bearer(rest),
+            b"token" => Ok(Self::Token(String::from_utf8_lossy(rest).into_owned())),
             _ => Ok(Self::Other(String::from_utf8_lossy(&scheme).into_owned())),
         }
     }
@@ -101,6 +104,7 @@ impl fmt::Debug for Credentials {
             Self::None => f.write_str("None"),
             Self::Basic { user, .. } => f.debug_struct("Basic").field("user", user).finish_non_exhaustive(),
             Self::Bearer(_) => f.write_str("Bearer(…)"),
+            Self::Token(_) => f.write_str("Token(…)"),
             Self::Other(scheme) => f.debug_tuple("Other").field(scheme).finish(),
         }
     }
@@ -147,7 +151,7 @@ mod tests {
             ("Basic Og==", Ok(Credentials::None)),
             ("Bearer a.b-c_d", Ok(Credentials::Bearer("a.b-c_d".into()))),
             ("BEARER a", Ok(Credentials::Bearer("a".into()))),
-            ("Token signature=abc", Ok(Credentials::Other("token".into()))),
+            ("Token Token signature=abc", Ok(Credentials::Token("Token signature=abc".into()))),
             ("Negotiate", Ok(Credentials::Other("negotiate".into()))),
         ] {
             assert_eq!(parse(header), expected, "{header}");

@@ -11,6 +11,7 @@ use crate::access::Principal;
 
 use super::clock::Clock;
 use super::htpasswd::Users;
+use super::legacy_token::{self, LegacyUse};
 use super::logins::{Attempt, Compare, Logins};
 use super::slots::Slots;
 use super::source::{OpenError, Source};
@@ -24,7 +25,7 @@ const ROUNDS_MAX: usize = 3;
 /// Finds out who is asking, and issues tokens to them.
 #[derive(Debug)]
 pub struct Identity {
-    logins: Arc<Logins>,
+    pub(super) logins: Arc<Logins>,
     pub(super) token_keys: ArcSwap<TokenKeys>,
     pub(super) clock: Clock,
     pub(super) state: ArcSwap<State>,
@@ -103,7 +104,7 @@ impl Identity {
             Credentials::None => Principal::anonymous(),
             Credentials::Basic { user, password } => self.log_in(user, password, client).await?,
             Credentials::Bearer(token) => self.accept(token)?,
-            Credentials::Other(_) => return Err(IdentifyError::Wrong),
+            Credentials::Token(_) | Credentials::Other(_) => return Err(IdentifyError::Wrong),
         };
         Ok(match certificate {
             Some(name) => principal.with_certificate(name),
@@ -134,6 +135,25 @@ impl Identity {
         };
         let principal = principal.with_token(accepted.grants);
         Ok(if accepted.catalog { principal.with_catalog() } else { principal })
+    }
+
+    /// Who shows this v1 token (what follows `Token` in `Authorization`), and for whom it was made.
+    pub fn accept_legacy(
+        &self,
+        text: &str,
+        certificate: Option<&str>,
+    ) -> Result<(Principal, LegacyUse), IdentifyError> {
+        let state = self.state.load();
+        let hash_of = |user: &str| state.generation.users.hashes.get(user);
+        let (keys, now) = (self.token_keys.load(), self.clock.now().unix_seconds());
+        let accepted = legacy_token::accept(text, &state.settings.realm, &keys, hash_of, now)?;
+        let principal = match &accepted.user {
+            Some(user) => state.principal(user).ok_or(IdentifyError::InvalidToken)?,
+            None => Principal::anonymous(),
+        };
+        let principal = principal.with_token(vec![accepted.grant]);
+        let principal = certificate.map_or(principal.clone(), |name| principal.with_certificate(name));
+        Ok((principal, accepted.for_whom))
     }
 
     /// How many users there are.

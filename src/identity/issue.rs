@@ -5,10 +5,13 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::access::{Grant, Principal};
+use crate::docker::{TokenAccess, TokenFields};
+use crate::oci::RepositoryName;
 
+use super::legacy_token::{self, LegacyUse};
 use super::refresh_token::{self, Binding};
 use super::state::State;
-use super::token::{self, IssueError, IssuedToken, Order};
+use super::token::{self, IssueError, IssuedToken, LIFETIME_MAX, Order};
 use super::token_keys::Rotation;
 use super::{IdentifyError, Identity, TokenKeyError, TokenKeys};
 
@@ -55,6 +58,33 @@ impl Identity {
         let (keys, now) = (self.token_keys.load(), self.clock.now().unix_seconds());
         let user = refresh_token::accept(token, binding(&state, service), &keys, hash_of, now)?;
         state.principal(&user).ok_or(IdentifyError::InvalidToken)
+    }
+
+    /// A v1 token with which `principal` can do to `repository` what `access` says, as far as the rules allow it when it is
+    /// used; as it stands in a header, without the scheme. It ends with its time, with the user, and with the password.
+    ///
+    /// One for the caller is given to whoever shows a password or nothing, never to a token; one for the registry opens only
+    /// what the registry asks its index.
+    pub fn issue_legacy(
+        &self,
+        principal: &Principal,
+        repository: &RepositoryName,
+        access: TokenAccess,
+        for_whom: LegacyUse,
+    ) -> Result<TokenFields, IssueError> {
+        if principal.has_token() && for_whom == LegacyUse::Caller {
+            return Err(IssueError::WithToken);
+        }
+        let state = self.state.load();
+        let user = principal.user_name();
+        let user = match user {
+            Some(user) => Some((user, state.generation.users.hashes.get(user).ok_or(IssueError::NoUser)?)),
+            None => None,
+        };
+        // Keys are kept as long as refresh tokens need them, and no longer.
+        let lifetime = state.settings.legacy_lifetime.min(state.settings.refresh_lifetime.max(LIFETIME_MAX));
+        let order = legacy_token::Order { issuer: &state.settings.realm, user, repository, access, for_whom, lifetime };
+        legacy_token::issue(&order, &self.token_keys.load(), self.clock.now().unix_seconds())
     }
 
     /// The name of our own service in a challenge and in a token's audience, and that of the issuer of all tokens: the realm.

@@ -105,6 +105,12 @@ impl Logins {
         }
     }
 
+    /// Counts a new user against an address as a failed login, which no success gives back.
+    pub(super) fn charge_registration(&self, client: IpAddr, max: u32) -> Result<(), failures::TooMany> {
+        // No user has an empty name.
+        self.failures.charge(&failures::pair(&self.key, client, ""), max, self.clock.now().instant)
+    }
+
     /// Joins the flight of this credential, or starts it. Only who starts it is charged: the same guess made twice at once
     /// is one guess, and a hundred runners that start with one credential are no attack.
     fn join(

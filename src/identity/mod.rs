@@ -5,12 +5,14 @@
 //! keyed hash until the file changes or its time is up. Tokens are issued to those who are known, and accepted back; the keys
 //! that sign them come and go.
 
+mod accounts;
 mod clock;
 mod credentials;
 mod failures;
 mod htpasswd;
 mod identify;
 mod issue;
+mod legacy_token;
 mod logins;
 mod password;
 mod process_key;
@@ -25,11 +27,13 @@ mod token_key;
 mod token_keys;
 mod user_file;
 
+pub use accounts::AccountError;
 pub use credentials::{Credentials, MalformedCredentials};
 pub use htpasswd::{
     BadName, COSTS, HTPASSWD_BYTES_MAX, LineProblem, PROBLEMS_TOLD_MAX, Problem, Scheme, USER_BYTES_MAX,
 };
 pub use identify::{IdentifyError, Identity, Refreshed};
+pub use legacy_token::LegacyUse;
 pub use password::{NoRandomness, PASSWORD_BYTES_MAX, Password};
 pub use settings::Settings;
 pub use source::OpenError;

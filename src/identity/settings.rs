@@ -17,6 +17,12 @@ pub struct Settings {
     pub token_lifetime: Duration,
     /// How long a refresh token lives.
     pub refresh_lifetime: Duration,
+    /// How long a token of the v1 protocol lives.
+    pub legacy_lifetime: Duration,
+    /// Whether whoever asks becomes a user.
+    pub registration: bool,
+    /// Whether users may give themselves another password.
+    pub password_changes: bool,
     /// How long a key signs tokens until the next one does; zero means for ever.
     pub key_lifetime: Duration,
     /// The other services that tokens are made for.

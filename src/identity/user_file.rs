@@ -34,6 +34,13 @@ pub enum Added {
     Replaced,
 }
 
+/// Whether a user's password is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Overwrite {
+    Always,
+    Never,
+}
+
 /// What is in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
@@ -69,6 +76,8 @@ pub enum UserFileError {
     Cost,
     /// There is no such user.
     NoSuchUser,
+    /// There is one already.
+    Exists,
     /// The user's line is not taken: the password cannot be compared.
     Line(LineProblem),
     /// The file is or would become larger than [`HTPASSWD_BYTES_MAX`].
@@ -94,13 +103,29 @@ impl UserFile {
     /// Writes down a user, new or with a new password. The file is made, for its owner alone, if there is none, and so
     /// are the directories above it.
     pub fn add(&self, name: &str, password: &Password, cost: u32) -> Result<Added, UserFileError> {
+        self.write(name, password, cost, Overwrite::Always)
+    }
+
+    pub(super) fn write(
+        &self,
+        name: &str,
+        password: &Password,
+        cost: u32,
+        overwrite: Overwrite,
+    ) -> Result<Added, UserFileError> {
         htpasswd::check_name(name).map_err(UserFileError::Name)?;
         check_password(password)?;
         if !COSTS.contains(&cost) {
             return Err(UserFileError::Cost);
         }
         let hash = PasswordHash::make(password.expose(), cost).map_err(|_| UserFileError::NoRandomness)?;
-        self.change(true, |content| with_user(content, name, &hash))
+        self.change(true, |content| {
+            let (content, added) = with_user(content, name, &hash)?;
+            match (added, overwrite) {
+                (Added::Replaced, Overwrite::Never) => Err(UserFileError::Exists),
+                _ => Ok((content, added)),
+            }
+        })
     }
 
     /// Takes a user out, with all of their lines.
@@ -287,6 +312,7 @@ impl fmt::Display for UserFileError {
                 f.write_str("the password has control characters, which clients cannot send; leave them out")
             }
             Self::Cost => write!(f, "the cost must be {} to {}", COSTS.start(), COSTS.end()),
+            Self::Exists => f.write_str("there is such a user already"),
             Self::NoSuchUser => f.write_str("there is no such user; `dockgate user list` shows them"),
             Self::Line(problem) => problem.fmt(f),
             Self::TooLarge => write!(f, "the file of users has more than {} MiB", HTPASSWD_BYTES_MAX >> 20),

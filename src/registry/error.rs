@@ -2,6 +2,7 @@
 
 use crate::oci::{Digest, ManifestError, Mismatch, Reference, RepositoryName, UploadId};
 
+use super::legacy::LegacyError;
 use super::remote::RemoteError;
 
 /// Why a registry did not do what was asked.
@@ -67,6 +68,14 @@ pub enum RegistryError {
     ReadOnlyMirror(String),
     /// A registry elsewhere did not give or take it.
     Remote(Box<RemoteError>),
+    /// The v1 registry did not do it.
+    Legacy(Box<LegacyError>),
     /// Our own fault; the text is for the log only.
     Internal(String),
+}
+
+impl From<LegacyError> for RegistryError {
+    fn from(error: LegacyError) -> Self {
+        Self::Legacy(Box::new(error))
+    }
 }

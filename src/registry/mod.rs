@@ -7,12 +7,13 @@ mod hosted;
 mod legacy;
 mod remote;
 
+pub use crate::store::Standing;
 pub use crate::store::{BlobReader, Upload};
 pub use crate::upstream::{CallerCredentials, Forwarded, Origin, SendError, SlotPatience};
 pub use content::{Content, Manifest, Tier};
 pub use error::RegistryError;
 pub use hosted::{Blob, Hosted, ManifestPut, Mounted, OpenBlob, Page, Pushed};
-pub use legacy::{Legacy, LegacyError};
+pub use legacy::{ANSWER_BYTES_MAX, Index, Legacy, LegacyError, Standings, Understood, Visit, understood};
 pub use remote::{
     Passing, Piece, RawList, Remote, RemoteBlob, RemoteError, RemoteLimits, RemoteUpload, Shelves, Shown, Target,
     Warmed,
@@ -25,8 +26,6 @@ use std::sync::Arc;
 pub enum Backend {
     /// The registry inside the program.
     Hosted(Arc<Hosted>),
-    /// A v1 registry behind it.
-    Legacy(Arc<Legacy>),
     /// A v2 registry elsewhere.
     Remote(Arc<Remote>),
 }

@@ -93,10 +93,24 @@ impl Store {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let query = sqlx::query_scalar(query).bind(after.unwrap_or_default()).bind(limit);
         let names: Vec<String> = query.fetch_all(self.inner.database.readers()).await?;
-        let parse = |name: String| {
-            name.parse().map_err(|error| StoreError::Database(format!("a row holds the repository {name:?}: {error}")))
-        };
-        names.into_iter().map(parse).collect()
+        names.into_iter().map(name_from_row).collect()
+    }
+
+    /// Like [`Store::repositories`], of those whose names hold `term`, in any case.
+    pub async fn search(
+        &self,
+        term: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<RepositoryName>, StoreError> {
+        let query = "SELECT name FROM repositories WHERE name > $1 AND name LIKE $2 ESCAPE '\\' \
+                     AND EXISTS (SELECT 1 FROM manifests WHERE repository = repositories.id) ORDER BY name LIMIT $3";
+        let escape = |c: char| if matches!(c, '%' | '_' | '\\') { vec!['\\', c] } else { vec![c] };
+        let pattern = format!("%{}%", term.to_lowercase().chars().flat_map(escape).collect::<String>());
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let query = sqlx::query_scalar(query).bind(after.unwrap_or_default()).bind(pattern).bind(limit);
+        let names: Vec<String> = query.fetch_all(self.inner.database.readers()).await?;
+        names.into_iter().map(name_from_row).collect()
     }
 
     /// At most `limit` manifests that refer to `subject`, of the given artifact type if one is given, those after
@@ -132,6 +146,10 @@ impl Store {
         }
         Ok(page)
     }
+}
+
+fn name_from_row(name: String) -> Result<RepositoryName, StoreError> {
+    name.parse().map_err(|error| StoreError::Database(format!("a row holds the repository {name:?}: {error}")))
 }
 
 type ReferrerRow = (String, String, i64, Option<String>, Vec<u8>);

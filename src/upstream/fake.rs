@@ -129,7 +129,13 @@ pub(crate) fn config(peers: &[SocketAddr]) -> Transport {
 
 /// A v1 upstream of that kind.
 pub(crate) fn legacy(peers: &[SocketAddr]) -> Legacy {
-    Legacy { transport: config(peers), clients: "docker < 1.6".to_owned(), forward_basic: false, credentials: None }
+    Legacy {
+        transport: config(peers),
+        clients: "docker < 1.6".to_owned(),
+        standalone: true,
+        forward_basic: false,
+        credentials: None,
+    }
 }
 
 pub(crate) fn empty() -> Body {

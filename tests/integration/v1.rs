@@ -1,5 +1,6 @@
 //! Old clients at the gateway's port: docker 1.3 and 1.5 before the real docker-registry 0.9.1.
 
+mod faults;
 mod paths;
 mod wire;
 
@@ -223,17 +224,24 @@ async fn who_may_not_is_refused_and_sees_nothing() {
     let mut client = logged_out(&gate);
     for (method, path) in asks(top) {
         let reads = matches!(method, Method::GET | Method::HEAD);
-        let everywhere = !path.starts_with("/v1/repositories/");
+        // Who may read an image is told that it is there already.
+        let exists = path.ends_with("/json") && path.starts_with("/v1/images");
+        let (search, deletes) = (path.starts_with("/v1/search"), method == Method::DELETE);
+        // A search shows nothing, and who begins an image must say first where to.
+        let elsewhere = match exists && method == Method::PUT {
+            _ if search => 0,
+            true => 403,
+            false => 404,
+        };
         for (caller, headers, expected) in [
             ("nobody", vec![], 401),
             ("a logged out docker", vec![basic("", "")], 401),
             ("a wrong password", vec![basic("dev", "wrong")], 401),
             ("the registry's token", vec![token()], 401),
-            ("who may elsewhere", vec![basic("other", "other")], 404),
-            // Images name no repository, so a rule for some repositories is not enough for them.
-            ("who may this repository only", vec![basic("team", "team")], if everywhere { 404 } else { 0 }),
-            ("who may read", vec![basic("reader", "reader")], if reads { 0 } else { 403 }),
-            ("who may create", vec![basic("creator", "creator")], if reads { 0 } else { 403 }),
+            ("who may elsewhere", vec![basic("other", "other")], elsewhere),
+            ("who may this repository only", vec![basic("team", "team")], if search || !deletes { 0 } else { 403 }),
+            ("who may read", vec![basic("reader", "reader")], if reads || exists { 0 } else { 403 }),
+            ("who may create", vec![basic("creator", "creator")], if reads || exists { 0 } else { 403 }),
             ("who may not delete", vec![basic("dev", "dev")], if method == Method::DELETE { 403 } else { 0 }),
         ] {
             if expected == 0 {

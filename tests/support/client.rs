@@ -12,7 +12,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use super::gate::PATIENCE;
 
 /// Headers that the gateway may send. One that is not here was not meant to be sent.
-const KNOWN_HEADERS: [&str; 24] = [
+const KNOWN_HEADERS: [&str; 27] = [
     "accept-ranges",
     "allow",
     "cache-control",
@@ -36,6 +36,9 @@ const KNOWN_HEADERS: [&str; 24] = [
     "transfer-encoding",
     "vary",
     "www-authenticate",
+    "x-docker-endpoints",
+    "x-docker-registry-standalone",
+    "x-docker-token",
     "x-request-id",
 ];
 

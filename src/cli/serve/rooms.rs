@@ -17,7 +17,7 @@ use dockgate::gateway::{self, Gateway, Rooms};
 use dockgate::identity::{self, Identity};
 use dockgate::net::certificates::{self, Made};
 use dockgate::net::tls::{self, TlsError};
-use dockgate::registry::{Hosted, Legacy};
+use dockgate::registry::{Hosted, Index, Legacy};
 use dockgate::server;
 use dockgate::store::{self, OpenError, Store};
 use dockgate::telemetry::Metrics;
@@ -42,7 +42,7 @@ pub(super) struct House {
     /// The file with the first user's password, where one was made.
     pub(super) first_user: Option<PathBuf>,
     store: Store,
-    legacy: Option<Arc<Legacy>>,
+    legacy: Option<Arc<Index>>,
     remotes: Remotes,
 }
 
@@ -56,7 +56,7 @@ impl House {
         token_keys::renew(&store, &identity).await;
         let memory = Memory::new(config.cache.memory, config.cache.memory_object_max);
         let hosted = Arc::new(Hosted::new(store.clone(), memory.clone(), config.registry.delete));
-        let legacy = legacy(config, metrics).await?;
+        let legacy = legacy(config, &store, metrics).await?;
         let remotes = Remotes::open(config, &store, &memory, metrics).await?;
         let names = Arc::new(Names::new(&config.upstreams, &config.registry.default).and_broken(&config.broken));
         let rooms = Rooms {
@@ -78,7 +78,7 @@ impl House {
 
     /// What goes on beside the requests.
     pub(super) fn spawn_tasks(&self, metrics: &Metrics, stopped: watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
-        let peers = self.legacy.iter().map(|legacy| legacy.peers());
+        let peers = self.legacy.iter().map(|index| index.registry().peers());
         let peers: Vec<_> = peers.chain(self.remotes.by_name.values().map(|remote| remote.peers())).cloned().collect();
         let mut tasks: Vec<_> =
             peers.iter().map(|peers| tokio::spawn(Arc::clone(peers).run(until(stopped.clone())))).collect();
@@ -118,11 +118,11 @@ async fn sweep(store: Store) {
     }
 }
 
-async fn legacy(config: &Config, metrics: &Metrics) -> Result<Option<Arc<Legacy>>, Exit> {
+async fn legacy(config: &Config, store: &Store, metrics: &Metrics) -> Result<Option<Arc<Index>>, Exit> {
     let Some(legacy) = open_legacy(config, metrics).await? else { return Ok(None) };
     // Once before serving: a peer that nobody asked yet would count as healthy.
     legacy.peers().check_once().await;
-    Ok(Some(Arc::new(legacy)))
+    Ok(Some(Arc::new(Index::new(Arc::new(legacy), store.clone()))))
 }
 
 /// The v1 registry behind this one, where there is one; nobody is asked yet.
@@ -219,6 +219,9 @@ pub(super) fn identity_settings(config: &Config) -> identity::Settings {
         groups: identity.groups.clone(),
         token_lifetime: identity.token.lifetime,
         refresh_lifetime: identity.token.refresh_lifetime,
+        legacy_lifetime: identity.token.legacy_lifetime,
+        registration: identity.registration,
+        password_changes: identity.password_changes,
         key_lifetime: identity.token.key_lifetime,
         services: identity.token.services.clone(),
         chain: identity.token.chain,

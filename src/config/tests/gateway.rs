@@ -94,7 +94,7 @@ fn unknown_keys_name_the_nearest_or_all() {
         (
             "[identity.token]\n\"a b\" = 1",
             &["gateway.toml:2:1: identity.token.\"a b\": unknown key; known here: lifetime, refresh_lifetime, \
-              key_lifetime, services, chain"],
+              legacy_lifetime, key_lifetime, services, chain"],
         ),
         (
             "[[access]]\nwho=['anyone']\nrepositories=['a']\naction=['pull']",

@@ -72,7 +72,7 @@ fn mistakes_name_the_file_of_the_upstream() {
         ("prefix = \"x\"", "3:1: prefix: unknown key; known here: kind, enabled, peers, clients"),
         (
             "url = 1",
-            "3:1: url: unknown key; known here: kind, enabled, peers, clients, forward_basic, username, password, \
+            "3:1: url: unknown key; known here: kind, enabled, peers, clients, standalone, forward_basic, username, password, \
              password_file, health, ca, client_certificate, client_key, http2, proxy, connect_timeout, first_byte_timeout, \
              idle_timeout, rate_bytes, rate_window, retries, concurrency, bytes_per_second",
         ),

@@ -183,6 +183,7 @@ impl From<RegistryError> for Failure {
             | RegistryError::ReadOnlyMirror(_)
             | RegistryError::Internal(_) => refused(error),
             RegistryError::Remote(error) => super::upstream::failure(*error),
+            RegistryError::Legacy(error) => (*error).into(),
         }
     }
 }
@@ -297,6 +298,12 @@ impl From<LegacyError> for Failure {
         let upstream = match &error {
             LegacyError::Host | LegacyError::Send(SendError::Caller { .. }) => {
                 return Self::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, error.to_string()).in_form(Form::V1);
+            }
+            LegacyError::Refused(_) | LegacyError::Answer(_) => {
+                let message = "the v1 registry does not answer as it should; try again later, or ask the operator to look at the \
+                               gateway's log";
+                let failure = Self::new(StatusCode::BAD_GATEWAY, ErrorCode::Unavailable, message);
+                return failure.in_form(Form::V1).private(error.to_string());
             }
             LegacyError::Send(error) => error,
         };

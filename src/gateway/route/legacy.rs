@@ -7,6 +7,7 @@ use http::Method;
 use crate::docker::ImageId;
 use crate::oci::{ErrorCode, RepositoryName, Tag};
 
+use super::super::query::Query;
 use super::{Route, RouteError, invalid, parse_name, read_only};
 
 /// A request in the v1 protocol.
@@ -19,9 +20,22 @@ pub enum LegacyRoute {
     /// `/v1/repositories/[NS/]R/…`
     Repository(LegacyRepository),
     /// `/v1/search`
-    Search,
+    Search(SearchQuery),
     /// `/v1/users/`: the login of old clients.
     Users,
+    /// `/v1/users/U/`
+    User(String),
+}
+
+/// What is searched for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SearchQuery {
+    /// A part of a name.
+    pub term: String,
+    /// At most how many results are on a page.
+    pub limit: Option<usize>,
+    /// Which page, from 1.
+    pub page: Option<usize>,
 }
 
 /// One thing about an image.
@@ -78,19 +92,26 @@ pub enum RepositoryPart {
     Json,
     /// `properties`
     Properties,
+    /// `layer/ID/access`: what a registry asks its index about the image below another.
+    LayerAccess(ImageId),
 }
 
 /// The words that may follow a repository's name.
 const WORDS: [&str; 5] = ["tags", "images", "auth", "json", "properties"];
 
+/// What is not a name of the v1 protocol, and may be one of v2.
+const NAMES: &str =
+    "the v1 protocol knows names of one or two parts only, such as team/app; use docker 1.6 or newer for longer ones";
+
 /// What comes after `/v1/`. One slash at its end is as good as none.
-pub(super) fn parse(method: &Method, path: &str) -> Result<Route, RouteError> {
+pub(super) fn parse(method: &Method, path: &str, query: &Query) -> Result<Route, RouteError> {
     let path = path.strip_suffix('/').unwrap_or(path);
     let parts: Vec<&str> = path.split('/').collect();
     let route = match parts.as_slice() {
         ["_ping"] => return read_only(method, Route::Legacy(LegacyRoute::Ping)),
-        ["search"] => return read_only(method, Route::Legacy(LegacyRoute::Search)),
+        ["search"] => return read_only(method, Route::Legacy(LegacyRoute::Search(search(query)?))),
         ["users"] => LegacyRoute::Users,
+        ["users", name] => LegacyRoute::User((*name).to_owned()),
         ["images", id, word] => {
             let part = ImagePart::parse(word).ok_or(RouteError::Unknown)?;
             LegacyRoute::Image(LegacyImage { id: id.parse().map_err(invalid(ErrorCode::NameInvalid))?, part })
@@ -103,8 +124,25 @@ pub(super) fn parse(method: &Method, path: &str) -> Result<Route, RouteError> {
     if allowed { Ok(Route::Legacy(route)) } else { Err(RouteError::MethodNotAllowed { allow }) }
 }
 
+fn search(query: &Query) -> Result<SearchQuery, RouteError> {
+    let number = |key: &'static str| {
+        let bad = |text: &str| {
+            let detail = format!("{key} is {text:?}; it must be a number");
+            RouteError::Invalid { code: ErrorCode::PaginationNumberInvalid, detail }
+        };
+        query.first(key).map(|text| text.parse().map_err(|_| bad(&text))).transpose()
+    };
+    Ok(SearchQuery { term: query.first("q").unwrap_or_default(), limit: number("n")?, page: number("page")? })
+}
+
 /// `[NS/]R[/WORD…]`. A word of the protocol is never read as a name: the server might read it the other way.
 fn repository(parts: &[&str]) -> Result<LegacyRepository, RouteError> {
+    if let [name @ .., "layer", id, "access"] = parts
+        && !name.is_empty()
+    {
+        let id = id.parse().map_err(invalid(ErrorCode::NameInvalid))?;
+        return Ok(LegacyRepository { name: name_of(name)?, part: RepositoryPart::LayerAccess(id) });
+    }
     let is_word = |part: &&str| WORDS.contains(part);
     let named = parts.iter().take_while(|part| !is_word(part)).count();
     let (name, words) = parts.split_at(named);
@@ -120,20 +158,25 @@ fn repository(parts: &[&str]) -> Result<LegacyRepository, RouteError> {
         ["properties"] => RepositoryPart::Properties,
         _ => return Err(RouteError::Unknown),
     };
-    let name = match name {
+    Ok(LegacyRepository { name: name_of(name)?, part })
+}
+
+fn name_of(parts: &[&str]) -> Result<RepositoryName, RouteError> {
+    match parts {
+        [] => Err(RouteError::Unknown),
         [name] => parse_name(&format!("library/{name}")),
         [namespace, name] => parse_name(&format!("{namespace}/{name}")),
-        _ => Err(RouteError::Unknown),
-    };
-    Ok(LegacyRepository { name: name?, part })
+        _ => Err(RouteError::Invalid { code: ErrorCode::NameInvalid, detail: NAMES.into() }),
+    }
 }
 
 impl LegacyRoute {
     /// The methods that the server has for this path, as for `Allow`.
     const fn allow(&self) -> &'static str {
         match self {
-            Self::Ping | Self::Search => "GET, HEAD",
+            Self::Ping | Self::Search(_) => "GET, HEAD",
             Self::Users => "GET, HEAD, POST",
+            Self::User(_) => "PUT",
             Self::Image(image) => match image.part {
                 ImagePart::Json | ImagePart::Layer => "GET, HEAD, PUT",
                 ImagePart::Checksum => "PUT",
@@ -143,7 +186,7 @@ impl LegacyRoute {
                 RepositoryPart::Root => "PUT, DELETE",
                 RepositoryPart::Tags => "GET, HEAD, DELETE",
                 RepositoryPart::Tag(_) => "GET, HEAD, PUT, DELETE",
-                RepositoryPart::TagJson(_) | RepositoryPart::Json => "GET, HEAD",
+                RepositoryPart::TagJson(_) | RepositoryPart::Json | RepositoryPart::LayerAccess(_) => "GET, HEAD",
                 RepositoryPart::Images | RepositoryPart::Properties => "GET, HEAD, PUT",
                 RepositoryPart::Auth => "PUT",
             },
@@ -154,8 +197,9 @@ impl LegacyRoute {
     pub fn path(&self) -> String {
         match self {
             Self::Ping => "/v1/_ping".to_owned(),
-            Self::Search => "/v1/search".to_owned(),
+            Self::Search(_) => "/v1/search".to_owned(),
             Self::Users => "/v1/users/".to_owned(),
+            Self::User(name) => format!("/v1/users/{name}/"),
             Self::Image(LegacyImage { id, part }) => format!("/v1/images/{id}/{}", part.word()),
             Self::Repository(LegacyRepository { name, part }) => format!("/v1/repositories/{name}/{}", part.rest()),
         }
@@ -192,6 +236,7 @@ impl RepositoryPart {
             Self::Auth => "auth".to_owned(),
             Self::Json => "json".to_owned(),
             Self::Properties => "properties".to_owned(),
+            Self::LayerAccess(id) => format!("layer/{id}/access"),
         }
     }
 }

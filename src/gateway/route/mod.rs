@@ -10,7 +10,7 @@ use crate::oci::{Digest, DigestError, ErrorCode, Reference, ReferenceError, Repo
 
 use super::query::Query;
 
-pub use legacy::{ImagePart, LegacyImage, LegacyRepository, LegacyRoute, RepositoryPart};
+pub use legacy::{ImagePart, LegacyImage, LegacyRepository, LegacyRoute, RepositoryPart, SearchQuery};
 
 /// The longest value of `ns`: a host and its port.
 const NAMESPACE_LENGTH_MAX: usize = 255;
@@ -171,7 +171,7 @@ pub fn parse(method: &Method, uri: &Uri) -> Result<Routed, RouteError> {
         _ => {}
     }
     if let Some(path) = path.strip_prefix("/v1/") {
-        return legacy::parse(method, path).map(here);
+        return legacy::parse(method, path, &query).map(here);
     }
     let (prefix, path) = split_prefix(path).ok_or(RouteError::Unknown)?;
     let namespace = namespace(&query)?;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::docker::ImageId;
 use proptest::prelude::*;
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -180,7 +181,6 @@ fn v1_paths_that_read_two_ways_have_no_route() {
         "/v1/repositories/a/tags/tags",
         "/v1/repositories/a/tags/x/tags",
         "/v1/repositories/tags/tags",
-        "/v1/repositories/a/b/c/tags",
         "/v1/repositories/",
         "/v1/repositories/n/images/tags/v1",
         "/v1/images/x/other",
@@ -202,6 +202,41 @@ fn v1_paths_that_read_two_ways_have_no_route() {
         "//v2/",
     ] {
         assert_eq!(route("GET", target), Err(RouteError::Unknown), "{target}");
+    }
+}
+
+#[test]
+fn a_name_that_v2_knows_and_v1_does_not_says_so() {
+    for target in [
+        "/v1/repositories/a/b/c/tags",
+        "/v1/repositories/a/b/c/",
+        "/v1/repositories/a/b/c/layer/0123456789abcdef/access",
+    ] {
+        let Err(RouteError::Invalid { code: ErrorCode::NameInvalid, detail }) = route("GET", target) else {
+            panic!("{target}: {:?}", route("GET", target));
+        };
+        assert!(detail.contains("one or two parts"), "{detail}");
+    }
+}
+
+#[test]
+fn what_a_registry_asks_its_index_about_a_layer() {
+    let (name, id): (RepositoryName, ImageId) = ("a/b".parse().unwrap(), "0123456789abcdef".parse().unwrap());
+    let expected = LegacyRepository { name, part: RepositoryPart::LayerAccess(id) };
+    let found = route("GET", "/v1/repositories/a/b/layer/0123456789abcdef/access");
+    assert_eq!(found, Ok(Route::Legacy(LegacyRoute::Repository(expected))));
+    assert_eq!(route("GET", "/v1/repositories/a/layer/x"), route("GET", "/v1/repositories/a/b/c"));
+}
+
+#[test]
+fn a_search_has_a_term_a_size_and_a_page() {
+    let search = |term: &str, limit, page| {
+        Ok(Route::Legacy(LegacyRoute::Search(SearchQuery { term: term.into(), limit, page })))
+    };
+    assert_eq!(route("GET", "/v1/search?q=a%2Fb&n=5&page=2"), search("a/b", Some(5), Some(2)));
+    assert_eq!(route("GET", "/v1/search/"), search("", None, None));
+    for bad in ["n=x", "n=-1", "page=", "page=99999999999999999999999"] {
+        assert!(matches!(route("GET", &format!("/v1/search?{bad}")), Err(RouteError::Invalid { .. })), "{bad}");
     }
 }
 

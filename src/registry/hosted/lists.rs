@@ -10,6 +10,9 @@ use super::Hosted;
 /// How many repositories are looked at together: what the caller may not see costs no query of its own.
 const CATALOG_BATCH: usize = 1_000;
 
+/// How many repositories whose names hold a term are looked at for one search.
+const SEARCHED_MAX: usize = 10_000;
+
 /// A part of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
@@ -20,6 +23,23 @@ pub struct Page<T> {
 }
 
 impl Hosted {
+    /// The repositories that the permit shows and whose names hold `term`, in the order of their bytes: the first
+    /// [`SEARCHED_MAX`] that hold it.
+    pub async fn search(&self, permit: CatalogPermit, term: &str) -> Result<Vec<RepositoryName>, RegistryError> {
+        let (mut found, mut searched, mut last) = (Vec::new(), 0, None::<String>);
+        while searched < SEARCHED_MAX {
+            let batch = self.store.search(term, last.as_deref(), CATALOG_BATCH).await?;
+            let ended = batch.len() < CATALOG_BATCH;
+            searched += batch.len();
+            last = batch.last().map(|name| name.as_str().to_owned());
+            found.extend(batch.into_iter().filter(|name| permit.shows(name)));
+            if ended {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
     /// The tags of a repository after `last`, in the order of their bytes.
     pub async fn tags(&self, permit: Permit, last: Option<&str>, limit: usize) -> Result<Page<String>, RegistryError> {
         let page = self.store.tags(permit.repository(), last, limit).await?;

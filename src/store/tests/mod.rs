@@ -2,6 +2,7 @@
 
 mod blobs;
 mod files;
+mod legacy;
 mod manifests;
 mod mirrors;
 mod paging;
@@ -118,6 +119,12 @@ suite! {
         a_refused_manifest_leaves_nothing,
         neighbours_in_a_commit_do_not_harm_each_other,
         referrers_are_found_by_type_and_page,
+    ],
+    legacy: [
+        an_image_stands_to_repositories,
+        a_deleted_repository_has_no_images,
+        who_begins_an_image_has_it,
+        only_what_stands_nowhere_is_unknown,
     ],
     mirrors: [
         a_digest_belongs_to_one_repository_of_one_upstream,

@@ -1,0 +1,122 @@
+//! Requests in the v1 protocol. The gateway is the index: it says who may do what, by its users, its rules, and what it knows
+//! of which image is in which repository (ADR 12). The registry behind it has the images.
+
+mod images;
+mod index;
+mod passing;
+mod repositories;
+mod search;
+mod users;
+
+use http::{Method, Response, StatusCode};
+use hyper::body::Incoming;
+
+use crate::access::{Action, Permit};
+use crate::docker::{self, TokenAccess};
+use crate::oci::{ErrorCode, RepositoryName};
+use crate::registry::Index;
+
+use super::body::Body;
+use super::identify::forbidden;
+use super::intake::Intake;
+use super::observe::Record;
+use super::respond::Failure;
+use super::route::{LegacyRepository, LegacyRoute, RepositoryPart};
+use super::walk::{Caller, Walk, no_legacy};
+
+/// One request to the v1 registry or its index.
+struct Call<'a> {
+    walk: &'a Walk<'a>,
+    index: &'a Index,
+    caller: &'a Caller,
+    route: &'a LegacyRoute,
+    intake: &'a mut Intake<Incoming>,
+    record: &'a mut Record,
+}
+
+impl Walk<'_> {
+    pub(super) async fn legacy(
+        &self,
+        index: Option<&Index>,
+        route: &LegacyRoute,
+        caller: &Caller,
+        intake: &mut Intake<Incoming>,
+        record: &mut Record,
+    ) -> Result<Response<Body>, Failure> {
+        let answer = match (route, index) {
+            (LegacyRoute::Ping, index) => Ok(index::pong(index)),
+            (LegacyRoute::Search(query), index) => self.search(index, query, caller).await,
+            (_, None) => Err(no_legacy()),
+            (_, Some(index)) => {
+                let call = Call { walk: self, index, caller, route, intake, record };
+                Box::pin(call.go()).await
+            }
+        };
+        // v1 clients know Basic alone, so that is what they are asked for.
+        answer.map_err(|failure| {
+            let challenge = (failure.status == StatusCode::UNAUTHORIZED).then(|| self.basic());
+            Failure { challenge, ..failure }
+        })
+    }
+}
+
+impl Call<'_> {
+    async fn go(self) -> Result<Response<Body>, Failure> {
+        let asks_index = matches!(
+            self.route,
+            LegacyRoute::Repository(LegacyRepository {
+                part: RepositoryPart::Images | RepositoryPart::Auth | RepositoryPart::LayerAccess(_),
+                ..
+            })
+        );
+        if self.caller.by_registry && !asks_index {
+            return Err(self
+                .walk
+                .log_in_again("this token is for a v1 registry that asks its index, and for nothing else"));
+        }
+        match self.route {
+            LegacyRoute::Repository(repository) => self.repository(repository).await,
+            LegacyRoute::Image(image) => self.image(image).await,
+            LegacyRoute::Users => self.users().await,
+            LegacyRoute::User(name) => self.user(name).await,
+            // Answered before.
+            LegacyRoute::Ping | LegacyRoute::Search(_) => Err(no_legacy()),
+        }
+    }
+
+    fn method(&self) -> &Method {
+        &self.walk.parts.method
+    }
+
+    fn permit(&self, action: Action, name: &RepositoryName) -> Result<Permit, Failure> {
+        self.walk.permit(self.caller, action, name)
+    }
+
+    /// v1 cannot tell a new tag from an old one, so who may only make new ones may not write.
+    fn permit_write(&self, name: &RepositoryName) -> Result<Permit, Failure> {
+        let permit = self.permit(Action::Push, name)?;
+        if permit.may_overwrite() { Ok(permit) } else { Err(forbidden(&format!("push {name} in the v1 protocol"))) }
+    }
+
+    fn may(&self, action: Action, name: &RepositoryName) -> bool {
+        self.walk.settings.rules.authorize_any(&self.caller.principal, action, [name]).is_ok()
+    }
+
+    fn may_everywhere(&self, action: Action) -> bool {
+        self.walk.settings.rules.authorize_everywhere(&self.caller.principal, action).is_ok()
+    }
+}
+
+/// What a token has to be for, for this method.
+const fn access(method: &Method) -> TokenAccess {
+    match *method {
+        Method::GET => TokenAccess::Read,
+        Method::HEAD => TokenAccess::Head,
+        Method::DELETE => TokenAccess::Delete,
+        _ => TokenAccess::Write,
+    }
+}
+
+fn bad_body(error: docker::BodyError) -> Failure {
+    Failure::new(StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid, error.to_string())
+}

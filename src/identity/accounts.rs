@@ -1,0 +1,123 @@
+//! Users who make themselves, and who change their own password: where the settings allow it.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::failures::TooMany;
+use super::htpasswd::{self, BadName};
+use super::user_file::Overwrite;
+use super::{COST_DEFAULT, Identity, Password, UserFile, UserFileError};
+
+/// The file of users was not changed.
+#[derive(Debug)]
+pub enum AccountError {
+    /// The settings do not allow it.
+    NotAllowed,
+    /// There is a user of this name, or the configuration speaks of one: whoever took the name would get their rights.
+    Taken,
+    /// Nobody can be called so.
+    Name(BadName),
+    /// The file refuses the password, or cannot be written.
+    File(UserFileError),
+    /// Too many from this address.
+    TooMany {
+        /// When the next one is heard.
+        retry_after: Duration,
+    },
+    /// Too much is being hashed.
+    Busy {
+        /// When it is worth coming back.
+        retry_after: Duration,
+    },
+}
+
+impl Identity {
+    /// Whether whoever asks becomes a user.
+    pub fn registers(&self) -> bool {
+        self.state.load().settings.registration
+    }
+
+    /// Whether there is a user of this name.
+    pub fn has_user(&self, name: &str) -> bool {
+        self.state.load().principal(name).is_some()
+    }
+
+    /// Makes a user, in force at once. `is_spoken_of` says whether a rule names the user.
+    ///
+    /// What is asked counts like a failed login: an address gets as many new users in a minute.
+    pub async fn register(
+        self: &Arc<Self>,
+        name: &str,
+        password: Password,
+        client: IpAddr,
+        is_spoken_of: bool,
+    ) -> Result<(), AccountError> {
+        let state = self.state.load_full();
+        if !state.settings.registration {
+            return Err(AccountError::NotAllowed);
+        }
+        htpasswd::check_name(name).map_err(AccountError::Name)?;
+        let in_group = state.settings.groups.values().flatten().any(|member| member == name);
+        if is_spoken_of || in_group || state.principal(name).is_some() {
+            return Err(AccountError::Taken);
+        }
+        self.logins.charge_registration(client, state.settings.login_failures)?;
+        self.write_user(name, password, Overwrite::Never).await
+    }
+
+    /// Gives a user another password, in force at once. Who asks must have shown the old one.
+    pub async fn change_password(self: &Arc<Self>, name: &str, password: Password) -> Result<(), AccountError> {
+        if !self.state.load().settings.password_changes {
+            return Err(AccountError::NotAllowed);
+        }
+        self.write_user(name, password, Overwrite::Always).await
+    }
+
+    /// Hashes in the place of a login, so that no more is hashed at once than the limits say.
+    async fn write_user(
+        self: &Arc<Self>,
+        name: &str,
+        password: Password,
+        overwrite: Overwrite,
+    ) -> Result<(), AccountError> {
+        let state = self.state.load_full();
+        let busy = || AccountError::Busy { retry_after: state.slots.retry_after() };
+        let slot = state.slots.enter().ok_or_else(busy)?.slot().await.ok_or_else(busy)?;
+        let (identity, name) = (Arc::clone(self), name.to_owned());
+        let file = UserFile::new(state.settings.htpasswd.clone());
+        let written = tokio::task::spawn_blocking(move || {
+            let written = file.write(&name, &password, COST_DEFAULT, overwrite);
+            drop(slot);
+            // A file that became unreadable meanwhile is told by whoever looks next.
+            let _ = identity.refresh();
+            written.map(drop)
+        });
+        match written.await.map_err(|_| busy())? {
+            Err(UserFileError::Exists) => Err(AccountError::Taken),
+            written => written.map_err(AccountError::File),
+        }
+    }
+}
+
+impl From<TooMany> for AccountError {
+    fn from(TooMany { retry_after }: TooMany) -> Self {
+        Self::TooMany { retry_after }
+    }
+}
+
+impl fmt::Display for AccountError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAllowed => f.write_str("users and passwords are the operator's here; ask for dockgate user add"),
+            Self::Taken => f.write_str("this name is taken; choose another one"),
+            Self::Name(error) => error.fmt(f),
+            Self::File(error) => error.fmt(f),
+            Self::TooMany { .. } => f.write_str("too many new users from this address; try again in a minute"),
+            Self::Busy { .. } => f.write_str("too many logins at once; try again in a few seconds"),
+        }
+    }
+}
+
+impl std::error::Error for AccountError {}

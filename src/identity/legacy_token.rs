@@ -1,0 +1,139 @@
+//! Tokens of the v1 protocol: the `signature` of one is a JWT of a type and an audience of its own, which says all that the
+//! other fields say, so that none of the other kinds of tokens is ever taken for it.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+
+use crate::access::{Action, Actions, Grant};
+use crate::docker::{TokenAccess, TokenFields};
+use crate::oci::RepositoryName;
+
+use super::htpasswd::PasswordHash;
+use super::token::{self, IssueError};
+use super::{IdentifyError, TokenKeys};
+
+/// What the header of these tokens says that they are.
+const TYPE: &str = "dockgate-v1+jwt";
+
+/// Who is to send a v1 token back to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LegacyUse {
+    /// A client.
+    Caller,
+    /// The v1 registry, when it asks its index about a request that we let through.
+    Registry,
+}
+
+/// For whom these tokens are: the one who made them. No service can be called so, for a name has no quotation marks.
+fn audience(issuer: &str) -> String {
+    format!("v1 \"{issuer}\"")
+}
+
+/// The claims, under the names of RFC 7519 where it has one; times in seconds since 1970.
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    sub: String,
+    aud: String,
+    exp: u64,
+    nbf: u64,
+    iat: u64,
+    jti: String,
+    repository: String,
+    access: String,
+    r#use: LegacyUse,
+    /// The keyed hash of the user's line in the file of users: the token ends with the password.
+    password: String,
+}
+
+/// What a token is to be.
+pub(super) struct Order<'a> {
+    pub(super) issuer: &'a str,
+    /// The user and the hash of the password; nobody, where nobody is known.
+    pub(super) user: Option<(&'a str, &'a PasswordHash)>,
+    pub(super) repository: &'a RepositoryName,
+    pub(super) access: TokenAccess,
+    pub(super) for_whom: LegacyUse,
+    pub(super) lifetime: Duration,
+}
+
+/// What a token says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Accepted {
+    /// The user, not checked to be one still.
+    pub(super) user: Option<String>,
+    pub(super) grant: Grant,
+    pub(super) for_whom: LegacyUse,
+}
+
+/// Makes a token.
+pub(super) fn issue(order: &Order<'_>, keys: &TokenKeys, now: u64) -> Result<TokenFields, IssueError> {
+    let claims = Claims {
+        iss: order.issuer.into(),
+        sub: order.user.map(|(user, _)| user).unwrap_or_default().into(),
+        aud: audience(order.issuer),
+        exp: now.saturating_add(order.lifetime.as_secs()),
+        nbf: now,
+        iat: now,
+        jti: token::token_id()?,
+        repository: order.repository.to_string(),
+        access: order.access.as_str().into(),
+        r#use: order.for_whom,
+        password: order.user.map(|(user, hash)| password(keys, user, hash)).unwrap_or_default(),
+    };
+    let key = keys.signing(now);
+    let signature = jsonwebtoken::encode(&token::header(key, TYPE), &claims, &key.encoding);
+    let signature = signature.map_err(|_| IssueError::Signature)?;
+    Ok(TokenFields { signature, repository: claims.repository, access: order.access })
+}
+
+/// Reads what follows `Token` in `Authorization`; `hash_of` knows the hash of a user's password. One whose signature is right
+/// says it is too old rather than invalid.
+pub(super) fn accept<'a>(
+    text: &str,
+    issuer: &str,
+    keys: &TokenKeys,
+    hash_of: impl Fn(&str) -> Option<&'a PasswordHash>,
+    now: u64,
+) -> Result<Accepted, IdentifyError> {
+    let fields: TokenFields = text.parse().map_err(|_| IdentifyError::InvalidToken)?;
+    let (claims, found): (Claims, _) = token::read(&fields.signature, TYPE, keys, issuer, &audience(issuer))?;
+    if claims.repository != fields.repository || claims.access != fields.access.as_str() {
+        return Err(IdentifyError::InvalidToken);
+    }
+    token::check_times(claims.nbf, claims.exp, now)?;
+    let user = Some(claims.sub).filter(|user| !user.is_empty());
+    let expected = match &user {
+        Some(user) => password(keys, user, hash_of(user).ok_or(IdentifyError::InvalidToken)?),
+        None => String::new(),
+    };
+    let is_same_password = bool::from(expected.as_bytes().ct_eq(claims.password.as_bytes()));
+    if !found.may_have_signed(claims.exp, None) || !is_same_password {
+        return Err(IdentifyError::InvalidToken);
+    }
+    let repository = claims.repository.parse().map_err(|_| IdentifyError::InvalidToken)?;
+    let grant = Grant { repository, actions: actions(fields.access) };
+    Ok(Accepted { user, grant, for_whom: claims.r#use })
+}
+
+/// Who pushes asks what is there already, and whoever deletes is asked about by the registry.
+fn actions(access: TokenAccess) -> Actions {
+    let more = match access {
+        TokenAccess::Read | TokenAccess::Head => Actions::NONE,
+        TokenAccess::Write => Action::Push.into(),
+        TokenAccess::Delete => Action::Delete.into(),
+    };
+    more | Action::Pull.into()
+}
+
+fn password(keys: &TokenKeys, user: &str, hash: &PasswordHash) -> String {
+    URL_SAFE_NO_PAD.encode(keys.fingerprint(&[b"v1 token", user.as_bytes(), hash.as_str().as_bytes()]))
+}
+
+#[cfg(test)]
+mod tests;
