@@ -99,8 +99,8 @@ impl Rules {
         for repository in repositories {
             match self.authorize(principal, action, repository) {
                 Ok(permit) if action != Action::Push || permit.may_overwrite() => return Ok(permit),
-                Ok(_) | Err(Denied::Forbidden) => sees = true,
                 // What their token is not for, they do not see through it.
+                Ok(_) | Err(Denied::Forbidden) => sees |= principal.token_actions(repository).allow(Action::Pull),
                 Err(_) => {}
             }
         }
@@ -317,6 +317,8 @@ mod tests {
         let grant = Grant { repository: "team/b".parse().unwrap(), actions: Action::Pull.into() };
         let narrow = ada.with_token(vec![grant]);
         assert_eq!(any(&narrow, Action::Pull, &["team/a"]), Err(Denied::Hidden));
+        assert_eq!(any(&narrow, Action::Delete, &["team/a"]), Err(Denied::Hidden));
+        assert_eq!(any(&narrow, Action::Delete, &["team/b"]), Err(Denied::Forbidden));
         assert_eq!(any(&narrow, Action::Pull, &["team/a", "team/b"]), Ok("team/b".into()));
     }
 

@@ -5,6 +5,7 @@ use sqlx::SqliteConnection;
 use crate::docker::ImageId;
 use crate::oci::RepositoryName;
 
+use super::listing::{holding, name_from_row};
 use super::{Store, StoreError};
 
 /// How an image stands to a repository.
@@ -66,6 +67,21 @@ impl Store {
         let query = sqlx::query_as::<_, (String, String)>(query).bind(upstream).bind(repository.as_str());
         let rows = query.fetch_all(self.inner.database.readers()).await?;
         rows.iter().map(|(image, standing)| Ok((from_row(image)?, Standing::from_row(standing)?))).collect()
+    }
+
+    /// At most `limit` repositories that have images and whose names hold `term`, in any case, in the order of their bytes.
+    pub async fn search_legacy(
+        &self,
+        upstream: &str,
+        term: &str,
+        limit: usize,
+    ) -> Result<Vec<RepositoryName>, StoreError> {
+        let query = "SELECT DISTINCT repository FROM legacy_images WHERE upstream = $1 AND repository LIKE $2 ESCAPE '\\' \
+                     AND standing IN ('present', 'pushed') ORDER BY repository LIMIT $3";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let query = sqlx::query_scalar(query).bind(upstream).bind(holding(term)).bind(limit);
+        let names: Vec<String> = query.fetch_all(self.inner.database.readers()).await?;
+        names.into_iter().map(name_from_row).collect()
     }
 
     /// Records how `images` stand to a repository, unless `holds` says no when it is written. To be listed takes nothing away,

@@ -105,10 +105,8 @@ impl Store {
     ) -> Result<Vec<RepositoryName>, StoreError> {
         let query = "SELECT name FROM repositories WHERE name > $1 AND name LIKE $2 ESCAPE '\\' \
                      AND EXISTS (SELECT 1 FROM manifests WHERE repository = repositories.id) ORDER BY name LIMIT $3";
-        let escape = |c: char| if matches!(c, '%' | '_' | '\\') { vec!['\\', c] } else { vec![c] };
-        let pattern = format!("%{}%", term.to_lowercase().chars().flat_map(escape).collect::<String>());
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let query = sqlx::query_scalar(query).bind(after.unwrap_or_default()).bind(pattern).bind(limit);
+        let query = sqlx::query_scalar(query).bind(after.unwrap_or_default()).bind(holding(term)).bind(limit);
         let names: Vec<String> = query.fetch_all(self.inner.database.readers()).await?;
         names.into_iter().map(name_from_row).collect()
     }
@@ -148,7 +146,13 @@ impl Store {
     }
 }
 
-fn name_from_row(name: String) -> Result<RepositoryName, StoreError> {
+/// A pattern for LIKE of the names that hold `term`.
+pub(super) fn holding(term: &str) -> String {
+    let escape = |c: char| if matches!(c, '%' | '_' | '\\') { vec!['\\', c] } else { vec![c] };
+    format!("%{}%", term.to_lowercase().chars().flat_map(escape).collect::<String>())
+}
+
+pub(super) fn name_from_row(name: String) -> Result<RepositoryName, StoreError> {
     name.parse().map_err(|error| StoreError::Database(format!("a row holds the repository {name:?}: {error}")))
 }
 

@@ -1,7 +1,12 @@
 //! Old clients at the gateway's port: docker 1.3 and 1.5 before the real docker-registry 0.9.1.
 
 mod faults;
+mod images;
+mod index;
+mod matrix;
 mod paths;
+mod search;
+mod users;
 mod wire;
 
 use std::net::SocketAddr;

@@ -132,6 +132,12 @@ impl V1Client {
         Self { agent: AGENT_1_3, asks_v2: false, ..self }
     }
 
+    /// As nobody.
+    #[must_use]
+    pub(crate) fn logged_out(self) -> Self {
+        Self { basic: None, token: None, ..self }
+    }
+
     /// Everything that was asked and answered so far.
     pub(crate) fn seen(&self) -> &[Seen] {
         &self.seen
@@ -213,6 +219,39 @@ impl V1Client {
         self.session(Method::PUT, &format!("{path}/layer"), &[], chunked(&image.layer)).await.expect(&[StatusCode::OK]);
         let sum = [(HeaderName::from_static("x-docker-checksum-payload"), image.payload_checksum())];
         self.session(Method::PUT, &format!("{path}/checksum"), &sum, nothing()).await.expect(&[StatusCode::OK]);
+    }
+
+    /// A tag for an image that is there: what `docker push` does of one.
+    pub(crate) async fn tag(&mut self, repository: &str, tag: &str, id: &str) -> Seen {
+        let path = format!("/v1/repositories/{repository}/tags/{tag}");
+        self.session(Method::PUT, &path, &[], full(format!("\"{id}\""))).await
+    }
+
+    /// Deletes a repository, or a part of it.
+    pub(crate) async fn delete(&mut self, repository: &str, part: &str) -> Seen {
+        let path = format!("/v1/repositories/{repository}/{part}");
+        self.call(Method::DELETE, &path, self.agent, &self.index_credentials(), nothing()).await
+    }
+
+    /// The call before a push, which says which images it is of, or before a pull; what it gives is said from then on.
+    pub(crate) async fn open(&mut self, method: Method, repository: &str, ids: &[&str]) -> Seen {
+        let mut headers = self.index_credentials();
+        headers.push((header::CONTENT_TYPE, "application/json".to_owned()));
+        let list: Vec<_> = ids.iter().map(|id| format!("{{\"id\":\"{id}\"}}")).collect();
+        let put = method == Method::PUT;
+        let body = if put { full(format!("[{}]", list.join(","))) } else { nothing() };
+        let part = if put { "" } else { "images" };
+        let answer =
+            self.call(method, &format!("/v1/repositories/{repository}/{part}"), self.agent, &headers, body).await;
+        let token = answer.headers.get("x-docker-token").map(|token| token.to_str().expect("a token").to_owned());
+        self.token = token.or(self.token.take());
+        answer
+    }
+
+    /// A call with the token that the last index call gave, or with the password where it is to be said each time.
+    pub(crate) async fn ask(&mut self, method: Method, path: &str, body: impl Into<Bytes>) -> Seen {
+        let json = [(header::CONTENT_TYPE, "application/json".to_owned())];
+        self.session(method, path, &json, full(body)).await
     }
 
     async fn images_done(&mut self, repository: &str) -> Seen {
@@ -471,7 +510,7 @@ pub(crate) fn nothing() -> Body {
     Empty::new().map_err(|never| match never {}).boxed()
 }
 
-fn full(bytes: impl Into<Bytes>) -> Body {
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed()
 }
 

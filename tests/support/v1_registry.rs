@@ -33,7 +33,7 @@ struct Server(Child);
 impl V1Registry {
     /// Installs it where it is not yet, which takes a minute, and waits until it answers. Panics where it cannot be had.
     pub(crate) fn start() -> Self {
-        Stopped { address: free_address(), storage: tempfile::tempdir().expect("a temporary directory") }.start()
+        Stopped::new().start()
     }
 
     /// Where it answers.
@@ -71,13 +71,33 @@ impl V1Registry {
 }
 
 impl Stopped {
-    /// Starts it where it was.
+    /// One that was never started.
+    pub(crate) fn new() -> Self {
+        Self { address: free_address(), storage: tempfile::tempdir().expect("a temporary directory") }
+    }
+
+    /// Where it will answer.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Starts it where it was, as its own index.
     pub(crate) fn start(self) -> V1Registry {
+        self.start_with(&[])
+    }
+
+    /// The same, with another index than itself.
+    pub(crate) fn start_before(self, index: SocketAddr) -> V1Registry {
+        self.start_with(&[("STANDALONE", "false"), ("INDEX_ENDPOINT", &format!("http://{index}"))])
+    }
+
+    fn start_with(self, environment: &[(&str, &str)]) -> V1Registry {
         let Self { address, storage } = self;
         let directory = install();
         let log = File::create(storage.path().join("log")).expect("a log");
         let server = Command::new(project().join("tests/v1/run.sh"))
             .args([&directory, Path::new(&address.port().to_string()), &storage.path().join("files")])
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)

@@ -66,6 +66,11 @@ impl Walk<'_> {
         permit: &CatalogPermit,
     ) -> Result<Results, Failure> {
         let Some(index) = index else { return Ok(Results::new()) };
+        if !index.registry().is_standalone() {
+            // Searching is for the index.
+            let found = index.search(permit, &query.term).await?;
+            return Ok(found.iter().map(|name| (name.to_string(), result(name, &Map::new()))).collect());
+        }
         let term = utf8_percent_encode(&query.term, NON_ALPHANUMERIC);
         let answer = index.ask(&format!("/v1/search?q={term}"), &self.visit(caller)).await;
         let answer = answer.inspect_err(|error| tracing::warn!(%error, "the v1 registry could not be searched"))?;

@@ -7,13 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::access::Permit;
+use crate::access::{CatalogPermit, Permit};
 use crate::docker::ImageId;
 use crate::oci::RepositoryName;
 use crate::store::{Standing, Store, StoreError};
 
 /// How many images can be begun at once; two of them share a turn by chance.
 const TURNS: usize = 64;
+
+/// How many repositories whose names hold a term are looked at for one search.
+const SEARCHED_MAX: usize = 10_000;
 
 /// The repositories to which an image stands in some way.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -77,6 +80,11 @@ impl Images {
         repository: &RepositoryName,
     ) -> Result<BTreeMap<ImageId, Standing>, StoreError> {
         Ok(self.store.legacy_repository(&self.upstream, repository).await?.into_iter().collect())
+    }
+
+    pub(super) async fn search(&self, permit: &CatalogPermit, term: &str) -> Result<Vec<RepositoryName>, StoreError> {
+        let found = self.store.search_legacy(&self.upstream, term, SEARCHED_MAX).await?;
+        Ok(found.into_iter().filter(|name| permit.shows(name)).collect())
     }
 
     /// Who has the turn of an image is the only one to begin it.

@@ -12,7 +12,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Empty, StreamBody};
 use tokio::sync::MutexGuard;
 
-use crate::access::Permit;
+use crate::access::{CatalogPermit, Permit};
 use crate::docker::{ImageId, answered_images};
 use crate::oci::RepositoryName;
 use crate::store::{Standing, Store};
@@ -75,6 +75,11 @@ impl Index {
     /// The images that stand to a repository in some way.
     pub async fn of_repository(&self, permit: &Permit) -> Result<BTreeMap<ImageId, Standing>, RegistryError> {
         Ok(self.images.of_repository(permit.repository()).await?)
+    }
+
+    /// The repositories that have images, hold `term` in their names, and are shown by the permit.
+    pub async fn search(&self, permit: &CatalogPermit, term: &str) -> Result<Vec<RepositoryName>, RegistryError> {
+        Ok(self.images.search(permit, term).await?)
     }
 
     /// Who has the turn of an image is the only one to begin it.
