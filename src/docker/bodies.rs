@@ -1,9 +1,11 @@
 //! Bodies of the v1 protocol. What a caller sends is read strictly, for the registry must not read it another way; what the
 //! registry answers is read for what can be understood of it.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::{ImageId, ImageIdError};
@@ -36,6 +38,9 @@ struct RawImage {
     id: String,
     #[serde(default)]
     parent: Option<String>,
+    /// With it a list is not taken for an object, as serde else would.
+    #[serde(flatten)]
+    _rest: HashMap<String, IgnoredAny>,
 }
 
 impl ImageJson {
@@ -137,6 +142,7 @@ mod tests {
             format!(r#"{{"id":"{A}","parent":"../{B}"}}"#),
             format!(r#"{{"id":"{A}"}}{{"parent":"{B}"}}"#),
             format!(r#"{{"parent":"{B}"}}"#),
+            format!(r#"["{A}"]"#),
             format!("\u{feff}{{\"id\":\"{A}\"}}"),
             String::new(),
         ] {
@@ -150,7 +156,7 @@ mod tests {
         assert_eq!(listed_images(list.as_bytes()), Ok(vec![id(A), id(B)]));
         assert_eq!(listed_images(b"[]"), Ok(vec![]));
         assert_eq!(tagged_image(format!("\"{A}\"").as_bytes()), Ok(id(A)));
-        for bad in ["", "{}", "[\"a\"]", r#"[{"id":"../x"}]"#, r#"[{"Tag":"1"}]"#] {
+        for bad in ["", "{}", "[\"a\"]", r#"[{"id":"../x"}]"#, r#"[{"Tag":"1"}]"#, r#"[["aaaaaaaaaaaaaaaa"]]"#] {
             assert!(listed_images(bad.as_bytes()).is_err(), "{bad}");
             assert!(tagged_image(bad.as_bytes()).is_err(), "{bad}");
         }

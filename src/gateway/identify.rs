@@ -121,7 +121,7 @@ impl Walk<'_> {
     }
 
     /// What the caller shows; two `Authorization` headers are as good as an unreadable one.
-    fn credentials(&self) -> Result<Credentials, Failure> {
+    pub(super) fn credentials(&self) -> Result<Credentials, Failure> {
         let mut headers = self.parts.headers.get_all(header::AUTHORIZATION).iter();
         let header = headers.next().map(|value| value.as_bytes());
         match headers.next() {

@@ -163,7 +163,7 @@ impl Walk<'_> {
             (Route::TokenCertificates, _) => Ok(self.token_certificates()),
             (Route::Legacy(route), Answerer::Index(index)) => {
                 record.backend = "legacy";
-                self.legacy(index.as_deref(), &route, caller, intake, record).await
+                self.legacy(index.as_ref(), &route, caller, intake, record).await
             }
             (route, Answerer::Here(Backend::Hosted(hosted)) | Answerer::HereElse(Backend::Hosted(hosted), ..)) => {
                 record.backend = "hosted";

@@ -67,12 +67,17 @@ impl Identity {
         self.write_user(name, password, Overwrite::Never).await
     }
 
-    /// Gives a user another password, in force at once. Who asks must have shown the old one.
-    pub async fn change_password(self: &Arc<Self>, name: &str, password: Password) -> Result<(), AccountError> {
+    /// Gives a user another password in place of the `old` one, in force at once. Who was removed meanwhile stays so.
+    pub async fn change_password(
+        self: &Arc<Self>,
+        name: &str,
+        old: Password,
+        password: Password,
+    ) -> Result<(), AccountError> {
         if !self.state.load().settings.password_changes {
             return Err(AccountError::NotAllowed);
         }
-        self.write_user(name, password, Overwrite::Always).await
+        self.write_user(name, password, Overwrite::Of(old)).await
     }
 
     /// Hashes in the place of a login, so that no more is hashed at once than the limits say.

@@ -184,7 +184,10 @@ pub(super) fn check_name(name: &str) -> Result<(), BadName> {
     if name.len() > USER_BYTES_MAX {
         return Err(BadName::TooLong);
     }
-    let bad = name.contains(|c: char| c == ':' || c.is_control()) || name.trim() != name || name.starts_with('#');
+    // A byte-order mark at the beginning of the file is no part of the first name.
+    let bad = name.contains(|c: char| matches!(c, ':' | '\u{feff}') || c.is_control())
+        || name.trim() != name
+        || name.starts_with('#');
     if bad { Err(BadName::Character) } else { Ok(()) }
 }
 

@@ -35,10 +35,12 @@ pub enum Added {
 }
 
 /// Whether a user's password is replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Overwrite {
     Always,
     Never,
+    /// Where it is this one still.
+    Of(Password),
 }
 
 /// What is in the file.
@@ -120,8 +122,14 @@ impl UserFile {
         }
         let hash = PasswordHash::make(password.expose(), cost).map_err(|_| UserFileError::NoRandomness)?;
         self.change(true, |content| {
+            match &overwrite {
+                Overwrite::Of(password) if !has_password(content, name, password)? => {
+                    return Err(UserFileError::NoSuchUser);
+                }
+                _ => {}
+            }
             let (content, added) = with_user(content, name, &hash)?;
-            match (added, overwrite) {
+            match (added, &overwrite) {
                 (Added::Replaced, Overwrite::Never) => Err(UserFileError::Exists),
                 _ => Ok((content, added)),
             }
@@ -151,18 +159,7 @@ impl UserFile {
 
     /// Whether this is the user's password.
     pub fn verify(&self, name: &str, password: &Password) -> Result<bool, UserFileError> {
-        let content = self.read()?;
-        let mut lines = (1..).zip(htpasswd::lines(&content));
-        let found = lines.find_map(|(line, bytes)| match Line::parse(bytes) {
-            Line::User { name: user, hash } if user == name => Some(Ok(hash)),
-            Line::Broken { name: Some(user), problem } if user == name => {
-                Some(Err(UserFileError::Line(LineProblem { line, user: Some(user.into()), problem })))
-            }
-            _ => None,
-        });
-        let hash = found.ok_or(UserFileError::NoSuchUser)??;
-        let equal = bcrypt::verify(password.expose(), hash.as_str()).unwrap_or(false);
-        Ok(equal && !password.is_too_long())
+        has_password(&self.read()?, name, password)
     }
 
     fn read(&self) -> Result<Vec<u8>, UserFileError> {
@@ -219,6 +216,21 @@ fn check_password(password: &Password) -> Result<(), UserFileError> {
         text if text.contains(char::is_control) => Err(UserFileError::PasswordCharacter),
         _ => Ok(()),
     }
+}
+
+/// Whether this is the user's password.
+fn has_password(content: &[u8], name: &str, password: &Password) -> Result<bool, UserFileError> {
+    let mut lines = (1..).zip(htpasswd::lines(content));
+    let found = lines.find_map(|(line, bytes)| match Line::parse(bytes) {
+        Line::User { name: user, hash } if user == name => Some(Ok(hash)),
+        Line::Broken { name: Some(user), problem } if user == name => {
+            Some(Err(UserFileError::Line(LineProblem { line, user: Some(user.into()), problem })))
+        }
+        _ => None,
+    });
+    let hash = found.ok_or(UserFileError::NoSuchUser)??;
+    let equal = bcrypt::verify(password.expose(), hash.as_str()).unwrap_or(false);
+    Ok(equal && !password.is_too_long())
 }
 
 /// The content with the user's first line replaced and further ones left out, or with a new line at the end.

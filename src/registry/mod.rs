@@ -7,13 +7,14 @@ mod hosted;
 mod legacy;
 mod remote;
 
-pub use crate::store::Standing;
-pub use crate::store::{BlobReader, Upload};
+pub use crate::store::{BlobReader, LegacyRow, Named, Standing, Upload};
 pub use crate::upstream::{CallerCredentials, Forwarded, Origin, SendError, SlotPatience};
 pub use content::{Content, Manifest, Tier};
 pub use error::RegistryError;
 pub use hosted::{Blob, Hosted, ManifestPut, Mounted, OpenBlob, Page, Pushed};
-pub use legacy::{ANSWER_BYTES_MAX, Index, Legacy, LegacyError, Standings, Understood, Visit, understood};
+pub use legacy::{
+    ANSWER_BYTES_MAX, Index, Legacy, LegacyError, Presence, Standings, Turn, Understood, Visit, understood,
+};
 pub use remote::{
     Passing, Piece, RawList, Remote, RemoteBlob, RemoteError, RemoteLimits, RemoteUpload, Shelves, Shown, Target,
     Warmed,

@@ -1,12 +1,18 @@
 //! Which images of a v1 registry are in which of its repositories (ADR 12).
 
+use std::time::Duration;
+
 use sqlx::SqliteConnection;
 
 use crate::docker::ImageId;
 use crate::oci::RepositoryName;
 
+use super::database::now;
 use super::listing::{holding, name_from_row};
 use super::{Store, StoreError};
+
+/// How long an image that a list named is kept for those who may push to that repository.
+pub const LISTED_LIFETIME: Duration = Duration::from_secs(86_400);
 
 /// How an image stands to a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,17 +23,46 @@ pub enum Standing {
     Present,
     /// Its push began through the repository: it is to be read and written through it.
     Pushed,
-    /// It was, until the repository was deleted. That opens nothing.
+    /// It was present, until the repository was deleted. That opens nothing.
     Deleted,
+    /// It was pushed, until the repository was deleted. That opens nothing.
+    Abandoned,
+}
+
+/// How one image stands to one repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegacyRow {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// How it stands to it.
+    pub standing: Standing,
+    /// Who listed it, as rules know them; nothing, if it was not listed.
+    pub named_by: String,
+    /// When, in milliseconds since 1970.
+    pub named_at: i64,
+}
+
+/// How an image is to stand to a repository that names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The image.
+    pub image: ImageId,
+    /// How it is to stand.
+    pub standing: Standing,
+    /// The repository that justifies it: to which it must stand as something else than listed when this is written.
+    pub by: Option<RepositoryName>,
 }
 
 impl Standing {
+    const ALL: [Self; 5] = [Self::Listed, Self::Present, Self::Pushed, Self::Deleted, Self::Abandoned];
+
     const fn word(self) -> &'static str {
         match self {
             Self::Listed => "listed",
             Self::Present => "present",
             Self::Pushed => "pushed",
             Self::Deleted => "deleted",
+            Self::Abandoned => "abandoned",
         }
     }
 
@@ -37,24 +72,24 @@ impl Standing {
     }
 
     fn from_row(word: &str) -> Result<Self, StoreError> {
-        let known =
-            [Self::Listed, Self::Present, Self::Pushed, Self::Deleted].into_iter().find(|known| known.word() == word);
+        let known = Self::ALL.into_iter().find(|known| known.word() == word);
         known.ok_or_else(|| StoreError::Database(format!("a row of legacy_images holds the standing {word:?}")))
+    }
+}
+
+impl LegacyRow {
+    /// Whether the image is reserved: listed lately, to be pushed.
+    pub fn is_reserved(&self) -> bool {
+        self.standing == Standing::Listed && self.named_at > expired()
     }
 }
 
 impl Store {
     /// The repositories to which an image stands in some way, in their order.
-    pub async fn legacy_image(
-        &self,
-        upstream: &str,
-        image: &ImageId,
-    ) -> Result<Vec<(RepositoryName, Standing)>, StoreError> {
-        let query =
-            "SELECT repository, standing FROM legacy_images WHERE upstream = $1 AND image = $2 ORDER BY repository";
-        let query = sqlx::query_as::<_, (String, String)>(query).bind(upstream).bind(image.as_str());
-        let rows = query.fetch_all(self.inner.database.readers()).await?;
-        rows.iter().map(|(name, standing)| Ok((from_row(name)?, Standing::from_row(standing)?))).collect()
+    pub async fn legacy_image(&self, upstream: &str, image: &ImageId) -> Result<Vec<LegacyRow>, StoreError> {
+        let query = sqlx::query_as(ROWS).bind(upstream).bind(image.as_str());
+        let rows: Vec<(String, String, String, i64)> = query.fetch_all(self.inner.database.readers()).await?;
+        rows.into_iter().map(legacy_row).collect()
     }
 
     /// The images that stand to a repository in some way, in their order.
@@ -84,23 +119,21 @@ impl Store {
         names.into_iter().map(name_from_row).collect()
     }
 
-    /// Records how `images` stand to a repository, unless `holds` says no when it is written. To be listed takes nothing away,
-    /// nor does it to be present from what was pushed.
-    pub async fn put_legacy_images(
+    /// Records how images stand to a repository that names them, as far as what justifies it still holds.
+    pub async fn name_legacy_images(
         &self,
         upstream: &str,
         repository: &RepositoryName,
-        images: Vec<(ImageId, Standing)>,
-        holds: impl FnOnce() -> bool + Send + 'static,
+        named_by: &str,
+        images: Vec<Named>,
     ) -> Result<(), StoreError> {
-        let (upstream, repository) = (upstream.to_owned(), repository.clone());
+        let (upstream, repository, named_by) = (upstream.to_owned(), repository.clone(), named_by.to_owned());
         let write = self.inner.database.write(move |connection| {
             Box::pin(async move {
-                if !holds() {
-                    return Ok(());
-                }
-                for (image, standing) in &images {
-                    put(connection, &upstream, image, &repository, *standing).await?;
+                for named in &images {
+                    if is_justified(connection, &upstream, named).await? {
+                        put(connection, &upstream, &named.image, &repository, named.standing, &named_by).await?;
+                    }
                 }
                 Ok::<_, StoreError>(())
             })
@@ -108,12 +141,14 @@ impl Store {
         write.await
     }
 
-    /// Records that `images` are present in a repository, those that stand to none yet, unless `holds` says no.
-    pub async fn put_unknown_legacy_images(
+    /// Records that `images` are present in a repository, unless `holds` says no when it is written; with `unknown` only those
+    /// that stand to no repository yet.
+    pub async fn learn_legacy_images(
         &self,
         upstream: &str,
         repository: &RepositoryName,
         images: Vec<ImageId>,
+        unknown: bool,
         holds: impl FnOnce() -> bool + Send + 'static,
     ) -> Result<(), StoreError> {
         let (upstream, repository) = (upstream.to_owned(), repository.clone());
@@ -123,11 +158,9 @@ impl Store {
                     return Ok(());
                 }
                 for image in &images {
-                    let insert = "INSERT INTO legacy_images (upstream, image, repository, standing) \
-                                  SELECT $1, $2, $3, $4 WHERE NOT EXISTS \
-                                  (SELECT 1 FROM legacy_images WHERE upstream = $1 AND image = $2)";
-                    let insert = sqlx::query(insert).bind(&upstream).bind(image.as_str()).bind(repository.as_str());
-                    insert.bind(Standing::Present.word()).execute(&mut *connection).await?;
+                    if !unknown || rows(connection, &upstream, image).await?.is_empty() {
+                        put(connection, &upstream, image, &repository, Standing::Present, "").await?;
+                    }
                 }
                 Ok::<_, StoreError>(())
             })
@@ -135,21 +168,90 @@ impl Store {
         write.await
     }
 
-    /// An image that is nowhere yet is begun in these repositories: whatever was said of it elsewhere is void.
+    /// What an image stands on is present wherever the image is.
+    pub async fn learn_legacy_ancestry(
+        &self,
+        upstream: &str,
+        image: &ImageId,
+        ancestors: Vec<ImageId>,
+    ) -> Result<(), StoreError> {
+        let mut news = Vec::new();
+        for ancestor in ancestors {
+            let query = sqlx::query_scalar(WITHOUT).bind(upstream).bind(image.as_str()).bind(ancestor.as_str());
+            let without: Vec<String> = query.fetch_all(self.inner.database.readers()).await?;
+            if !without.is_empty() {
+                news.push(ancestor);
+            }
+        }
+        if news.is_empty() {
+            return Ok(());
+        }
+        let (upstream, image) = (upstream.to_owned(), image.clone());
+        let write = self.inner.database.write(move |connection| {
+            Box::pin(async move {
+                for ancestor in &news {
+                    let query =
+                        sqlx::query_scalar(WITHOUT).bind(&upstream).bind(image.as_str()).bind(ancestor.as_str());
+                    let without: Vec<String> = query.fetch_all(&mut *connection).await?;
+                    for repository in without {
+                        let repository = name_from_row(repository)?;
+                        put(connection, &upstream, ancestor, &repository, Standing::Present, "").await?;
+                    }
+                }
+                Ok::<_, StoreError>(())
+            })
+        });
+        write.await
+    }
+
+    /// An image that the registry does not have, or not whole, is begun in these repositories: whatever was said of it
+    /// elsewhere is void. What was said is the answer, for [`Store::restore_legacy_image`].
     pub async fn begin_legacy_image(
         &self,
         upstream: &str,
         image: &ImageId,
         repositories: Vec<RepositoryName>,
+    ) -> Result<Vec<LegacyRow>, StoreError> {
+        let (upstream, image) = (upstream.to_owned(), image.clone());
+        let write = self.inner.database.write(move |connection| {
+            Box::pin(async move {
+                let before = rows(connection, &upstream, &image).await?;
+                let void = "UPDATE legacy_images SET standing = 'listed', named_at = 0 \
+                            WHERE upstream = $1 AND image = $2 AND standing <> 'listed'";
+                sqlx::query(void).bind(&upstream).bind(image.as_str()).execute(&mut *connection).await?;
+                for repository in &repositories {
+                    put(connection, &upstream, &image, repository, Standing::Pushed, "").await?;
+                }
+                Ok::<_, StoreError>(before)
+            })
+        });
+        write.await
+    }
+
+    /// The registry did not take what was begun: what stands as that left it is as it was `before`.
+    pub async fn restore_legacy_image(
+        &self,
+        upstream: &str,
+        image: &ImageId,
+        begun: Vec<RepositoryName>,
+        before: Vec<LegacyRow>,
     ) -> Result<(), StoreError> {
         let (upstream, image) = (upstream.to_owned(), image.clone());
         let write = self.inner.database.write(move |connection| {
             Box::pin(async move {
-                let void = "UPDATE legacy_images SET standing = $3 WHERE upstream = $1 AND image = $2";
-                let void = sqlx::query(void).bind(&upstream).bind(image.as_str()).bind(Standing::Listed.word());
-                void.execute(&mut *connection).await?;
-                for repository in &repositories {
-                    put(connection, &upstream, &image, repository, Standing::Pushed).await?;
+                for row in &before {
+                    let left = if begun.contains(&row.repository) { Standing::Pushed } else { Standing::Listed };
+                    let update = "UPDATE legacy_images SET standing = $4, named_at = $5, named_by = $6 \
+                                  WHERE upstream = $1 AND image = $2 AND repository = $3 AND standing = $7";
+                    let update = sqlx::query(update).bind(&upstream).bind(image.as_str()).bind(row.repository.as_str());
+                    let update = update.bind(row.standing.word()).bind(row.named_at).bind(&row.named_by);
+                    update.bind(left.word()).execute(&mut *connection).await?;
+                }
+                for repository in begun.iter().filter(|name| before.iter().all(|row| row.repository != **name)) {
+                    let delete = "DELETE FROM legacy_images \
+                                  WHERE upstream = $1 AND image = $2 AND repository = $3 AND standing = 'pushed'";
+                    let delete = sqlx::query(delete).bind(&upstream).bind(image.as_str()).bind(repository.as_str());
+                    delete.execute(&mut *connection).await?;
                 }
                 Ok::<_, StoreError>(())
             })
@@ -167,12 +269,16 @@ impl Store {
         let (upstream, repository) = (upstream.to_owned(), repository.clone());
         let write = self.inner.database.write(move |connection| {
             Box::pin(async move {
-                let delete = "DELETE FROM legacy_images WHERE upstream = $1 AND repository = $2 AND standing = $3";
-                let delete = sqlx::query(delete).bind(&upstream).bind(repository.as_str());
-                delete.bind(Standing::Listed.word()).execute(&mut *connection).await?;
-                let update = "UPDATE legacy_images SET standing = $3 WHERE upstream = $1 AND repository = $2";
-                let update = sqlx::query(update).bind(&upstream).bind(repository.as_str());
-                update.bind(Standing::Deleted.word()).execute(&mut *connection).await?;
+                for statement in [
+                    "DELETE FROM legacy_images WHERE upstream = $1 AND repository = $2 AND standing = 'listed'",
+                    "UPDATE legacy_images SET standing = 'deleted' \
+                     WHERE upstream = $1 AND repository = $2 AND standing = 'present'",
+                    "UPDATE legacy_images SET standing = 'abandoned' \
+                     WHERE upstream = $1 AND repository = $2 AND standing = 'pushed'",
+                ] {
+                    let statement = sqlx::query(statement).bind(&upstream).bind(repository.as_str());
+                    statement.execute(&mut *connection).await?;
+                }
                 then();
                 Ok::<_, StoreError>(())
             })
@@ -181,31 +287,75 @@ impl Store {
     }
 }
 
+const ROWS: &str = "SELECT repository, standing, named_by, named_at FROM legacy_images \
+                    WHERE upstream = $1 AND image = $2 ORDER BY repository";
+
+/// The repositories in which image `$2` is and `$3` is not.
+const WITHOUT: &str = "SELECT repository FROM legacy_images AS child WHERE upstream = $1 AND image = $2 AND standing IN ('present', 'pushed') \
+     AND NOT EXISTS (SELECT 1 FROM legacy_images WHERE upstream = $1 AND image = $3 AND repository = child.repository \
+     AND standing IN ('present', 'pushed'))";
+
+async fn rows(
+    connection: &mut SqliteConnection,
+    upstream: &str,
+    image: &ImageId,
+) -> Result<Vec<LegacyRow>, StoreError> {
+    let query = sqlx::query_as(ROWS).bind(upstream).bind(image.as_str());
+    let rows: Vec<(String, String, String, i64)> = query.fetch_all(connection).await?;
+    rows.into_iter().map(legacy_row).collect()
+}
+
+async fn is_justified(connection: &mut SqliteConnection, upstream: &str, named: &Named) -> Result<bool, StoreError> {
+    let Some(by) = &named.by else { return Ok(true) };
+    let rows = rows(connection, upstream, &named.image).await?;
+    Ok(rows.iter().any(|row| row.repository == *by && row.standing != Standing::Listed))
+}
+
+/// When what ends now was listed.
+fn expired() -> i64 {
+    now().saturating_sub(i64::try_from(LISTED_LIFETIME.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// To be listed takes nothing away, nor does it to be present from what was pushed. What was listed first stays so.
 async fn put(
     connection: &mut SqliteConnection,
     upstream: &str,
     image: &ImageId,
     repository: &RepositoryName,
     standing: Standing,
+    named_by: &str,
 ) -> Result<(), StoreError> {
     let insert = match standing {
         Standing::Listed => {
-            "INSERT INTO legacy_images (upstream, image, repository, standing) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (upstream, image, repository) DO NOTHING"
+            "INSERT INTO legacy_images (upstream, image, repository, standing, named_by, named_at) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (upstream, image, repository) DO UPDATE SET \
+             named_by = excluded.named_by, named_at = CASE WHEN legacy_images.named_at < $7 THEN excluded.named_at \
+             ELSE legacy_images.named_at END WHERE legacy_images.standing = 'listed'"
         }
         Standing::Present => {
-            "INSERT INTO legacy_images (upstream, image, repository, standing) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (upstream, image, repository) DO UPDATE SET standing = excluded.standing \
-             WHERE legacy_images.standing <> 'pushed'"
+            "INSERT INTO legacy_images (upstream, image, repository, standing, named_by, named_at) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (upstream, image, repository) DO UPDATE SET \
+             standing = excluded.standing WHERE legacy_images.standing <> 'pushed'"
         }
-        Standing::Pushed | Standing::Deleted => {
-            "INSERT INTO legacy_images (upstream, image, repository, standing) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (upstream, image, repository) DO UPDATE SET standing = excluded.standing"
+        _ => {
+            "INSERT INTO legacy_images (upstream, image, repository, standing, named_by, named_at) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (upstream, image, repository) DO UPDATE SET \
+             standing = excluded.standing"
         }
     };
     let insert = sqlx::query(insert).bind(upstream).bind(image.as_str()).bind(repository.as_str());
-    insert.bind(standing.word()).execute(connection).await?;
+    let named_at = if standing == Standing::Listed { now() } else { 0 };
+    let insert = insert.bind(standing.word()).bind(named_by).bind(named_at);
+    let insert = if standing == Standing::Listed { insert.bind(expired()) } else { insert };
+    insert.execute(connection).await?;
     Ok(())
+}
+
+fn legacy_row(
+    (repository, standing, named_by, named_at): (String, String, String, i64),
+) -> Result<LegacyRow, StoreError> {
+    let (repository, standing) = (name_from_row(repository)?, Standing::from_row(&standing)?);
+    Ok(LegacyRow { repository, standing, named_by, named_at })
 }
 
 fn from_row<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, StoreError> {

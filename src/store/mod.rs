@@ -31,7 +31,7 @@ use tokio::task::JoinHandle;
 pub use crate::files::{BlobFile, BlobReader};
 pub use blobs::BlobInfo;
 pub use error::{CommitError, OpenError, PutError, StoreError, UploadError};
-pub use legacy::Standing;
+pub use legacy::{LISTED_LIFETIME, LegacyRow, Named, Standing};
 pub use listing::{Page, ReferrersPage, StoredReferrer};
 pub use manifests::{Put, PutManifest, StoredManifest};
 pub use mirrors::{KnownTag, Member};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::access::{Action, Permit};
@@ -14,6 +14,7 @@ use crate::registry::{Index, Standing};
 
 use super::super::body::Body;
 use super::super::respond::Failure;
+use super::super::route::{LegacyRepository, LegacyRoute, RepositoryPart};
 use super::Call;
 
 const STANDALONE: HeaderName = HeaderName::from_static("x-docker-registry-standalone");
@@ -61,29 +62,47 @@ impl Call<'_> {
         Ok(answer)
     }
 
+    /// What a registry that is not its own index asks about a request that was let through a moment ago, with what goes with
+    /// that request. It was for one repository.
+    pub(super) async fn registry_asks(&self) -> Result<Response<Body>, Failure> {
+        let refusal =
+            || self.walk.log_in_again("this token is for a v1 registry that asks its index, and for nothing else");
+        let LegacyRoute::Repository(LegacyRepository { name, part }) = self.route else { return Err(refusal()) };
+        if !self.caller.principal.granted().any(|granted| granted == name) {
+            return Err(refusal());
+        }
+        Ok(match (self.method(), part) {
+            (&Method::GET, RepositoryPart::Images) => {
+                // Before and while images are pushed, too.
+                let list =
+                    self.image_list(name, |standing| standing.is_there() || standing == Standing::Listed).await?;
+                json_answer(StatusCode::OK, &list.into())
+            }
+            // Whether an image may be the one below another, or be read: that was looked at.
+            (&Method::GET, RepositoryPart::LayerAccess(_)) => json_answer(StatusCode::OK, &json!({ "access": true })),
+            (&Method::PUT, RepositoryPart::Auth) => json_answer(StatusCode::OK, &json!("OK")),
+            _ => return Err(refusal()),
+        })
+    }
+
     /// `GET …/images` in place of a registry that is not its own index.
     pub(super) async fn images_of(&self, permit: Permit) -> Result<Response<Body>, Failure> {
-        let name = permit.repository().clone();
-        if self.caller.by_registry {
-            // It asks about each request, before and while images are pushed.
-            return self.image_list(&permit, |_| true).await.map(|list| json_answer(StatusCode::OK, &list.into()));
-        }
-        let is_present = |standing: &Standing| standing.is_there();
-        let mut list = self.image_list(&permit, is_present).await?;
+        let name = permit.repository();
+        let mut list = self.image_list(name, Standing::is_there).await?;
         if list.is_empty() {
-            let visit = self.visit(TokenAccess::Read, Some(&name))?;
+            let visit = self.visit(TokenAccess::Read, Some(name))?;
             self.index.learn_repository(&permit, &visit).await?;
-            list = self.image_list(&permit, is_present).await?;
+            list = self.image_list(name, Standing::is_there).await?;
         }
         if list.is_empty() {
             return Err(Failure::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, "images not found"));
         }
-        self.with_token(json_answer(StatusCode::OK, &list.into()), &name, TokenAccess::Read)
+        self.with_token(json_answer(StatusCode::OK, &list.into()), name, TokenAccess::Read)
     }
 
-    async fn image_list(&self, permit: &Permit, shows: impl Fn(&Standing) -> bool) -> Result<Vec<Value>, Failure> {
-        let images = self.index.of_repository(permit).await?;
-        let shown = images.into_iter().filter(|(_, standing)| *standing != Standing::Deleted && shows(standing));
+    async fn image_list(&self, name: &RepositoryName, shows: impl Fn(Standing) -> bool) -> Result<Vec<Value>, Failure> {
+        let images = self.index.of_repository(name).await?;
+        let shown = images.into_iter().filter(|(_, standing)| shows(*standing));
         Ok(shown.map(|(image, _)| json!({ "id": image.as_str() })).collect())
     }
 
@@ -92,16 +111,16 @@ impl Call<'_> {
         if !self.may(Action::Delete, name) {
             self.permit_write(name)?;
         }
-        match self.index.registry().is_standalone() && !self.caller.by_registry {
+        match self.index.registry().is_standalone() {
             true => self.pass(Some(name)).await,
             false => Ok(json_answer(StatusCode::OK, &json!("OK"))),
         }
     }
 
-    /// `GET …/layer/ID/access`: whether an image may be the one below another, or be read, through a repository.
+    /// `GET …/layer/ID/access`: whether an image is to be read through a repository.
     pub(super) async fn layer_access(&self, name: &RepositoryName, id: &ImageId) -> Result<Response<Body>, Failure> {
         self.permit(Action::Pull, name)?;
-        let access = self.index.standings(id).await?.present.contains(name);
+        let access = self.index.standings(id).await?.present().any(|present| present == name);
         Ok(json_answer(StatusCode::OK, &json!({ "access": access })))
     }
 }

@@ -8,6 +8,8 @@ mod repositories;
 mod search;
 mod users;
 
+use std::sync::Arc;
+
 use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -21,13 +23,13 @@ use super::identify::forbidden;
 use super::intake::Intake;
 use super::observe::Record;
 use super::respond::Failure;
-use super::route::{LegacyRepository, LegacyRoute, RepositoryPart};
+use super::route::LegacyRoute;
 use super::walk::{Caller, Walk, no_legacy};
 
 /// One request to the v1 registry or its index.
 struct Call<'a> {
     walk: &'a Walk<'a>,
-    index: &'a Index,
+    index: &'a Arc<Index>,
     caller: &'a Caller,
     route: &'a LegacyRoute,
     intake: &'a mut Intake<Incoming>,
@@ -37,15 +39,15 @@ struct Call<'a> {
 impl Walk<'_> {
     pub(super) async fn legacy(
         &self,
-        index: Option<&Index>,
+        index: Option<&Arc<Index>>,
         route: &LegacyRoute,
         caller: &Caller,
         intake: &mut Intake<Incoming>,
         record: &mut Record,
     ) -> Result<Response<Body>, Failure> {
         let answer = match (route, index) {
-            (LegacyRoute::Ping, index) => Ok(index::pong(index)),
-            (LegacyRoute::Search(query), index) => self.search(index, query, caller).await,
+            (LegacyRoute::Ping, index) => Ok(index::pong(index.map(|index| &**index))),
+            (LegacyRoute::Search(query), index) => self.search(index.map(|index| &**index), query, caller).await,
             (_, None) => Err(no_legacy()),
             (_, Some(index)) => {
                 let call = Call { walk: self, index, caller, route, intake, record };
@@ -62,17 +64,8 @@ impl Walk<'_> {
 
 impl Call<'_> {
     async fn go(self) -> Result<Response<Body>, Failure> {
-        let asks_index = matches!(
-            self.route,
-            LegacyRoute::Repository(LegacyRepository {
-                part: RepositoryPart::Images | RepositoryPart::Auth | RepositoryPart::LayerAccess(_),
-                ..
-            })
-        );
-        if self.caller.by_registry && !asks_index {
-            return Err(self
-                .walk
-                .log_in_again("this token is for a v1 registry that asks its index, and for nothing else"));
+        if self.caller.by_registry {
+            return self.registry_asks().await;
         }
         match self.route {
             LegacyRoute::Repository(repository) => self.repository(repository).await,

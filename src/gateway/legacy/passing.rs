@@ -1,20 +1,23 @@
 //! What goes on to the v1 registry, and what comes back.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 
-use crate::docker::TokenAccess;
+use crate::access::Permit;
+use crate::docker::{ImageId, TokenAccess};
 use crate::identity::LegacyUse;
 use crate::oci::{ErrorCode, RepositoryName};
-use crate::registry::{Forwarded, LegacyError, Understood, Visit, understood};
+use crate::registry::{Forwarded, LegacyError, RegistryError, Turn, Understood, Visit, understood};
 use crate::upstream;
 
 use super::super::body::Body;
 use super::super::respond::Failure;
-use super::{Call, access};
+use super::index::no_token;
+use super::{Call, Caller, Walk, access};
 
 /// An answer that was read to learn from it; long ones are not.
 pub(super) struct Learned {
@@ -25,8 +28,9 @@ pub(super) struct Learned {
 impl Call<'_> {
     /// Hands the request on as it comes. `through` is the repository by which it was allowed.
     pub(super) async fn pass(&mut self, through: Option<&RepositoryName>) -> Result<Response<Body>, Failure> {
+        let visit = self.visit(access(self.method()), through)?;
         let body = self.intake.hand_on().into_body();
-        self.send(body, through).await.map(streaming)
+        self.send(self.request(body, &visit), &visit).await.map(streaming)
     }
 
     /// The same with a body that was read.
@@ -35,14 +39,41 @@ impl Call<'_> {
         body: Bytes,
         through: Option<&RepositoryName>,
     ) -> Result<Response<Body>, Failure> {
-        let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
-        self.send(body, through).await.map(streaming)
+        let visit = self.visit(TokenAccess::Write, through)?;
+        self.send(self.request_read(body, &visit), &visit).await.map(streaming)
+    }
+
+    /// The same with a body that was read, of a request that begins an image in `repositories`. It is done whether or not the
+    /// caller waits for it.
+    pub(super) async fn pass_beginning(
+        &mut self,
+        (id, turn): (&ImageId, Turn),
+        repositories: Vec<RepositoryName>,
+        body: Bytes,
+    ) -> Result<Response<Body>, Failure> {
+        let visit = self.visit(TokenAccess::Write, repositories.first())?;
+        let (request, index, id) = (self.request_read(body, &visit), Arc::clone(self.index), id.clone());
+        let begun = async move { index.begin((&id, turn), repositories, request, &visit).await };
+        let answer = tokio::spawn(begun).await.map_err(|error| RegistryError::Internal(error.to_string()))?;
+        self.answered(answer?).map(streaming)
+    }
+
+    /// The same of a request that deletes a repository.
+    pub(super) async fn pass_deleting(&mut self, permit: Permit) -> Result<Response<Body>, Failure> {
+        let visit = self.visit(TokenAccess::Delete, Some(permit.repository()))?;
+        let (request, index) = (self.request(full(Bytes::new()), &visit), Arc::clone(self.index));
+        let deleted = async move { index.delete(&permit, request, &visit).await };
+        let answer = tokio::spawn(deleted).await.map_err(|error| RegistryError::Internal(error.to_string()))?;
+        self.answered(answer?).map(streaming)
     }
 
     /// The same of a request without a body, with an answer from which something is learnt.
     pub(super) async fn pass_learning(&mut self, through: Option<&RepositoryName>) -> Result<Learned, Failure> {
-        let body = Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync();
-        let answer = self.send(body, through).await?;
+        let visit = self.visit(access(self.method()), through)?;
+        let mut request = self.request(full(Bytes::new()), &visit);
+        // What is learnt from must be readable.
+        request.headers_mut().remove(header::ACCEPT_ENCODING);
+        let answer = self.send(request, &visit).await?;
         Ok(match understood(answer).await? {
             Understood::Whole(answer) => {
                 let bytes = (answer.status() == StatusCode::OK).then(|| answer.body().clone());
@@ -60,28 +91,40 @@ impl Call<'_> {
 
     async fn send(
         &mut self,
-        body: upstream::Body,
-        through: Option<&RepositoryName>,
+        request: Request<upstream::Body>,
+        visit: &Visit,
     ) -> Result<Response<upstream::Body>, Failure> {
-        let visit = self.visit(access(self.method()), through)?;
+        let answer = self.index.registry().forward(request, &visit.forwarded, visit.token.as_ref()).await?;
+        self.answered(answer)
+    }
+
+    fn answered(&mut self, answer: Response<upstream::Body>) -> Result<Response<upstream::Body>, Failure> {
+        self.record.tier = "upstream";
+        if answer.status() == StatusCode::UNAUTHORIZED && !self.index.registry().forwards_basic() {
+            // The caller was let in here; that we were not let in there is for the operator.
+            return Err(LegacyError::Refused(StatusCode::UNAUTHORIZED.as_u16()).into());
+        }
+        Ok(answer)
+    }
+
+    /// The request as the registry gets it.
+    fn request(&self, body: upstream::Body, visit: &Visit) -> Request<upstream::Body> {
         let mut request = Request::new(body);
         *request.method_mut() = self.method().clone();
         // Made anew from what was understood and allowed, since the registry may read the caller's own words otherwise. Names,
         // tags and ids are plain characters.
         *request.uri_mut() = self.route.path().parse().unwrap_or_default();
         *request.headers_mut() = self.walk.parts.headers.clone();
-        // What is learnt from must be readable.
-        request.headers_mut().remove(header::ACCEPT_ENCODING);
         // If its name leads back here, that is seen.
         request.headers_mut().insert(header::VIA, visit.via.clone());
-        let registry = self.index.registry();
-        let answer = registry.forward(request, &visit.forwarded, visit.token.as_ref()).await?;
-        self.record.tier = "upstream";
-        if answer.status() == StatusCode::UNAUTHORIZED && !registry.forwards_basic() {
-            // The caller was let in here; that we were not let in there is for the operator.
-            return Err(LegacyError::Refused(StatusCode::UNAUTHORIZED.as_u16()).into());
-        }
-        Ok(answer)
+        request
+    }
+
+    /// The same with a body that was read here. Of a form docker-registry would see nothing.
+    fn request_read(&self, body: Bytes, visit: &Visit) -> Request<upstream::Body> {
+        let mut request = self.request(full(body), visit);
+        request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request
     }
 
     /// How the registry is asked: a registry with an index gets a token for just this.
@@ -89,7 +132,7 @@ impl Call<'_> {
         let token = match through {
             _ if self.index.registry().is_standalone() => None,
             Some(name) => Some(self.registry_token(name, access)?),
-            None => return Err(self.in_no_repository()),
+            None => return Err(in_no_repository()),
         };
         Ok(Visit { token, ..self.walk.visit(self.caller) })
     }
@@ -97,22 +140,16 @@ impl Call<'_> {
     fn registry_token(&self, name: &RepositoryName, access: TokenAccess) -> Result<HeaderValue, Failure> {
         let identity = &self.walk.rooms.identity;
         let fields = identity.issue_legacy(&self.caller.principal, name, access, LegacyUse::Registry);
-        let value = HeaderValue::try_from(format!("Token {}", fields.map_err(super::index::no_token)?));
-        let mut value = value.map_err(super::index::no_token)?;
+        let value = HeaderValue::try_from(format!("Token {}", fields.map_err(no_token)?));
+        let mut value = value.map_err(no_token)?;
         value.set_sensitive(true);
         Ok(value)
     }
-
-    fn in_no_repository(&self) -> Failure {
-        let message =
-            "it is not known which repository this image is in; pull or push it by its repository's name first";
-        Failure::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, message)
-    }
 }
 
-impl super::Walk<'_> {
+impl Walk<'_> {
     /// How the registry is asked for a caller, without a word of who it is.
-    pub(super) fn visit(&self, caller: &super::Caller) -> Visit {
+    pub(super) fn visit(&self, caller: &Caller) -> Visit {
         let screened = &caller.screened;
         let forwarded = Forwarded { client: screened.client, host: screened.host.clone(), https: screened.https };
         // The names of others stay: two gateways before each other would not know their own requests.
@@ -123,6 +160,15 @@ impl super::Walk<'_> {
         let via = HeaderValue::from_bytes(&via).unwrap_or_else(|_| HeaderValue::from_static("1.1 dockgate"));
         Visit { forwarded, token: None, via }
     }
+}
+
+fn in_no_repository() -> Failure {
+    let message = "it is not known which repository this image is in; pull or push it by its repository's name first";
+    Failure::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, message)
+}
+
+fn full(body: Bytes) -> upstream::Body {
+    Full::new(body).map_err(|never| match never {}).boxed_unsync()
 }
 
 fn streaming(answer: Response<upstream::Body>) -> Response<Body> {

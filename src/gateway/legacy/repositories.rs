@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::{Method, Response, StatusCode};
 use serde_json::json;
 
 use crate::access::{Action, Permit};
 use crate::docker::{self, ImageId, TokenAccess};
 use crate::oci::{ErrorCode, RepositoryName};
-use crate::registry::{Standing, Standings};
+use crate::registry::{Named, Presence, RegistryError, Standing, Standings};
 
 use super::super::body::Body;
 use super::super::respond::Failure;
@@ -18,6 +19,10 @@ use super::{Call, bad_body};
 
 /// How many images of a repository may be named that were never pushed.
 const LISTED_MAX: usize = 20_000;
+
+/// How many images of one list the registry is asked about, and how many at once.
+const UNKNOWN_MAX: usize = 2_000;
+const ASKED_AT_ONCE: usize = 8;
 
 impl Call<'_> {
     pub(super) async fn repository(
@@ -49,17 +54,17 @@ impl Call<'_> {
         part: &RepositoryPart,
     ) -> Result<Response<Body>, Failure> {
         let permit = self.permit(Action::Pull, name)?;
-        if *part == RepositoryPart::Images && (self.caller.by_registry || !self.index.registry().is_standalone()) {
+        if *part == RepositoryPart::Images && !self.index.registry().is_standalone() {
             return self.images_of(permit).await;
         }
         if !matches!(part, RepositoryPart::Images | RepositoryPart::Tags | RepositoryPart::Tag(_)) {
             return self.pass(Some(name)).await;
         }
-        let moment = self.index.moment();
+        let moment = self.index.moment(name);
         let learned = self.pass_learning(Some(name)).await?;
         match (&learned.bytes, part) {
             (Some(bytes), RepositoryPart::Images) => self.index.learn_list(moment, name, bytes).await?,
-            (Some(bytes), _) => self.index.learn(moment, name, bytes).await?,
+            (Some(bytes), _) => self.index.learn_tags(moment, name, bytes).await?,
             (None, _) => {}
         }
         match part {
@@ -84,64 +89,96 @@ impl Call<'_> {
             false => json_answer(StatusCode::OK, &json!("")),
         };
         if answer.status().is_success() {
-            self.index.record(&permit, named).await?;
+            self.index.name(&permit, named).await?;
         }
         self.with_token(answer, name, TokenAccess::Write)
     }
 
     /// How these images are to stand to the repository whose list names them; refused, if one of them is not the caller's to
     /// name.
-    async fn name_images(&self, permit: &Permit, images: Vec<ImageId>) -> Result<Vec<(ImageId, Standing)>, Failure> {
-        let mut here = self.index.of_repository(permit).await?;
-        let (mut named, mut learned) = (Vec::new(), false);
-        for image in images {
-            let mut standing = self.name_image(&here, permit.repository(), &image).await?;
-            if standing.is_none() && !learned {
-                // Pushed before the gateway was there, perhaps.
-                learned = true;
-                let visit = self.visit(TokenAccess::Read, Some(permit.repository()))?;
-                self.index.learn_repository(permit, &visit).await?;
-                here = self.index.of_repository(permit).await?;
-                standing = self.name_image(&here, permit.repository(), &image).await?;
-            }
-            named.push((image.clone(), standing.ok_or_else(|| not_yours(&image))?));
-        }
-        let listed = here.values().chain(named.iter().map(|(_, standing)| standing));
-        if listed.filter(|standing| **standing == Standing::Listed).count() > LISTED_MAX {
-            let message =
-                format!("more than {LISTED_MAX} images were named here and never pushed; delete the repository");
+    async fn name_images(&self, permit: &Permit, images: Vec<ImageId>) -> Result<Vec<Named>, Failure> {
+        let here = self.index.of_repository(permit.repository()).await?;
+        let (mut named, unknown) = self.name_known(&here, permit, images).await?;
+        let listed = here.values().filter(|standing| **standing == Standing::Listed).count();
+        if unknown.len() > UNKNOWN_MAX || listed + unknown.len() > LISTED_MAX {
+            let message = format!(
+                "at most {UNKNOWN_MAX} images that are not here yet can be named at once, and {LISTED_MAX} that are never pushed"
+            );
             return Err(Failure::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message));
+        }
+        let (new, there) = self.tell_apart(permit, unknown).await?;
+        named.extend(new.into_iter().map(|image| Named { image, standing: Standing::Listed, by: None }));
+        if self.may_everywhere(Action::Pull) {
+            for image in there {
+                // One that nobody has was begun by somebody who may push everywhere, and need not have said where to.
+                let is_nobodys = self.index.standings(&image).await?.pushed().next().is_none();
+                let takes = is_nobodys && self.may_everywhere(Action::Push);
+                let standing = if takes { Standing::Pushed } else { Standing::Present };
+                named.push(Named { image, standing, by: None });
+            }
+        } else if !there.is_empty() {
+            // Pushed before the gateway was there, perhaps.
+            let visit = self.visit(TokenAccess::Read, Some(permit.repository()))?;
+            self.index.learn_repository(permit, &visit).await?;
+            let here = self.index.of_repository(permit.repository()).await?;
+            let (known, unknown) = self.name_known(&here, permit, there).await?;
+            named.extend(known);
+            if let Some(image) = unknown.first() {
+                return Err(not_yours(image));
+            }
         }
         Ok(named)
     }
 
-    /// How an image is to stand to a repository that names it; nothing, if it is there and not the caller's to name.
-    async fn name_image(
+    /// Those of `images` that the caller may name by what is known, and the others.
+    async fn name_known(
         &self,
         here: &BTreeMap<ImageId, Standing>,
-        name: &RepositoryName,
-        image: &ImageId,
-    ) -> Result<Option<Standing>, Failure> {
-        if here.get(image).is_some_and(|standing| standing.is_there()) {
-            return Ok(Some(Standing::Present));
+        permit: &Permit,
+        images: Vec<ImageId>,
+    ) -> Result<(Vec<Named>, Vec<ImageId>), Failure> {
+        let (mut named, mut unknown) = (Vec::new(), Vec::new());
+        for image in images {
+            match here.get(&image) {
+                Some(standing) if standing.is_there() => {}
+                // It is as it was before the repository was deleted.
+                Some(Standing::Abandoned) if self.may(Action::Pull, permit.repository()) => {
+                    named.push(Named { image, standing: Standing::Pushed, by: Some(permit.repository().clone()) });
+                }
+                _ => match self.may_name(&self.index.standings(&image).await?) {
+                    Some(by) => named.push(Named { image, standing: Standing::Present, by: Some(by) }),
+                    None => unknown.push(image),
+                },
+            }
         }
-        let standings = self.index.standings(image).await?;
-        if self.may_name(&standings) {
-            return Ok(Some(Standing::Present));
-        }
-        let visit = self.visit(TokenAccess::Read, Some(name))?;
-        Ok(match self.index.exists(image, &visit).await? {
-            false => Some(Standing::Listed),
-            // Begun by somebody who may push everywhere, and need not have said where to.
-            true if standings.pushed.is_empty() && self.may_everywhere(Action::Push) => Some(Standing::Pushed),
-            true => self.may_everywhere(Action::Pull).then_some(Standing::Present),
-        })
+        Ok((named, unknown))
     }
 
-    /// Whether an image may be read, or was in a repository of the caller's before that was deleted.
-    pub(super) fn may_name(&self, standings: &Standings) -> bool {
-        standings.present.iter().any(|name| self.may(Action::Pull, name))
-            || standings.deleted.iter().any(|name| self.may(Action::Push, name))
+    /// Which of `images` the registry does not have, and which it has.
+    async fn tell_apart(&self, permit: &Permit, images: Vec<ImageId>) -> Result<(Vec<ImageId>, Vec<ImageId>), Failure> {
+        let visit = self.visit(TokenAccess::Read, Some(permit.repository()))?;
+        let ask = |image: ImageId| {
+            let visit = &visit;
+            async move { Ok((self.index.presence(&image, visit).await?, image)) }
+        };
+        let asked = stream::iter(images).map(ask).buffered(ASKED_AT_ONCE);
+        let asked: Vec<(Presence, ImageId)> = asked.try_collect().await.map_err(|error: RegistryError| error)?;
+        let (new, there): (Vec<_>, Vec<_>) =
+            asked.into_iter().partition(|(presence, _)| *presence == Presence::Missing);
+        let images = |asked: Vec<(Presence, ImageId)>| asked.into_iter().map(|(_, image)| image).collect();
+        Ok((images(new), images(there)))
+    }
+
+    /// By which repository the caller may put an image into another one: one by which it is to be read, or one in which it was
+    /// before that was deleted, if they may both pull and push there.
+    pub(super) fn may_name(&self, standings: &Standings) -> Option<RepositoryName> {
+        let read = standings.present().find(|name| self.may(Action::Pull, name));
+        let deleted = || standings.deleted().map(|row| &row.repository).find(|name| self.may_both(name));
+        read.or_else(deleted).cloned()
+    }
+
+    pub(super) fn may_both(&self, name: &RepositoryName) -> bool {
+        self.may(Action::Pull, name) && self.may(Action::Push, name)
     }
 
     /// `PUT …/tags/TAG`: the image must be there already, and be the caller's to name.
@@ -149,25 +186,22 @@ impl Call<'_> {
         let permit = self.permit_write(name)?;
         let body = self.intake.whole(self.walk.settings.limits.manifest_bytes).await?;
         let image = docker::tagged_image(&body).map_err(bad_body)?;
-        let standings = self.index.standings(&image).await?;
-        if !self.may_name(&standings) && !self.may_everywhere(Action::Pull) {
+        let _turn = self.index.turn(&[&image]).await;
+        let by = self.may_name(&self.index.standings(&image).await?);
+        if by.is_none() && !self.may_everywhere(Action::Pull) {
             return Err(not_yours(&image));
         }
         let answer = self.pass_read(body, Some(name)).await?;
         if answer.status().is_success() {
-            self.index.record(&permit, vec![(image, Standing::Present)]).await?;
+            self.index.name(&permit, vec![Named { image, standing: Standing::Present, by }]).await?;
         }
         Ok(answer)
     }
 
-    /// `DELETE …/` or `…/tags`. A registry that is not its own index does not know what has no tag.
+    /// `DELETE …/` or `…/tags`
     async fn delete_repository(&mut self, name: &RepositoryName) -> Result<Response<Body>, Failure> {
         let permit = self.permit(Action::Delete, name)?;
-        let answer = self.pass(Some(name)).await?;
-        let is_gone = answer.status() == StatusCode::NOT_FOUND && !self.index.registry().is_standalone();
-        if answer.status().is_success() || is_gone {
-            self.index.forget(&permit).await?;
-        }
+        let answer = self.pass_deleting(permit).await?;
         self.with_token(answer, name, TokenAccess::Delete)
     }
 }

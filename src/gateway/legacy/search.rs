@@ -17,8 +17,7 @@ use super::super::route::SearchQuery;
 use super::index::json_answer;
 use super::{Caller, Walk};
 
-/// How many results are on a page where nothing is asked for, and at most.
-const PAGE_DEFAULT: usize = 25;
+/// How many results are on a page at most. Where no size is asked for there is one page, as docker-registry has it.
 const PAGE_MAX: usize = 100;
 
 /// With this header a client says that it takes v1 credentials: whatever it has, it has shown.
@@ -73,7 +72,7 @@ impl Walk<'_> {
         }
         let term = utf8_percent_encode(&query.term, NON_ALPHANUMERIC);
         let answer = index.ask(&format!("/v1/search?q={term}"), &self.visit(caller)).await;
-        let answer = answer.inspect_err(|error| tracing::warn!(%error, "the v1 registry could not be searched"))?;
+        let answer = answer.inspect_err(|error| tracing::warn!(?error, "the v1 registry could not be searched"))?;
         // Without a search of its own it has nothing there.
         let found: Value = answer.map(|bytes| serde_json::from_slice(&bytes).unwrap_or_default()).unwrap_or_default();
         let found = found["results"].as_array().map(Vec::as_slice).unwrap_or_default().iter();
@@ -98,9 +97,9 @@ fn result(name: &RepositoryName, fields: &Map<String, Value>) -> Value {
 }
 
 fn page(query: &SearchQuery, results: Results) -> Value {
-    let size = query.limit.filter(|limit| *limit > 0).unwrap_or(PAGE_DEFAULT).min(PAGE_MAX);
-    let number = query.page.unwrap_or(1).max(1);
-    let count = results.len();
+    let (number, count) = (query.page.unwrap_or(1).max(1), results.len());
+    let asked = query.limit.filter(|limit| *limit > 0);
+    let size = asked.map_or(count.max(1), |limit| limit.min(PAGE_MAX));
     let shown: Vec<Value> = results.into_values().skip(size.saturating_mul(number - 1)).take(size).collect();
     json!({
         "query": query.term, "num_results": count, "num_pages": count.div_ceil(size),

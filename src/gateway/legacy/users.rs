@@ -5,7 +5,7 @@ use http::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::identity::{AccountError, Password, UserFileError};
+use crate::identity::{AccountError, Credentials, Password, UserFileError};
 use crate::oci::ErrorCode;
 
 use super::super::body::Body;
@@ -78,7 +78,10 @@ impl Call<'_> {
         let Account { password, .. } = self.account().await?;
         // Who changes the address alone sends no password.
         if !password.is_empty() {
-            let changed = self.walk.rooms.identity.change_password(name, Password::new(password)).await;
+            let Credentials::Basic { password: old, .. } = self.walk.credentials()? else {
+                return Err(self.walk.log_in_again("a new password takes the old one; log in again"));
+            };
+            let changed = self.walk.rooms.identity.change_password(name, old, Password::new(password)).await;
             changed.map_err(refused)?;
             tracing::info!(user = %name.escape_debug(), client = %self.caller.screened.client, "a password was changed");
         }
@@ -112,6 +115,7 @@ fn refused(error: AccountError) -> Failure {
             | UserFileError::PasswordTooLong
             | UserFileError::PasswordCharacter,
         ) => failure(StatusCode::BAD_REQUEST, ErrorCode::Denied),
+        AccountError::File(UserFileError::NoSuchUser) => failure(StatusCode::NOT_FOUND, ErrorCode::Denied),
         AccountError::File(_) => {
             let message = "the file of users cannot be written; ask the operator to look at the gateway's log";
             let failure = Failure::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message);

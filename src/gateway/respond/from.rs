@@ -292,6 +292,16 @@ fn refused(error: RegistryError) -> Failure {
     }
 }
 
+/// The v1 registry answered, or did not, in a way that it should not.
+fn odd(error: &LegacyError) -> Failure {
+    let (status, what) = match error {
+        LegacyError::Late(_) => (StatusCode::GATEWAY_TIMEOUT, "was silent for too long"),
+        _ => (StatusCode::BAD_GATEWAY, "does not answer as it should"),
+    };
+    let message = format!("the v1 registry {what}; try again later, or ask the operator to look at the gateway's log");
+    Failure::new(status, ErrorCode::Unavailable, message).in_form(Form::V1).private(error.to_string())
+}
+
 impl From<LegacyError> for Failure {
     /// Where the registry is and what is wrong with it is for the operator, who finds it in the log.
     fn from(error: LegacyError) -> Self {
@@ -299,12 +309,7 @@ impl From<LegacyError> for Failure {
             LegacyError::Host | LegacyError::Send(SendError::Caller { .. }) => {
                 return Self::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, error.to_string()).in_form(Form::V1);
             }
-            LegacyError::Refused(_) | LegacyError::Answer(_) => {
-                let message = "the v1 registry does not answer as it should; try again later, or ask the operator to look at the \
-                               gateway's log";
-                let failure = Self::new(StatusCode::BAD_GATEWAY, ErrorCode::Unavailable, message);
-                return failure.in_form(Form::V1).private(error.to_string());
-            }
+            LegacyError::Refused(_) | LegacyError::Answer(_) | LegacyError::Late(_) => return odd(&error),
             LegacyError::Send(error) => error,
         };
         let (status, what) = match upstream {

@@ -1,78 +1,81 @@
 //! Which images of the v1 registry are in which of its repositories: what is known, and what is learnt (ADR 12).
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::access::{CatalogPermit, Permit};
 use crate::docker::ImageId;
 use crate::oci::RepositoryName;
-use crate::store::{Standing, Store, StoreError};
+use crate::store::{LegacyRow, Named, Standing, Store, StoreError};
 
 /// How many images can be begun at once; two of them share a turn by chance.
-const TURNS: usize = 64;
+const TURNS: usize = 1_024;
+
+/// How many repositories are told apart when one is deleted; those that are not learn less for a moment.
+const DELETIONS: usize = 256;
 
 /// How many repositories whose names hold a term are looked at for one search.
 const SEARCHED_MAX: usize = 10_000;
 
-/// The repositories to which an image stands in some way.
+/// How an image stands to all repositories.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Standings {
-    /// Those through which it is to be read.
-    pub present: Vec<RepositoryName>,
-    /// Those of them through which it is to be written.
-    pub pushed: Vec<RepositoryName>,
-    /// Those whose lists named it before it was pushed.
-    pub listed: Vec<RepositoryName>,
-    /// Those that it was in until they were deleted.
-    pub deleted: Vec<RepositoryName>,
-}
+pub struct Standings(pub Vec<LegacyRow>);
 
 /// The table of one registry.
-#[derive(Debug)]
 pub(super) struct Images {
     store: Store,
     upstream: String,
     /// How often a repository was deleted. What the registry answered before is not learnt after.
-    deletions: Arc<AtomicU64>,
-    turns: [Mutex<()>; TURNS],
+    deletions: Arc<[AtomicU64; DELETIONS]>,
+    turns: Vec<Arc<Mutex<()>>>,
     hasher: RandomState,
 }
 
-/// A moment before the registry is asked: what it answers is learnt unless a repository was deleted since.
+/// A moment before the registry is asked of a repository: what it answers is learnt unless that was deleted since.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment(u64);
 
+/// The turn of some images: nobody else begins one of them meanwhile.
+#[derive(Debug)]
+pub struct Turn {
+    _held: Vec<OwnedMutexGuard<()>>,
+}
+
 impl Standings {
-    /// All of them.
-    pub fn all(&self) -> impl Iterator<Item = &RepositoryName> {
-        self.present.iter().chain(&self.listed).chain(&self.deleted)
+    /// The repositories through which it is to be read.
+    pub fn present(&self) -> impl Iterator<Item = &RepositoryName> {
+        self.0.iter().filter(|row| row.standing.is_there()).map(|row| &row.repository)
+    }
+
+    /// Those of them through which it is to be written.
+    pub fn pushed(&self) -> impl Iterator<Item = &RepositoryName> {
+        self.0.iter().filter(|row| row.standing == Standing::Pushed).map(|row| &row.repository)
+    }
+
+    /// Those that it was in until they were deleted, and whether it was pushed there.
+    pub fn deleted(&self) -> impl Iterator<Item = &LegacyRow> {
+        self.0.iter().filter(|row| matches!(row.standing, Standing::Deleted | Standing::Abandoned))
+    }
+
+    /// Those whose lists named it and nothing else.
+    pub fn listed(&self) -> impl Iterator<Item = &LegacyRow> {
+        self.0.iter().filter(|row| row.standing == Standing::Listed)
     }
 }
 
 impl Images {
     pub(super) fn new(store: Store, upstream: String) -> Self {
-        let turns = std::array::from_fn(|_| Mutex::new(()));
-        Self { store, upstream, deletions: Arc::default(), turns, hasher: RandomState::new() }
+        let turns = std::iter::repeat_with(Arc::default).take(TURNS).collect();
+        let deletions = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
+        Self { store, upstream, deletions, turns, hasher: RandomState::new() }
     }
 
     pub(super) async fn standings(&self, image: &ImageId) -> Result<Standings, StoreError> {
-        let mut standings = Standings::default();
-        for (repository, standing) in self.store.legacy_image(&self.upstream, image).await? {
-            match standing {
-                Standing::Present => standings.present.push(repository),
-                Standing::Pushed => {
-                    standings.pushed.push(repository.clone());
-                    standings.present.push(repository);
-                }
-                Standing::Listed => standings.listed.push(repository),
-                Standing::Deleted => standings.deleted.push(repository),
-            }
-        }
-        Ok(standings)
+        Ok(Standings(self.store.legacy_image(&self.upstream, image).await?))
     }
 
     pub(super) async fn of_repository(
@@ -87,75 +90,90 @@ impl Images {
         Ok(found.into_iter().filter(|name| permit.shows(name)).collect())
     }
 
-    /// Who has the turn of an image is the only one to begin it.
-    pub(super) async fn turn(&self, image: &ImageId) -> MutexGuard<'_, ()> {
-        let turn = usize::try_from(self.hasher.hash_one(image)).unwrap_or(0) % TURNS;
-        self.turns[turn].lock().await
+    /// In one order for all, so that nobody waits for who waits for them.
+    pub(super) async fn turn(&self, images: &[&ImageId]) -> Turn {
+        let mut places: Vec<usize> = images.iter().map(|image| self.place(image, TURNS)).collect();
+        places.sort_unstable();
+        places.dedup();
+        let mut held = Vec::new();
+        for place in places {
+            held.push(Arc::clone(&self.turns[place]).lock_owned().await);
+        }
+        Turn { _held: held }
     }
 
-    pub(super) fn moment(&self) -> Moment {
-        Moment(self.deletions.load(Ordering::Acquire))
+    pub(super) fn moment(&self, repository: &RepositoryName) -> Moment {
+        Moment(self.deletions[self.place(repository, DELETIONS)].load(Ordering::Acquire))
     }
 
-    pub(super) async fn record(&self, permit: &Permit, images: Vec<(ImageId, Standing)>) -> Result<(), StoreError> {
-        self.put(permit.repository(), images, || true).await
+    pub(super) async fn name(&self, permit: &Permit, images: Vec<Named>) -> Result<(), StoreError> {
+        if images.is_empty() {
+            return Ok(());
+        }
+        let named_by = permit.principal().to_string();
+        self.store.name_legacy_images(&self.upstream, permit.repository(), &named_by, images).await
     }
 
-    /// What the registry answered for a repository is there.
+    /// What the registry answered of a repository is there. Lists are what clients made them: with `unknown` they teach only
+    /// what is in no repository yet, else naming an image would grant it.
     pub(super) async fn learn(
         &self,
-        moment: Moment,
+        Moment(moment): Moment,
         repository: &RepositoryName,
         images: Vec<ImageId>,
+        unknown: bool,
     ) -> Result<(), StoreError> {
         let known = self.of_repository(repository).await?;
-        let is_new = |image: &ImageId| !known.get(image).is_some_and(|standing| standing.is_there());
-        let news: Vec<_> = images.into_iter().filter(is_new).map(|image| (image, Standing::Present)).collect();
-        self.put(repository, news, self.holds(moment)).await
-    }
-
-    /// The same of what clients wrote: it teaches only what is in no repository yet, else naming an image would grant it.
-    pub(super) async fn learn_unknown(
-        &self,
-        moment: Moment,
-        repository: &RepositoryName,
-        images: Vec<ImageId>,
-    ) -> Result<(), StoreError> {
-        let known = self.of_repository(repository).await?;
-        let news: Vec<_> = images.into_iter().filter(|image| !known.contains_key(image)).collect();
+        let is_new = |image: &ImageId| match known.get(image) {
+            None => true,
+            Some(standing) => !unknown && !standing.is_there(),
+        };
+        let news: Vec<_> = images.into_iter().filter(is_new).collect();
         if news.is_empty() {
             return Ok(());
         }
-        self.store.put_unknown_legacy_images(&self.upstream, repository, news, self.holds(moment)).await
+        let (deletions, place) = (Arc::clone(&self.deletions), self.place(repository, DELETIONS));
+        let holds = move || deletions[place].load(Ordering::Acquire) == moment;
+        self.store.learn_legacy_images(&self.upstream, repository, news, unknown, holds).await
     }
 
-    /// An image that the registry does not have is about to be pushed to these repositories.
-    pub(super) async fn begin(&self, image: &ImageId, repositories: Vec<RepositoryName>) -> Result<(), StoreError> {
+    pub(super) async fn learn_ancestry(&self, image: &ImageId, ancestors: Vec<ImageId>) -> Result<(), StoreError> {
+        self.store.learn_legacy_ancestry(&self.upstream, image, ancestors).await
+    }
+
+    pub(super) async fn begin(
+        &self,
+        image: &ImageId,
+        repositories: Vec<RepositoryName>,
+    ) -> Result<Vec<LegacyRow>, StoreError> {
         self.store.begin_legacy_image(&self.upstream, image, repositories).await
     }
 
+    pub(super) async fn restore(
+        &self,
+        image: &ImageId,
+        begun: Vec<RepositoryName>,
+        before: Vec<LegacyRow>,
+    ) -> Result<(), StoreError> {
+        self.store.restore_legacy_image(&self.upstream, image, begun, before).await
+    }
+
     pub(super) async fn forget(&self, permit: &Permit) -> Result<(), StoreError> {
-        let deletions = Arc::clone(&self.deletions);
+        let (deletions, place) = (Arc::clone(&self.deletions), self.place(permit.repository(), DELETIONS));
         let count = move || {
-            deletions.fetch_add(1, Ordering::AcqRel);
+            deletions[place].fetch_add(1, Ordering::AcqRel);
         };
         self.store.forget_legacy_repository(&self.upstream, permit.repository(), count).await
     }
 
-    async fn put(
-        &self,
-        repository: &RepositoryName,
-        images: Vec<(ImageId, Standing)>,
-        holds: impl FnOnce() -> bool + Send + 'static,
-    ) -> Result<(), StoreError> {
-        if images.is_empty() {
-            return Ok(());
-        }
-        self.store.put_legacy_images(&self.upstream, repository, images, holds).await
+    fn place(&self, of: impl Hash, places: usize) -> usize {
+        let places = u64::try_from(places).unwrap_or(1);
+        usize::try_from(self.hasher.hash_one(of) % places).unwrap_or(0)
     }
+}
 
-    fn holds(&self, Moment(moment): Moment) -> impl FnOnce() -> bool + Send + 'static {
-        let deletions = Arc::clone(&self.deletions);
-        move || deletions.load(Ordering::Acquire) == moment
+impl std::fmt::Debug for Images {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Images").field("upstream", &self.upstream).finish_non_exhaustive()
     }
 }

@@ -3,27 +3,29 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::access::{CatalogPermit, Permit};
+use crate::docker::{ImageId, answered_images};
+use crate::oci::RepositoryName;
+use crate::store::{Named, Standing, Store};
+use crate::upstream::{Body, Forwarded};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, StreamBody};
-use tokio::sync::MutexGuard;
-
-use crate::access::{CatalogPermit, Permit};
-use crate::docker::{ImageId, answered_images};
-use crate::oci::RepositoryName;
-use crate::store::{Standing, Store};
-use crate::upstream::{Body, Forwarded};
 
 use super::super::RegistryError;
-use super::images::{Images, Moment, Standings};
+use super::images::{Images, Moment, Standings, Turn};
 use super::{Legacy, LegacyError};
 
 /// How much of an answer is read to learn from it, in bytes; a longer one passes by.
 pub const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// How long the registry may think about what we ask it for ourselves: somebody waits for more than this one answer.
+const ASK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How many images of one repository the registry is asked about when all of them are to be learnt.
 const LEARNED_TOPS_MAX: usize = 256;
@@ -55,6 +57,17 @@ pub enum Understood {
     Long(Response<Body>),
 }
 
+/// Whether the registry has an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// No.
+    Missing,
+    /// It is being pushed.
+    Half,
+    /// Yes.
+    Whole,
+}
+
 impl Index {
     /// Before `registry`, with what `store` knows of it.
     pub fn new(registry: Arc<Legacy>, store: Store) -> Self {
@@ -67,14 +80,14 @@ impl Index {
         &self.registry
     }
 
-    /// The repositories to which an image stands in some way.
+    /// How an image stands to all repositories.
     pub async fn standings(&self, image: &ImageId) -> Result<Standings, RegistryError> {
         Ok(self.images.standings(image).await?)
     }
 
     /// The images that stand to a repository in some way.
-    pub async fn of_repository(&self, permit: &Permit) -> Result<BTreeMap<ImageId, Standing>, RegistryError> {
-        Ok(self.images.of_repository(permit.repository()).await?)
+    pub async fn of_repository(&self, name: &RepositoryName) -> Result<BTreeMap<ImageId, Standing>, RegistryError> {
+        Ok(self.images.of_repository(name).await?)
     }
 
     /// The repositories that have images, hold `term` in their names, and are shown by the permit.
@@ -82,75 +95,111 @@ impl Index {
         Ok(self.images.search(permit, term).await?)
     }
 
-    /// Who has the turn of an image is the only one to begin it.
-    pub async fn turn(&self, image: &ImageId) -> MutexGuard<'_, ()> {
-        self.images.turn(image).await
+    /// The turn of some images: nobody else begins one of them meanwhile.
+    pub async fn turn(&self, images: &[&ImageId]) -> Turn {
+        self.images.turn(images).await
     }
 
-    /// A moment before the registry is asked, for what is to be learnt from its answer.
-    pub fn moment(&self) -> Moment {
-        self.images.moment()
+    /// A moment before the registry is asked of a repository, for what is to be learnt from its answer.
+    pub fn moment(&self, name: &RepositoryName) -> Moment {
+        self.images.moment(name)
     }
 
     /// How images stand to the repository of the permit, by a request that the registry took.
-    pub async fn record(&self, permit: &Permit, images: Vec<(ImageId, Standing)>) -> Result<(), RegistryError> {
-        Ok(self.images.record(permit, images).await?)
+    pub async fn name(&self, permit: &Permit, images: Vec<Named>) -> Result<(), RegistryError> {
+        Ok(self.images.name(permit, images).await?)
     }
 
-    /// An image that the registry does not have is about to be pushed to these repositories.
-    pub async fn begin(&self, image: &ImageId, repositories: Vec<RepositoryName>) -> Result<(), RegistryError> {
-        Ok(self.images.begin(image, repositories).await?)
-    }
-
-    /// The repository of the permit was deleted.
-    pub async fn forget(&self, permit: &Permit) -> Result<(), RegistryError> {
-        Ok(self.images.forget(permit).await?)
-    }
-
-    /// The registry answered with tags of a repository, or with the ancestry of one of its images.
-    pub async fn learn(&self, moment: Moment, name: &RepositoryName, answer: &[u8]) -> Result<(), RegistryError> {
-        Ok(self.images.learn(moment, name, answered_images(answer)).await?)
+    /// The registry answered with tags of a repository.
+    pub async fn learn_tags(&self, moment: Moment, name: &RepositoryName, answer: &[u8]) -> Result<(), RegistryError> {
+        Ok(self.images.learn(moment, name, answered_images(answer), false).await?)
     }
 
     /// The registry answered with the list of a repository's images, which is what clients made it.
     pub async fn learn_list(&self, moment: Moment, name: &RepositoryName, answer: &[u8]) -> Result<(), RegistryError> {
-        Ok(self.images.learn_unknown(moment, name, answered_images(answer)).await?)
+        Ok(self.images.learn(moment, name, answered_images(answer), true).await?)
+    }
+
+    /// The registry answered with what an image stands on.
+    pub async fn learn_ancestry(&self, image: &ImageId, answer: &[u8]) -> Result<(), RegistryError> {
+        Ok(self.images.learn_ancestry(image, answered_images(answer)).await?)
     }
 
     /// Asks the registry for the tags of a repository and what they stand on, and learns it.
     pub async fn learn_repository(&self, permit: &Permit, visit: &Visit) -> Result<(), RegistryError> {
-        let (moment, name) = (self.moment(), permit.repository());
+        let name = permit.repository();
+        let moment = self.moment(name);
         let Some(tags) = self.ask(&format!("/v1/repositories/{name}/tags"), visit).await? else { return Ok(()) };
-        let tops = answered_images(&tags);
-        self.images.learn(moment, name, tops.clone()).await?;
-        for top in tops.iter().take(LEARNED_TOPS_MAX) {
+        self.learn_tags(moment, name, &tags).await?;
+        for top in answered_images(&tags).iter().take(LEARNED_TOPS_MAX) {
             if let Some(ancestry) = self.ask(&format!("/v1/images/{top}/ancestry"), visit).await? {
-                self.images.learn(moment, name, answered_images(&ancestry)).await?;
+                self.learn_ancestry(top, &ancestry).await?;
             }
         }
         Ok(())
     }
 
-    /// Whether the registry has an image, whole or half.
-    pub async fn exists(&self, image: &ImageId, visit: &Visit) -> Result<bool, RegistryError> {
+    /// Begins an image in these repositories with the request that has its JSON, and with what justifies that: the turn. If
+    /// the registry does not take it, nothing has changed. To be run to its end, whoever waits for it.
+    pub async fn begin(
+        &self,
+        (image, _turn): (&ImageId, Turn),
+        repositories: Vec<RepositoryName>,
+        request: Request<Body>,
+        visit: &Visit,
+    ) -> Result<Response<Body>, RegistryError> {
+        // Before, and not after: were we to end in between, nobody could go on with it.
+        let before = self.images.begin(image, repositories.clone()).await?;
+        let answer = self.registry.forward(request, &visit.forwarded, visit.token.as_ref()).await;
+        let is_refused = match &answer {
+            Ok(answer) => !answer.status().is_success(),
+            // Else the registry may have taken it.
+            Err(error) => error.retry(),
+        };
+        if is_refused {
+            self.images.restore(image, repositories, before).await?;
+        }
+        Ok(answer?)
+    }
+
+    /// Deletes the repository of the permit by this request, and forgets what was in it. To be run to its end.
+    pub async fn delete(
+        &self,
+        permit: &Permit,
+        request: Request<Body>,
+        visit: &Visit,
+    ) -> Result<Response<Body>, RegistryError> {
+        let answer = self.registry.forward(request, &visit.forwarded, visit.token.as_ref()).await?;
+        // It may have been deleted before, by somebody who did not live to see it.
+        if answer.status().is_success() || answer.status() == StatusCode::NOT_FOUND {
+            self.images.forget(permit).await?;
+        }
+        Ok(answer)
+    }
+
+    /// Whether the registry has an image.
+    pub async fn presence(&self, image: &ImageId, visit: &Visit) -> Result<Presence, RegistryError> {
         let answer = self.get(&format!("/v1/images/{image}/json"), visit).await?;
         match answer.status() {
-            StatusCode::NOT_FOUND => Ok(false),
-            // 400: "Image is being uploaded, retry later".
-            status if status.is_success() || status == StatusCode::BAD_REQUEST => Ok(true),
+            StatusCode::NOT_FOUND => Ok(Presence::Missing),
+            // "Image is being uploaded, retry later"
+            StatusCode::BAD_REQUEST => Ok(Presence::Half),
+            status if status.is_success() => Ok(Presence::Whole),
             status => Err(LegacyError::Refused(status.as_u16()).into()),
         }
     }
 
     /// What the registry says under a path; nothing, where it has nothing there.
-    pub async fn ask(&self, path: &str, visit: &Visit) -> Result<Option<Bytes>, LegacyError> {
-        match understood(self.get(path, visit).await?).await? {
-            Understood::Long(_) => Err(LegacyError::Answer(format!("more than {ANSWER_BYTES_MAX} bytes"))),
-            Understood::Whole(answer) => match answer.status() {
-                StatusCode::OK => Ok(Some(answer.into_body())),
-                StatusCode::NOT_FOUND => Ok(None),
-                status => Err(LegacyError::Refused(status.as_u16())),
-            },
+    pub async fn ask(&self, path: &str, visit: &Visit) -> Result<Option<Bytes>, RegistryError> {
+        let answer = self.get(path, visit).await?;
+        let answer = tokio::time::timeout(ASK_TIMEOUT, understood(answer)).await.map_err(|_| too_late())??;
+        let Understood::Whole(answer) = answer else {
+            return Err(LegacyError::Answer(format!("more than {ANSWER_BYTES_MAX} bytes")).into());
+        };
+        match answer.status() {
+            StatusCode::OK => Ok(Some(answer.into_body())),
+            StatusCode::NOT_FOUND => Ok(None),
+            status => Err(LegacyError::Refused(status.as_u16()).into()),
         }
     }
 
@@ -159,8 +208,13 @@ impl Index {
         *request.method_mut() = Method::GET;
         *request.uri_mut() = path.parse().unwrap_or_default();
         *request.headers_mut() = HeaderMap::from_iter([(header::VIA, visit.via.clone())]);
-        self.registry.forward(request, &visit.forwarded, visit.token.as_ref()).await
+        let answer = self.registry.forward(request, &visit.forwarded, visit.token.as_ref());
+        tokio::time::timeout(ASK_TIMEOUT, answer).await.map_err(|_| too_late())?
     }
+}
+
+const fn too_late() -> LegacyError {
+    LegacyError::Late(ASK_TIMEOUT.as_secs())
 }
 
 /// Reads the body of an answer, up to [`ANSWER_BYTES_MAX`].

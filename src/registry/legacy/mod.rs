@@ -15,8 +15,8 @@ use crate::config;
 use crate::telemetry::Metrics;
 use crate::upstream::{Body, Fault, Forwarded, OpenError, Peers, SendError};
 
-pub use images::Standings;
-pub use index::{ANSWER_BYTES_MAX, Index, Understood, Visit, understood};
+pub use images::{Standings, Turn};
+pub use index::{ANSWER_BYTES_MAX, Index, Presence, Understood, Visit, understood};
 
 /// A v1 registry behind us.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub enum LegacyError {
     Refused(u16),
     /// Its answer broke off, or was longer than is read.
     Answer(String),
+    /// It did not answer what we asked it for ourselves within this many seconds.
+    Late(u64),
 }
 
 impl Legacy {
@@ -95,7 +97,7 @@ impl LegacyError {
         match self {
             Self::Send(error) => error.fault(),
             Self::Host => Fault::Caller,
-            Self::Refused(_) | Self::Answer(_) => Fault::Upstream,
+            Self::Refused(_) | Self::Answer(_) | Self::Late(_) => Fault::Upstream,
         }
     }
 
@@ -104,7 +106,7 @@ impl LegacyError {
         match self {
             Self::Send(error) => error.retry(),
             Self::Host | Self::Refused(_) => false,
-            Self::Answer(_) => true,
+            Self::Answer(_) | Self::Late(_) => true,
         }
     }
 }
@@ -116,6 +118,7 @@ impl fmt::Display for LegacyError {
             Self::Host => f.write_str("the Host of the request cannot stand in a header: use a plain host:port"),
             Self::Refused(status) => write!(f, "the v1 registry answered {status} to a question of the gateway's own"),
             Self::Answer(detail) => write!(f, "the v1 registry's answer could not be read: {detail}"),
+            Self::Late(seconds) => write!(f, "the v1 registry did not answer within {seconds} s"),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::docker::ImageId;
 
-use super::super::Standing::{self, Deleted, Listed, Present, Pushed};
-use super::super::Store;
+use super::super::Standing::{self, Abandoned, Deleted, Listed, Present, Pushed};
+use super::super::{LegacyRow, Named, Store};
 use super::{Ground, RepositoryName};
 
 fn image(digit: char) -> ImageId {
@@ -15,13 +15,21 @@ fn name(text: &str) -> RepositoryName {
 }
 
 async fn put(store: &Store, repository: &str, images: &[(char, Standing)]) {
-    let images = images.iter().map(|(digit, standing)| (image(*digit), *standing)).collect();
-    store.put_legacy_images("old", &name(repository), images, || true).await.unwrap();
+    put_by(store, repository, None, images).await;
+}
+
+async fn put_by(store: &Store, repository: &str, by: Option<&str>, images: &[(char, Standing)]) {
+    let named =
+        |(digit, standing): &(char, Standing)| Named { image: image(*digit), standing: *standing, by: by.map(name) };
+    store.name_legacy_images("old", &name(repository), "alice", images.iter().map(named).collect()).await.unwrap();
+}
+
+async fn rows(store: &Store, digit: char) -> Vec<LegacyRow> {
+    store.legacy_image("old", &image(digit)).await.unwrap()
 }
 
 async fn stands(store: &Store, digit: char) -> Vec<(String, Standing)> {
-    let found = store.legacy_image("old", &image(digit)).await.unwrap();
-    found.into_iter().map(|(name, standing)| (name.to_string(), standing)).collect()
+    rows(store, digit).await.into_iter().map(|row| (row.repository.to_string(), row.standing)).collect()
 }
 
 pub(super) async fn an_image_stands_to_repositories(ground: &Ground) {
@@ -36,45 +44,107 @@ pub(super) async fn an_image_stands_to_repositories(ground: &Ground) {
     assert_eq!(store.legacy_image("elsewhere", &image('a')).await, Ok(vec![]));
     let images = store.legacy_repository("old", &name("team/app")).await;
     assert_eq!(images, Ok(vec![(image('a'), Present), (image('b'), Present)]));
+    assert_eq!(store.search_legacy("old", "APP", 1).await, Ok(vec![name("other/app")]));
+    assert_eq!(store.search_legacy("old", "m/a", 9).await, Ok(vec![name("team/app")]));
+    assert_eq!(store.search_legacy("old", "_", 9).await, Ok(vec![]));
+}
 
-    store.put_legacy_images("old", &name("team/app"), vec![(image('c'), Present)], || false).await.unwrap();
-    assert_eq!(stands(&store, 'c').await, []);
+pub(super) async fn what_justifies_a_standing_must_still_hold(ground: &Ground) {
+    let store = ground.open().await;
+    put_by(&store, "own/app", Some("team/app"), &[('a', Present)]).await;
+    assert_eq!(stands(&store, 'a').await, []);
+    put(&store, "team/app", &[('a', Listed)]).await;
+    put_by(&store, "own/app", Some("team/app"), &[('a', Present)]).await;
+    assert_eq!(stands(&store, 'a').await, [("team/app".into(), Listed)]);
+    put(&store, "team/app", &[('a', Present)]).await;
+    put_by(&store, "own/app", Some("team/app"), &[('a', Present)]).await;
+    assert_eq!(stands(&store, 'a').await, [("own/app".into(), Present), ("team/app".into(), Present)]);
+}
+
+pub(super) async fn who_listed_an_image_first_has_it_reserved(ground: &Ground) {
+    let store = ground.open().await;
+    put(&store, "team/app", &[('a', Listed)]).await;
+    let first = rows(&store, 'a').await.remove(0);
+    assert!(first.is_reserved() && first.named_by == "alice" && first.named_at > 0, "{first:?}");
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    put(&store, "team/app", &[('a', Listed)]).await;
+    assert_eq!(rows(&store, 'a').await, [first]);
+    store.begin_legacy_image("old", &image('a'), vec![name("other/app")]).await.unwrap();
+    let void = rows(&store, 'a').await.remove(1);
+    assert!(!rows(&store, 'a').await[0].is_reserved(), "{void:?}");
 }
 
 pub(super) async fn a_deleted_repository_has_no_images(ground: &Ground) {
     let store = ground.open().await;
-    put(&store, "team/app", &[('a', Present), ('b', Listed)]).await;
+    put(&store, "team/app", &[('a', Present), ('b', Listed), ('c', Pushed)]).await;
     put(&store, "other/app", &[('a', Present)]).await;
     store.forget_legacy_repository("old", &name("team/app"), || ()).await.unwrap();
     assert_eq!(stands(&store, 'a').await, [("other/app".into(), Present), ("team/app".into(), Deleted)]);
     assert_eq!(stands(&store, 'b').await, []);
-    put(&store, "team/app", &[('a', Listed)]).await;
+    assert_eq!(stands(&store, 'c').await, [("team/app".into(), Abandoned)]);
+    put(&store, "team/app", &[('a', Listed), ('c', Listed)]).await;
     assert_eq!(stands(&store, 'a').await, [("other/app".into(), Present), ("team/app".into(), Deleted)]);
-    put(&store, "team/app", &[('a', Present)]).await;
+    put_by(&store, "team/app", Some("team/app"), &[('a', Present), ('c', Pushed)]).await;
     assert_eq!(stands(&store, 'a').await, [("other/app".into(), Present), ("team/app".into(), Present)]);
+    assert_eq!(stands(&store, 'c').await, [("team/app".into(), Pushed)]);
+    assert_eq!(store.search_legacy("old", "team", 9).await, Ok(vec![name("team/app")]));
+    store.forget_legacy_repository("old", &name("team/app"), || ()).await.unwrap();
+    assert_eq!(store.search_legacy("old", "team", 9).await, Ok(vec![]));
 }
 
 pub(super) async fn who_begins_an_image_has_it(ground: &Ground) {
     let store = ground.open().await;
-    put(&store, "squatter/app", &[('a', Present)]).await;
+    put(&store, "squatter/app", &[('a', Pushed)]).await;
     put(&store, "old/app", &[('a', Present)]).await;
     store.forget_legacy_repository("old", &name("old/app"), || ()).await.unwrap();
-    store.begin_legacy_image("old", &image('a'), vec![name("team/app")]).await.unwrap();
+    let team = vec![name("team/app")];
+    let before = store.begin_legacy_image("old", &image('a'), team.clone()).await.unwrap();
     let expected = [("old/app".into(), Listed), ("squatter/app".into(), Listed), ("team/app".into(), Pushed)];
     assert_eq!(stands(&store, 'a').await, expected);
     put(&store, "team/app", &[('a', Present)]).await;
     assert_eq!(stands(&store, 'a').await, expected, "who pushed it may write it");
+
+    // The registry did not take it.
+    put(&store, "new/app", &[('a', Listed)]).await;
+    store.restore_legacy_image("old", &image('a'), team, before.clone()).await.unwrap();
+    let expected = [("new/app".into(), Listed), ("old/app".into(), Deleted), ("squatter/app".into(), Pushed)];
+    assert_eq!(stands(&store, 'a').await, expected);
 }
 
-pub(super) async fn only_what_stands_nowhere_is_unknown(ground: &Ground) {
+pub(super) async fn what_changed_meanwhile_is_not_restored(ground: &Ground) {
+    let store = ground.open().await;
+    put(&store, "team/app", &[('a', Pushed)]).await;
+    let team = vec![name("team/app")];
+    let before = store.begin_legacy_image("old", &image('a'), team.clone()).await.unwrap();
+    store.forget_legacy_repository("old", &team[0], || ()).await.unwrap();
+    store.restore_legacy_image("old", &image('a'), team, before).await.unwrap();
+    assert_eq!(stands(&store, 'a').await, [("team/app".into(), Abandoned)]);
+}
+
+pub(super) async fn a_list_teaches_only_what_stands_nowhere(ground: &Ground) {
     let store = ground.open().await;
     put(&store, "team/app", &[('a', Present), ('b', Listed)]).await;
     let images = vec![image('a'), image('b'), image('c')];
     let other = name("other/app");
-    store.put_unknown_legacy_images("old", &other, images.clone(), || false).await.unwrap();
+    store.learn_legacy_images("old", &other, images.clone(), true, || false).await.unwrap();
     assert_eq!(stands(&store, 'c').await, []);
-    store.put_unknown_legacy_images("old", &other, images, || true).await.unwrap();
+    store.learn_legacy_images("old", &other, images.clone(), true, || true).await.unwrap();
     assert_eq!(stands(&store, 'a').await, [("team/app".into(), Present)]);
     assert_eq!(stands(&store, 'b').await, [("team/app".into(), Listed)]);
     assert_eq!(stands(&store, 'c').await, [("other/app".into(), Present)]);
+    store.learn_legacy_images("old", &other, images, false, || true).await.unwrap();
+    assert_eq!(stands(&store, 'a').await, [("other/app".into(), Present), ("team/app".into(), Present)]);
+}
+
+pub(super) async fn what_an_image_stands_on_is_where_it_is(ground: &Ground) {
+    let store = ground.open().await;
+    put(&store, "team/app", &[('a', Pushed)]).await;
+    put(&store, "other/app", &[('a', Present), ('b', Listed)]).await;
+    put(&store, "third/app", &[('a', Listed)]).await;
+    let ancestry = vec![image('a'), image('b'), image('c')];
+    store.learn_legacy_ancestry("old", &image('a'), ancestry).await.unwrap();
+    for digit in ['b', 'c'] {
+        assert_eq!(stands(&store, digit).await, [("other/app".into(), Present), ("team/app".into(), Present)]);
+    }
+    assert_eq!(stands(&store, 'a').await.len(), 3);
 }

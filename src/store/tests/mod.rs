@@ -124,7 +124,11 @@ suite! {
         an_image_stands_to_repositories,
         a_deleted_repository_has_no_images,
         who_begins_an_image_has_it,
-        only_what_stands_nowhere_is_unknown,
+        what_justifies_a_standing_must_still_hold,
+        who_listed_an_image_first_has_it_reserved,
+        what_changed_meanwhile_is_not_restored,
+        a_list_teaches_only_what_stands_nowhere,
+        what_an_image_stands_on_is_where_it_is,
     ],
     mirrors: [
         a_digest_belongs_to_one_repository_of_one_upstream,
