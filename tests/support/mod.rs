@@ -6,6 +6,7 @@ pub mod disk;
 pub mod gate;
 pub mod v1_client;
 pub mod v1_registry;
+mod v1_tls;
 pub mod v1_upstream;
 pub mod v2_upstream;
 
