@@ -12,7 +12,8 @@ main() {
   "$root/deploy/install-build-needs.sh"
   need_packages 'For the tests' \
     apache2-utils buildah busybox-static ca-certificates containerd curl docker-registry docker.io e2fsprogs iproute2 iptables jq \
-    mount openssl podman procps runc shellcheck skopeo strace util-linux
+    mount openssl podman procps python3-venv runc shellcheck skopeo strace util-linux
+  need_node
   need_docker_client
   need_go
   need_rust_components
@@ -34,6 +35,11 @@ need_go() {
     printf 'Go %s is too old: 1.19 or newer is needed\n' "${found#go}" >&2
     return 1
   fi
+}
+
+# For the v1 client of npm, of which any Node.js will do.
+need_node() {
+  command -v npm >/dev/null || need_packages 'For the tests' nodejs npm
 }
 
 need_rust_components() {

@@ -19,6 +19,7 @@ main() {
   if [[ ${DOCKGATE_E2E_INSIDE:-} != 1 ]]; then
     require_programs
     build_go_clients
+    install_v1_clients
     "$here/../v1/install.sh" "$here/../../.test/v1"
     enter_namespaces "$binary" "${clients[@]}"
   fi
@@ -34,8 +35,8 @@ refuse() {
 
 require_programs() {
   local program missing=()
-  for program in buildah busybox containerd ctr curl docker docker-registry dockerd go htpasswd ip jq openssl podman runc skopeo \
-    unshare; do
+  for program in buildah busybox containerd ctr curl docker docker-registry dockerd go htpasswd ip jq node npm openssl podman python3 \
+    runc skopeo unshare; do
     command -v "$program" >/dev/null || missing+=("$program")
   done
   [[ ${#missing[@]} -eq 0 ]] || refuse "not installed: ${missing[*]}; run tests/install.sh"
@@ -50,6 +51,22 @@ build_go_clients() {
   (cd "$here/clients" && GOFLAGS='-mod=readonly -buildvcs=false' CGO_ENABLED=0 go build -o "$(realpath "$bin")/" \
     github.com/google/go-containerregistry/cmd/crane github.com/regclient/regclient/cmd/regctl oras.land/oras/cmd/oras) ||
     refuse "crane, regctl and oras do not build: see above"
+}
+
+# The v1 clients that can still be had, for v1.sh: pinned in clients/v1, in folders of their own.
+install_v1_clients() {
+  local recipe=$here/clients/v1 place=$here/../../.test/v1-clients found
+  found=$(cat "$recipe/package-lock.json" "$recipe/requirements.txt" | sha256sum)
+  [[ $(cat "$place/complete" 2>/dev/null) != "$found" ]] || return 0
+  rm -rf "$place"
+  mkdir -p "$place"
+  cp "$recipe/package.json" "$recipe/package-lock.json" "$place/"
+  npm ci --silent --ignore-scripts --omit=optional --no-audit --no-fund --prefix "$place" ||
+    refuse "npm's docker-registry-client cannot be installed: see above"
+  python3 -m venv "$place/python" || refuse "python3 makes no virtual environment: see above"
+  "$place/python/bin/pip" install --quiet --disable-pip-version-check --no-deps -r "$recipe/requirements.txt" ||
+    refuse "PyPI's docker-registry-client cannot be installed: see above"
+  printf '%s\n' "$found" >"$place/complete"
 }
 
 enter_namespaces() {

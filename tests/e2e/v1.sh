@@ -1,56 +1,90 @@
 #!/usr/bin/env bash
-# The real docker-registry 0.9.1 behind the gateway: docker 1.5 (its calls, in its order, by curl) pushes and pulls v1
-# images, and the docker engine of today v2 images, on one port at one time.
+# The real docker-registry 0.9.1 behind the gateway: docker 1.3 and 1.5 (their calls, in their order, by curl), the v1 clients that
+# can still be had, and the docker engine and podman of today, on one port at one time.
 # shellcheck source=lib.sh
 source "${BASH_SOURCE[0]%/*}/lib.sh"
 
-tests=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
+here=$(cd "${BASH_SOURCE[0]%/*}" && pwd)
+tests=$here/..
 v1_port=5002
-agent='docker/1.5.0 go/go1.4.1 git-commit/a8a31ef kernel/3.16.0 os/linux arch/amd64'
+v1_clients=$tests/../.test/v1-clients
 export DOCKER_CONFIG=$place/config REGISTRY_AUTH_FILE=$place/auth.json
 mkdir -p "$gateway/upstreams" "$place/images"
-cat >"$gateway/upstreams/legacy-v1.toml" <<EOF
+printf '{}' >"$REGISTRY_AUTH_FILE"
+
+# upstream_is STANDALONE: whether the registry is its own index.
+upstream_is() {
+  cat >"$gateway/upstreams/legacy-v1.toml" <<EOF
 kind = "legacy"
 peers = ["http://127.0.0.1:$v1_port"]
 health = { interval = "1s" }
+standalone = $1
 EOF
+}
 
 docker() { bounded docker "$@"; }
-login() { docker login --username "$1" --password-stdin "$secure" <<<"$2"; }
+login() { docker login --username "$1" --password-stdin "${3:-$secure}" <<<"$2"; }
 
 # ---- the v1 registry ---------------------------------------------------------
 
 registry_answers() { curl --fail --silent --output /dev/null "http://127.0.0.1:$v1_port/v1/_ping"; }
 
 registry_start() {
-  daemon_start registry 60 registry_answers "$tests/v1/run.sh" "$tests/../.test/v1" "$v1_port" "$place/registry"
+  daemon_start registry 60 registry_answers env "$@" "$tests/v1/run.sh" "$tests/../.test/v1" "$v1_port" "$place/registry"
   registry=${daemons[-1]}
 }
 
-# ---- docker 1.5 --------------------------------------------------------------
+registry_stop() {
+  kill -TERM "$registry"
+  await 30 gone "$registry"
+}
+
+# ---- docker 1.3 and 1.5 ------------------------------------------------------
+
+version=1.5
+base=https://$secure
+agent() {
+  case $version in
+    1.3) printf 'docker/1.3.0 go/go1.3.3 git-commit/c78088f kernel/3.16.0 os/linux arch/amd64' ;;
+    1.5) printf 'docker/1.5.0 go/go1.4.1 git-commit/a8a31ef kernel/3.16.0 os/linux arch/amd64' ;;
+  esac
+}
 
 # As Go 1.4 speaks: TLS 1.2, ECDHE, AES-128-GCM, P-256; HTTP/1.1, a connection for each call.
 old_docker() {
-  bounded curl --silent --show-error --cacert "$ca" --http1.1 --tls-max 1.2 --ciphers ECDHE-ECDSA-AES128-GCM-SHA256 \
-    --curves P-256 --header 'Connection: close' --header 'Expect:' "$@"
+  curl --max-time "${patience:-60}" --silent --show-error --cacert "$ca" --http1.1 --tls-max 1.2 \
+    --ciphers ECDHE-ECDSA-AES128-GCM-SHA256 --curves P-256 --header 'Connection: close' --header 'Expect:' "$@"
 }
 
 old_ping() {
   local ping=(--user-agent 'Go 1.1 package http' --output /dev/null --write-out '%{http_code}')
-  same 404 "$(old_docker "${ping[@]}" "https://$secure/v2/")"
-  same 200 "$(old_docker "${ping[@]}" "https://$secure/v1/_ping")"
-  same 200 "$(old_docker "${ping[@]}" "https://$secure/v1/_ping")"
+  if [[ $version == 1.5 ]]; then
+    same 404 "$(old_docker "${ping[@]}" "$base/v2/")"
+  fi
+  same 200 "$(old_docker "${ping[@]}" --dump-header "$place/head" "$base/v1/_ping")"
+  same false "$(head_of X-Docker-Registry-Standalone)"
 }
 
-# call STATUSES ARGUMENT…: one call, as the user $as; its body goes to $place/body, its head to $place/head.
+# call STATUSES ARGUMENT…: one call with the token that the last index call gave, or without one as the user $as; its body goes to
+# $place/body, its head to $place/head.
 as=
+token=
 call() {
   local expected=$1 status who=()
   shift
   [[ -z $as ]] || who=(--user "$as")
-  status=$(old_docker --user-agent "$agent" "${who[@]}" --output "$place/body" --dump-header "$place/head" \
+  [[ -z $token ]] || who=(--header "Authorization: Token $token")
+  status=$(old_docker --user-agent "$(agent)" "${who[@]}" --output "$place/body" --dump-header "$place/head" \
     --write-out '%{http_code}' "$@")
   [[ " $expected " == *" $status "* ]] || fail "expected $expected, got $status from $*: $(cat "$place/body")"
+}
+
+# The same as the user $as, whatever token there is; the token that it gives is said from then on.
+index_call() {
+  token=
+  call "$@" --header 'X-Docker-Token: true' --header 'Content-Type: application/json'
+  token=$(head_of X-Docker-Token)
+  same "${base#*//}" "$(head_of X-Docker-Endpoints)"
 }
 
 head_of() { tr -d '\r' <"$place/head" | sed -n "s/^$1: //Ip"; }
@@ -71,51 +105,62 @@ payload_checksum() { { cat "$1"; printf '\n'; cat "$2"; } | sha256sum | cut -d' 
 
 # old_push REPOSITORY TAG ID…: the base first.
 old_push() {
-  local repository=https://$secure/v1/repositories/$1 tag=$2 id json layer
+  local repository=$base/v1/repositories/$1 tag=$2 id json layer
   shift 2
   old_ping
-  call '200 201' --header 'X-Docker-Token: true' --header 'Content-Type: application/json' --request PUT --data-binary '[]' \
-    "$repository/"
-  same "$secure" "$(head_of X-Docker-Endpoints)"
+  index_call 200 --request PUT --data-binary "$(printf '%s\n' "$@" | jq -Rn '[inputs | {id: .}]')" "$repository/"
   for id in "$@"; do
     json=$place/images/$id.json layer=$place/images/$id.layer
-    call 404 "https://$secure/v1/images/$id/json"
-    call 200 --header 'Content-Type: application/json' --request PUT --data-binary "@$json" "https://$secure/v1/images/$id/json"
+    call 404 "$base/v1/images/$id/json"
+    call 200 --header 'Content-Type: application/json' --request PUT --data-binary "@$json" "$base/v1/images/$id/json"
     # From standard input curl sends chunks, without a length.
-    call 200 --upload-file - "https://$secure/v1/images/$id/layer" <"$layer"
+    call 200 --upload-file - "$base/v1/images/$id/layer" <"$layer"
     call 200 --header "X-Docker-Checksum-Payload: sha256:$(payload_checksum "$json" "$layer")" --request PUT \
-      "https://$secure/v1/images/$id/checksum"
+      "$base/v1/images/$id/checksum"
   done
-  call '200 201' --header 'Content-Type: application/json' --request PUT --data-binary "\"$id\"" "$repository/tags/$tag"
-  call 204 --header 'Content-Type: application/json' --request PUT --data-binary '[]' "$repository/images"
+  call 200 --header 'Content-Type: application/json' --request PUT --data-binary "\"$id\"" "$repository/tags/$tag"
+  index_call 204 --request PUT --data-binary '[]' "$repository/images"
 }
 
 # old_pull REPOSITORY TAG ID…: these images must come, the base last, with the same bytes.
 old_pull() {
-  local repository=https://$secure/v1/repositories/$1 tag=$2 top id
+  local repository=$base/v1/repositories/$1 tag=$2 top id size
   shift 2
   old_ping
-  call 200 --header 'X-Docker-Token: true' "$repository/images"
+  index_call 200 "$repository/images"
   call 200 "$repository/tags"
   top=$(jq -r --arg tag "$tag" '.[$tag]' "$place/body")
-  call 200 "https://$secure/v1/images/$top/ancestry"
+  call 200 "$base/v1/images/$top/ancestry"
   same "$*" "$(jq -r 'join(" ")' "$place/body")"
   for id in "$@"; do
-    call 200 "https://$secure/v1/images/$id/json"
+    call 200 "$base/v1/images/$id/json"
     cmp "$place/body" "$place/images/$id.json"
     same "sha256:$(payload_checksum "$place/images/$id.json" "$place/images/$id.layer")" "$(head_of X-Docker-Checksum-Payload)"
-    call 200 "https://$secure/v1/images/$id/layer"
+    call 200 "$base/v1/images/$id/layer"
     cmp "$place/body" "$place/images/$id.layer"
+    # A pull that broke off goes on where it did.
+    size=$(stat --format %s "$place/body")
+    call 206 --header "Range: bytes=7-$size" "$base/v1/images/$id/layer"
+    cmp "$place/body" <(tail --bytes +8 "$place/images/$id.layer")
+    call 416 --header "Range: bytes=$size-$size" "$base/v1/images/$id/layer"
   done
 }
 
-# old_round NAME: two images, pushed and pulled.
+# old_round NAME: two images, pushed and pulled, by a user of some repositories.
 old_round() {
-  local base top as="admin:$password"
-  base=$(image_make "$1 base" '' -C "$images" payload)
-  top=$(image_make "$1 top" "$base" -C "$images" marker)
-  old_push "$1" 1.0 "$base" "$top"
-  old_pull "$1" 1.0 "$top" "$base"
+  local bottom top as=dev:developer-password
+  bottom=$(image_make "$1 base" '' -C "$images" payload)
+  top=$(image_make "$1 top" "$bottom" -C "$images" marker)
+  old_push "$1" 1.0 "$bottom" "$top"
+  old_pull "$1" 1.0 "$top" "$bottom"
+}
+
+# old_rounds NAME: docker 1.3 and 1.5, over TLS and plain.
+old_rounds() {
+  local version base
+  for version in 1.3 1.5; do
+    for base in "https://$secure" "http://$plain"; do old_round "$1-$version-${base%%:*}"; done
+  done
 }
 
 # ---- docker of today ---------------------------------------------------------
@@ -142,12 +187,19 @@ new_round() {
 
 old_login() {
   local account=(--header 'Content-Type: application/json' --data '{"username":"admin","password":"x","email":"a@b.c"}')
-  call 401 "${account[@]}" "https://$secure/v1/users/"
-  same 'Basic realm="dockgate"' "$(head_of WWW-Authenticate)"
-  as="admin:$password"
-  call 200 "https://$secure/v1/users/"
-  as=admin:wrong
-  call 401 "https://$secure/v1/users/"
+  local version base
+  for version in 1.3 1.5; do
+    for base in "https://$secure" "http://$plain"; do
+      as=
+      call 400 "${account[@]}" "$base/v1/users/"
+      same '"Username or email already exists"' "$(cat "$place/body")"
+      as="admin:$password"
+      call 200 "$base/v1/users/"
+      as=admin:wrong
+      call 401 "$base/v1/users/"
+      same 'Basic realm="dockgate"' "$(head_of WWW-Authenticate)"
+    done
+  done
 }
 
 new_login() {
@@ -173,41 +225,157 @@ one_name_is_two_things() {
   old_round team/both
   refused 'not found|manifest unknown' docker pull "$secure/team/both:1.0"
   new_round team/both:2.0
-  as="admin:$password"
-  call 200 "https://$secure/v1/repositories/team/both/tags"
+  as="admin:$password" token=
+  call 200 "$base/v1/repositories/team/both/tags"
   same 1.0 "$(jq -r 'keys | join(" ")' "$place/body")"
 }
 
+# What anyone may pull, in both worlds.
+public_ones() {
+  local id as="admin:$password"
+  id=$(image_make 'public' '' -C "$images" marker)
+  old_push public/old-thing 1.0 "$id"
+  new_round public/new-thing:1
+}
+
+# finds COMMAND…: the names that a search prints.
+finds() { "$@" | tee /dev/stderr | awk 'NR > 1 { print $1 }' | sort | paste -sd' '; }
+
+finds_nothing() {
+  local found
+  found=$(finds "$@")
+  [[ -z $found ]] || fail "$* shows what is not for this caller: $found"
+}
+
 docker_search() {
-  docker search "$secure/old-1" | tee /dev/stderr | grep -q 'team/old-1' || fail "docker search does not find it"
+  login admin "$password"
+  same 'team/both' "$(finds docker search "$secure/both")"
+  same 'public/new-thing public/old-thing' "$(finds docker search "$secure/thing")"
+  [[ $(finds docker search "$secure/team/") == *'team/app'*'team/old-1'* ]] || fail "not both worlds"
+  docker logout "$secure"
+  same 'public/new-thing public/old-thing' "$(finds docker search "$secure/thing")"
+  finds_nothing docker search "$secure/team/"
+}
+
+docker_search_plain() {
+  same 'public/new-thing public/old-thing' "$(finds docker search "$plain/thing")"
+  finds_nothing docker search "$plain/team/"
+  login dev developer-password "$plain"
+  same 'team/both' "$(finds docker search "$plain/both")"
+  docker logout "$plain"
 }
 
 # It does not log in where docker left a refresh token, so it must not see docker's file.
 podman() { DOCKER_CONFIG=$place/no-config bounded podman "$@"; }
 
-# podman says its password to v2 only, so it sees v1's list only where anyone may.
+# podman pulls v2 images alone, and says its password to v2 alone: refused by v1's search it asks for v2's list.
 podman_search() {
-  podman login --username admin --password-stdin "$secure" <<<"$password"
-  podman search "$secure/both" | tee /dev/stderr | grep -q 'team/both' || fail "podman search does not find it"
-  [[ -z $(podman search "$secure/old-1") ]] || fail "podman search shows v1 images without having said a password"
+  podman logout --all
+  same "$secure/public/new-thing" "$(finds podman search "$secure/thing")"
+  finds_nothing podman search "$secure/team/"
+  podman login --username dev --password-stdin "$secure" <<<developer-password
+  same "$secure/team/both" "$(finds podman search "$secure/both")"
+  podman logout --all
+}
+
+podman_search_plain() {
+  same "$plain/public/new-thing" "$(finds podman search --tls-verify=false "$plain/thing")"
+  podman login --tls-verify=false --username dev --password-stdin "$plain" <<<developer-password
+  same "$plain/team/both" "$(finds podman search --tls-verify=false "$plain/both")"
+  podman logout --all
+}
+
+# npm's docker-registry-client, as a user and as nobody, over TLS and plain.
+npm_pull() {
+  NODE_PATH=$v1_clients/node_modules NODE_EXTRA_CA_CERTS=$ca bounded node "$here/clients/v1/pull.js" "$@"
+}
+
+npm_client() {
+  local name user host id
+  for host in "$secure" "$plain"; do
+    for name in 'team/both dev developer-password' public/old-thing; do
+      read -r name user <<<"$name"
+      rm -rf "$place/npm" && mkdir "$place/npm"
+      # shellcheck disable=SC2086  # a user and a password, or nothing
+      PLAIN=$([[ $host == "$plain" ]] && echo 1) npm_pull "$host/$name" 1.0 "$place/npm" $user >"$place/npm/ids"
+      [[ -s $place/npm/ids ]] || fail "npm's client pulled nothing"
+      while read -r id; do cmp "$place/npm/$id.layer" "$place/images/$id.layer"; done <"$place/npm/ids"
+    done
+  done
+  refused 'unauthorized|401|authentication' npm_pull "$secure/team/both" 1.0 "$place/npm"
+}
+
+# PyPI's docker-registry-client says its password each time.
+pypi_client() {
+  local walk=("$v1_clients/python/bin/python" "$here/clients/v1/walk.py" "https://$secure" "$ca") said
+  said=$(bounded "${walk[@]}" team/both 1.0 admin "$password")
+  printf '%s\n' "$said"
+  grep -q '^repositories .*public/old-thing.* team/both' <<<"$said" || fail "it does not find the repositories"
+  grep -q '^version 1.5.0$' <<<"$said" || fail "the tag does not tell who set it"
+  grep -qE '^ancestry [0-9a-f]{64} [0-9a-f]{64}$' <<<"$said" || fail "it does not find what the image stands on"
+  bounded "${walk[@]}" public/old-thing 1.0
+  refused '401' bounded "${walk[@]}" team/both 1.0
+}
+
+# Of a layer of 2 GiB nothing is kept: it comes in chunks, of which nobody knows how many.
+huge_layer() {
+  local id json sum size=2147483648 before as=dev:developer-password patience=600
+  id=$(image_make 'huge' '' -C "$images" marker)
+  json=$place/images/$id.json
+  before=$(peak)
+  index_call 200 --request PUT --data-binary "[{\"id\":\"$id\"}]" "$base/v1/repositories/team/huge/"
+  call 200 --header 'Content-Type: application/json' --request PUT --data-binary "@$json" "$base/v1/images/$id/json"
+  head --bytes $size /dev/zero | call 200 --upload-file - "$base/v1/images/$id/layer"
+  sum=$({ cat "$json"; printf '\n'; head --bytes $size /dev/zero; } | sha256sum | cut -d' ' -f1)
+  call 200 --header "X-Docker-Checksum-Payload: sha256:$sum" --request PUT "$base/v1/images/$id/checksum"
+  call 200 "$base/v1/images/$id/json"
+  same $size "$(head_of X-Docker-Size)"
+  old_docker --header "Authorization: Token $token" "$base/v1/images/$id/layer" | cmp - <(head --bytes $size /dev/zero)
+  [[ $(($(peak) - before)) -lt 65536 ]] || fail "the gateway grew from $before to $(peak) KiB"
+  rm -rf "$place/registry/images/$id"
+}
+
+# The most memory that the gateway ever had, in KiB.
+peak() { awk '/^VmHWM:/ { print $2 }' "/proc/$(cat "$gateway/pid")/status"; }
+
+deletion() {
+  local as id
+  old_round team/deleted
+  id=$(jq -r .id "$(grep -l 'team/deleted top' "$place"/images/*.json)")
+  as="admin:$password" token=
+  call 200 --request DELETE "$base/v1/repositories/team/deleted/"
+  as=dev:developer-password
+  call 404 "$base/v1/images/$id/layer"
+  call 404 "$base/v1/repositories/team/deleted/images"
 }
 
 refusals_as_v1_clients_print_them() {
-  local id
+  local id child
   id=$(jq -r .id "$(grep -l 'team/both top' "$place"/images/*.json)")
-  call 401 "https://$secure/v1/images/$id/layer"
+  as='' token=
+  call 401 "$base/v1/images/$id/layer"
   jq -e '.error | test("log in")' "$place/body"
   same 1 "$(head_of WWW-Authenticate | wc -l)"
-  # Images name no repository: a user of some repositories may not read them.
-  as=dev:developer-password
-  call 200 "https://$secure/v1/repositories/team/both/tags"
-  call 404 "https://$secure/v1/images/$id/layer"
+  # A user of other repositories gets no image by its id, whatever they say of it.
+  as=stranger:strange-password
+  call 404 "$base/v1/images/$id/layer"
   jq -e .error "$place/body"
+  index_call 200 --request PUT --data-binary '[]' "$base/v1/repositories/strange/app/"
+  call 404 "$base/v1/images/$id/layer"
+  call 403 --request PUT --data-binary "\"$id\"" "$base/v1/repositories/strange/app/tags/mine"
+  child=$(image_make 'child' "$id" -C "$images" marker)
+  call 400 --request PUT --data-binary "@$place/images/$child.json" "$base/v1/images/$child/json"
+  jq -e '.error | test("parent")' "$place/body"
+  token=
+  call 403 --request PUT --data-binary "[{\"id\":\"$id\"}]" "$base/v1/repositories/strange/app/"
+  jq -e '.error | test("may pull")' "$place/body"
 }
 
 down_is_told() {
   await 30 metric 0
-  call 503 "https://$secure/v1/_ping"
+  as="admin:$password" token=
+  call 200 "$base/v1/_ping"
+  call 503 "$base/v1/repositories/team/both/tags"
   jq -e '.error | test("upstreams/legacy-v1.toml")' "$place/body"
   new_round team/app:meanwhile
 }
@@ -219,21 +387,55 @@ back_again() {
   old_round team/again
 }
 
+its_index() {
+  await 30 metric 1
+  old_rounds team/indexed
+  login dev developer-password
+  same 'team/indexed-1.5-http team/indexed-1.5-https' "$(finds docker search "$secure/indexed-1.5")"
+  # What was pushed when it was its own is still there.
+  as=dev:developer-password
+  index_call 200 "$base/v1/repositories/team/both/images"
+}
+
+more_configuration='[[access]]
+who = ["user:stranger"]
+repositories = ["strange/**"]
+actions = ["*"]
+'
+upstream_is true
 registry_start
 gateway_start
 user_add dev developer-password
+user_add stranger strange-password
 trusted
 engine_start
-check 'docker login of docker 1.5' old_login
+login dev developer-password
+check 'docker login of docker 1.3 and 1.5, over TLS and plain' old_login
+check 'docker 1.3 and 1.5 push, pull and resume, over TLS and plain' old_rounds team/each
 check 'docker login of today, on the same port' new_login
 check 'docker 1.5 and docker of today push and pull at one time' both_at_one_time
 check 'the same name in v1 and in v2' one_name_is_two_things
-check 'docker search of today finds v1 images' docker_search
-check 'podman search finds v2 images' podman_search
+check 'what anyone may pull' public_ones
+check 'docker search of today, logged in and out' docker_search
+check 'docker search of today over plain HTTP' docker_search_plain
+check 'podman search of today, logged in and out' podman_search
+check 'podman search of today over plain HTTP' podman_search_plain
+check "npm's docker-registry-client pulls" npm_client
+check "PyPI's docker-registry-client reads and tags" pypi_client
+check 'a layer of 2 GiB, in chunks' huge_layer
+check 'a deleted repository is gone' deletion
 check 'refusals are in the form that v1 clients print' refusals_as_v1_clients_print_them
-kill -TERM "$registry"
-await 30 gone "$registry"
+login admin "$password"
+registry_stop
 check 'the v1 registry is down: v1 says so, v2 goes on' down_is_told
 registry_start
 check 'the v1 registry is up again: v1 goes on' back_again
 check 'SIGTERM ends it' gateway_stops_cleanly
+registry_stop
+upstream_is false
+gateway_start
+registry_start STANDALONE=false INDEX_ENDPOINT="http://$plain"
+check 'a registry whose index the gateway is' its_index
+check 'refusals before it' refusals_as_v1_clients_print_them
+check "npm's docker-registry-client pulls from it" npm_client
+check 'SIGTERM ends it, too' gateway_stops_cleanly
