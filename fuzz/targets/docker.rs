@@ -1,10 +1,19 @@
-//! Words of the old world: only docker 1.3, 1.4 and 1.5 are sent to v1, and what is an image's name prints as it was.
+//! Words of the old world: only docker 1.3, 1.4 and 1.5 are sent to v1, what is an image's name or a token prints as it was, and
+//! what is taken of a caller's body is in it.
 #![no_main]
 
-use dockgate::docker::{Client, Generation, ImageId};
+use dockgate::docker::{
+    Client, Generation, ImageId, ImageJson, TokenFields, answered_images, listed_images, tagged_image,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
+    bodies(bytes);
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(fields) = text.parse::<TokenFields>()
+    {
+        assert_eq!(fields.to_string().parse(), Ok(fields));
+    }
     let expected = if is_old(bytes) { Generation::V1 } else { Generation::V2 };
     assert_eq!(Client::parse(bytes).generation(), expected);
     if let Ok(text) = std::str::from_utf8(bytes)
@@ -14,6 +23,21 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(text.len() == 16 || text.len() == 64);
     }
 });
+
+/// What is strictly read is what is loosely read, too.
+fn bodies(bytes: &[u8]) {
+    let answered = answered_images(bytes);
+    if let Ok(images) = listed_images(bytes) {
+        assert_eq!(images, answered);
+    }
+    if let Ok(image) = tagged_image(bytes) {
+        assert_eq!([image], *answered);
+    }
+    if let Ok(ImageJson { id, parent }) = ImageJson::parse(bytes) {
+        let found = |image: &ImageId| answered.contains(image);
+        assert!(found(&id) && parent.as_ref().is_none_or(found));
+    }
+}
 
 /// The table of old clients, read in another way: by the spellings that their version can have. Numbers may have nought
 /// before them.

@@ -57,8 +57,9 @@ fn legacy(route: &LegacyRoute, path: &str) {
     let path = path.strip_suffix('/').unwrap_or(path);
     match route {
         LegacyRoute::Ping => assert_eq!(path, "/_ping"),
-        LegacyRoute::Search => assert_eq!(path, "/search"),
+        LegacyRoute::Search(_) => assert_eq!(path, "/search"),
         LegacyRoute::Users => assert_eq!(path, "/users"),
+        LegacyRoute::User(name) => assert_eq!(path, format!("/users/{name}")),
         LegacyRoute::Image(LegacyImage { id, .. }) => assert!(path.starts_with(&format!("/images/{id}/"))),
         LegacyRoute::Repository(LegacyRepository { name, .. }) => {
             let rest = path.strip_prefix("/repositories/").expect("a repository's path");
@@ -77,7 +78,7 @@ fn verb(route: &Route, method: &Method) {
         Route::Blob(_, _, verb) => matches!(verb, BlobVerb::Get | BlobVerb::Head),
         Route::UploadStart(_, UploadStart::Session | UploadStart::Monolithic(_) | UploadStart::Mount { .. }) => false,
         Route::Upload(_, _, verb) => *verb == UploadVerb::Status,
-        Route::Legacy(LegacyRoute::Repository(_) | LegacyRoute::Image(_) | LegacyRoute::Users) => return,
+        Route::Legacy(LegacyRoute::Repository(_) | LegacyRoute::Image(_) | LegacyRoute::Users | LegacyRoute::User(_)) => return,
         _ => true,
     };
     assert_eq!(reads, method == Method::GET || method == Method::HEAD);

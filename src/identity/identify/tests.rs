@@ -1,3 +1,4 @@
+mod accounts;
 mod house;
 
 use super::super::clock::StoppedClock;

@@ -102,3 +102,131 @@ fn an_answer_that_breaks_off_breaks_off_at_the_client() {
         gate.wait_for_log("complete=false");
     }
 }
+
+/// What the gateway asks or reads itself must not hang, and must not be taken for whole when it is half.
+#[test]
+fn a_registry_that_answers_half_or_not_at_all_is_told() {
+    let half =
+        |length: usize| format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n[\"{IMAGE}\"");
+    let upstream = V1Upstream::start(move |asked| match asked.target.as_str() {
+        "/v1/_ping" => reply(200, &[], b"{}"),
+        target if target.ends_with("/tags/silent") => {
+            std::thread::sleep(std::time::Duration::from_secs(3));
+            Vec::new()
+        }
+        target if target.ends_with("/tags/closed") => Vec::from(*b"Connection: close\r\n"),
+        target if target.ends_with("/tags/odd") => reply(200, &[], b"<html>"),
+        target if target.ends_with("/tags/refused") => reply(401, &[("WWW-Authenticate", "Token")], b"{}"),
+        _ => half(1000).into_bytes(),
+    });
+    let rules = "[[access]]\nwho = [\"user:team\"]\nrepositories = [\"team/**\"]\nactions = [\"*\"]\n";
+    let file = "first_byte_timeout = \"1s\"\nidle_timeout = \"1s\"\nretries = 0";
+    let gate = prepare(rules, &[upstream.address], &format!("{QUICK_HEALTH}\n{file}")).start();
+    let team = gate.plain().user("team", "team");
+    let tags = |tag: &str| team.get(&format!("/v1/repositories/team/app/tags/{tag}"));
+    v1_error(tags("silent"), 504);
+    v1_error(tags("closed"), 502);
+    // Who may not be let in is the gateway, not the caller: they must not be asked for a password again and again.
+    let refused = tags("refused");
+    assert_eq!(refused.header("www-authenticate"), None);
+    v1_error(refused, 502);
+    assert_eq!(tags("odd").expect(200).text(), "<html>", "it teaches nothing, and passes as it is");
+    for path in ["/v1/repositories/team/app/tags", "/v1/repositories/team/app/images"] {
+        let message = v1_error(team.get(path), 502);
+        assert!(message.contains("try again later"), "{message}");
+    }
+    // Nothing of it was believed.
+    v1_error(team.get(&format!("/v1/images/{IMAGE}/json")), 404);
+    // What is asked before a push is allowed, too.
+    let list = format!("[{{\"id\":\"{IMAGE}\"}}]");
+    let put = team.send("PUT", "/v1/repositories/team/app/", &[], list.as_bytes());
+    assert!(matches!(put.status, 403 | 502), "{put:?}");
+    team.get("/v1/_ping").expect(200);
+    team.get("/v1/users/").expect(200);
+}
+
+/// Old clients print what comes after `error`, so each of these says in these words what is wrong.
+#[test]
+fn names_and_ids_that_are_none_are_told_as_old_clients_print_it() {
+    let upstream = V1Upstream::echo();
+    let gate = start(&[upstream.address]);
+    let root = gate.plain().user("root", "root");
+    let (short, long) = ("0123456789abcdef", IMAGE);
+    for id in [short, long] {
+        root.get(&format!("/v1/images/{id}/json")).expect(200);
+    }
+    let upper = IMAGE.to_uppercase();
+    for id in
+        [upper.as_str(), "0123456789abcde", &format!("{short}0"), &format!("{long}0"), "g123456789abcdef", "latest"]
+    {
+        for (method, path) in [
+            ("GET", format!("/v1/images/{id}/json")),
+            ("PUT", format!("/v1/images/{id}/layer")),
+            ("GET", format!("/v1/repositories/a/b/layer/{id}/access")),
+        ] {
+            assert!(v1_error(root.send(method, &path, &[], b""), 400).contains("16 or 64"), "{path}");
+        }
+        for (path, body) in [
+            ("/v1/repositories/a/b/", format!("[{{\"id\":\"{id}\"}}]")),
+            ("/v1/repositories/a/b/images", format!("[{{\"id\":\"{id}\"}}]")),
+            ("/v1/repositories/a/b/tags/x", format!("\"{id}\"")),
+            ("/v1/images/0123456789abcdef/json", format!("{{\"id\":\"0123456789abcdef\",\"parent\":\"{id}\"}}")),
+        ] {
+            assert!(v1_error(root.send("PUT", path, &[], body.as_bytes()), 400).contains("16 or 64"), "{path} {body}");
+        }
+    }
+    for path in [
+        "/v1/images/../repositories/a/b/json",
+        "/v1/images/%2e%2e/json",
+        "/v1/images/..%2f..%2fetc/layer",
+        "/v1/repositories/../../etc/tags",
+        "/v1/repositories/a/b/tags/..",
+        "/v1/repositories/a/b/tags/%2e%2e%2fx",
+    ] {
+        v1_error(root.get(path), 400);
+    }
+    for name in ["a/b/c", "a/b/c/d", "docker.io/library/alpine"] {
+        for (method, rest) in [("PUT", "/"), ("GET", "/images"), ("GET", "/tags"), ("PUT", "/tags/1"), ("DELETE", "/")]
+        {
+            let message = v1_error(root.send(method, &format!("/v1/repositories/{name}{rest}"), &[], b"[]"), 400);
+            assert!(message.contains("one or two parts") && message.contains("1.6"), "{message}");
+        }
+    }
+    for name in ["UPPER/app", "team/app-", "team/a..b", ".team/app"] {
+        v1_error(root.get(&format!("/v1/repositories/{name}/tags")), 400);
+    }
+    let asked = upstream.asked();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+}
+
+#[test]
+fn bodies_that_are_read_have_an_end() {
+    let upstream = V1Upstream::echo();
+    let rules = format!("{RULES}\n[limits]\nmanifest_bytes = \"64KiB\"\n");
+    let gate = prepare(&rules, &[upstream.address], "").start();
+    let root = gate.plain().user("root", "root");
+    let large = format!("[{}]", vec![format!("{{\"id\":\"{IMAGE}\"}}"); 2_000].join(","));
+    for path in ["/v1/repositories/a/b/", "/v1/repositories/a/b/tags/x", &format!("/v1/images/{IMAGE}/json")] {
+        assert!(v1_error(root.send("PUT", path, &[], large.as_bytes()), 413).contains("limits.manifest_bytes"));
+    }
+    assert_eq!(upstream.asked().len(), 0);
+    // A layer has none.
+    root.send("PUT", &format!("/v1/images/{IMAGE}/layer"), &[], large.as_bytes()).expect(200);
+}
+
+/// A list is read into memory, so only as much of it as is named; what is longer passes by.
+#[test]
+fn an_answer_that_is_too_long_to_learn_from_passes_by() {
+    let tags = format!("{{\"1.0\":\"{IMAGE}\",\"padding\":\"{}\"}}", "x".repeat(9 << 20));
+    let answer = tags.clone();
+    let upstream = V1Upstream::start(move |asked| match asked.target.as_str() {
+        "/v1/_ping" => reply(200, &[], b"{}"),
+        _ => reply(200, &[], answer.as_bytes()),
+    });
+    let rules = "[[access]]\nwho = [\"user:team\"]\nrepositories = [\"team/**\"]\nactions = [\"pull\"]\n";
+    let gate = prepare(rules, &[upstream.address], "").start();
+    let team = gate.plain().user("team", "team");
+    assert_eq!(team.get("/v1/repositories/team/app/tags").expect(200).text(), tags);
+    v1_error(team.get(&format!("/v1/images/{IMAGE}/json")), 404);
+    gate.wait_for_log("too long to learn from");
+}
