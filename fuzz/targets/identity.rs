@@ -32,6 +32,9 @@ fn authorization(header: &[u8]) {
             assert!(!user.contains(':') && !user.contains(char::is_control));
             assert!(!password.expose().contains(char::is_control));
         }
+        Ok(Credentials::Token(token)) => {
+            assert_eq!(format!("{:?}", Credentials::Token(token)), "Token(…)");
+        }
         Ok(Credentials::Other(scheme)) => assert!(!scheme.is_empty() && scheme != "basic" && scheme != "bearer"),
         Ok(Credentials::None) => {}
         Err(error) => assert!(!error.to_string().is_empty()),

@@ -13,7 +13,7 @@ pub use content::{Content, Manifest, Tier};
 pub use error::RegistryError;
 pub use hosted::{Blob, Hosted, ManifestPut, Mounted, OpenBlob, Page, Pushed};
 pub use legacy::{
-    ANSWER_BYTES_MAX, Index, Legacy, LegacyError, Presence, Standings, Turn, Understood, Visit, understood,
+    ANSWER_BYTES_MAX, Begin, Index, Legacy, LegacyError, Presence, Standings, Turn, Understood, Visit, understood,
 };
 pub use remote::{
     Passing, Piece, RawList, Remote, RemoteBlob, RemoteError, RemoteLimits, RemoteUpload, Shelves, Shown, Target,

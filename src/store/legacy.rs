@@ -36,9 +36,9 @@ pub struct LegacyRow {
     pub repository: RepositoryName,
     /// How it stands to it.
     pub standing: Standing,
-    /// Who listed it, as rules know them; nothing, if it was not listed.
+    /// Who listed it or began its push, as rules know them; nothing, if nobody did by a password.
     pub named_by: String,
-    /// When, in milliseconds since 1970.
+    /// When, in milliseconds since 1970; 0, if nobody did.
     pub named_at: i64,
 }
 
@@ -71,6 +71,11 @@ impl Standing {
         matches!(self, Self::Present | Self::Pushed)
     }
 
+    /// Whether it was in the repository until that was deleted.
+    pub const fn is_gone(self) -> bool {
+        matches!(self, Self::Deleted | Self::Abandoned)
+    }
+
     fn from_row(word: &str) -> Result<Self, StoreError> {
         let known = Self::ALL.into_iter().find(|known| known.word() == word);
         known.ok_or_else(|| StoreError::Database(format!("a row of legacy_images holds the standing {word:?}")))
@@ -81,6 +86,11 @@ impl LegacyRow {
     /// Whether the image is reserved: listed lately, to be pushed.
     pub fn is_reserved(&self) -> bool {
         self.standing == Standing::Listed && self.named_at > expired()
+    }
+
+    /// Whether its push began lately, so that it may still go on.
+    pub fn is_being_pushed(&self) -> bool {
+        matches!(self.standing, Standing::Pushed | Standing::Abandoned) && self.named_at > expired()
     }
 }
 
@@ -211,8 +221,9 @@ impl Store {
         upstream: &str,
         image: &ImageId,
         repositories: Vec<RepositoryName>,
+        named_by: &str,
     ) -> Result<Vec<LegacyRow>, StoreError> {
-        let (upstream, image) = (upstream.to_owned(), image.clone());
+        let (upstream, image, named_by) = (upstream.to_owned(), image.clone(), named_by.to_owned());
         let write = self.inner.database.write(move |connection| {
             Box::pin(async move {
                 let before = rows(connection, &upstream, &image).await?;
@@ -220,7 +231,7 @@ impl Store {
                             WHERE upstream = $1 AND image = $2 AND standing <> 'listed'";
                 sqlx::query(void).bind(&upstream).bind(image.as_str()).execute(&mut *connection).await?;
                 for repository in &repositories {
-                    put(connection, &upstream, &image, repository, Standing::Pushed, "").await?;
+                    put(connection, &upstream, &image, repository, Standing::Pushed, &named_by).await?;
                 }
                 Ok::<_, StoreError>(before)
             })
@@ -337,14 +348,14 @@ async fn put(
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (upstream, image, repository) DO UPDATE SET \
              standing = excluded.standing WHERE legacy_images.standing <> 'pushed'"
         }
-        _ => {
+        Standing::Pushed | Standing::Deleted | Standing::Abandoned => {
             "INSERT INTO legacy_images (upstream, image, repository, standing, named_by, named_at) \
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (upstream, image, repository) DO UPDATE SET \
-             standing = excluded.standing"
+             standing = excluded.standing, named_by = excluded.named_by, named_at = excluded.named_at"
         }
     };
     let insert = sqlx::query(insert).bind(upstream).bind(image.as_str()).bind(repository.as_str());
-    let named_at = if standing == Standing::Listed { now() } else { 0 };
+    let named_at = if standing == Standing::Present { 0 } else { now() };
     let insert = insert.bind(standing.word()).bind(named_by).bind(named_at);
     let insert = if standing == Standing::Listed { insert.bind(expired()) } else { insert };
     insert.execute(connection).await?;

@@ -329,6 +329,7 @@ async fn a_push_that_breaks_off_is_not_taken_for_whole() {
             match never {}
         }));
     let headers = [basic("dev", "dev"), (header::CONTENT_TYPE, "application/json".to_owned())];
+    client.open(Method::PUT, "team/app", &[&image.id]).await.expect(&[StatusCode::OK]);
     assert_eq!(client.call(Method::PUT, &format!("{path}/json"), AGENT, &headers, body).await.status, StatusCode::OK);
 
     let (_, authorization) = basic("dev", "dev");
@@ -352,6 +353,7 @@ async fn a_push_that_breaks_off_is_not_taken_for_whole() {
 async fn who_asks_whether_to_send_a_layer_is_told_to() {
     let (_registry, gate) = house();
     let image = Image::new("expected", None, noise(4 * MEBIBYTE));
+    docker(&gate, "dev").open(Method::PUT, "team/app", &[&image.id]).await.expect(&[StatusCode::OK]);
     let prepared = gate.prepared();
     for (word, body) in [("json", &image.json), ("layer", &image.layer)] {
         std::fs::write(prepared.path(word), body).unwrap();

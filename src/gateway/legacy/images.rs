@@ -7,13 +7,13 @@ use http::{Method, Response, StatusCode};
 use crate::access::{Action, Denied};
 use crate::docker::{ImageId, ImageJson, TokenAccess};
 use crate::oci::{ErrorCode, RepositoryName};
-use crate::registry::{LegacyRow, Named, Presence, Standing, Standings, Turn};
+use crate::registry::{Begin, LegacyRow, Named, Presence, Standing, Standings, Turn};
 
 use super::super::body::Body;
 use super::super::identify::forbidden;
 use super::super::respond::Failure;
 use super::super::route::{ImagePart, LegacyImage};
-use super::repositories::not_yours;
+use super::repositories::{busy, not_yours};
 use super::{Call, bad_body};
 
 /// Says nothing of whether the image is there.
@@ -27,6 +27,29 @@ const PARENT: &str =
 
 /// What docker takes for "go on with the next one".
 const EXISTS: &str = "Image already exists";
+
+/// The ways in which somebody may push an image.
+struct Ways {
+    /// By a repository through which its push began.
+    go_on: Option<RepositoryName>,
+    /// By beginning it in these, if it is not there.
+    begin: Vec<RepositoryName>,
+    /// By putting it into a repository, if it is there.
+    name: Option<Naming>,
+}
+
+/// How an image that is there comes into a repository, and by which repository that is justified.
+struct Naming {
+    repository: RepositoryName,
+    standing: Standing,
+    by: RepositoryName,
+}
+
+impl Ways {
+    const fn is_empty(&self) -> bool {
+        self.go_on.is_none() && self.begin.is_empty() && self.name.is_none()
+    }
+}
 
 impl Call<'_> {
     pub(super) async fn image(mut self, LegacyImage { id, part }: &LegacyImage) -> Result<Response<Body>, Failure> {
@@ -78,9 +101,7 @@ impl Call<'_> {
     /// A push begins with an image's JSON. It says what the image stands on, and whose it is from now on.
     async fn put_image_json(&mut self, id: &ImageId) -> Result<Response<Body>, Failure> {
         let standings = self.index.standings(id).await?;
-        let may_go_on = standings.pushed().any(|name| self.may(Action::Push, name));
-        let had_it = standings.deleted().any(|row| self.may_both(&row.repository));
-        if !may_go_on && !had_it && self.beginnings(&standings).is_empty() && !self.may_everywhere(Action::Push) {
+        if self.ways(&standings).is_empty() {
             return Err(self.nowhere_to_push(&standings));
         }
         let body = self.intake.whole(self.walk.settings.limits.manifest_bytes).await?;
@@ -104,62 +125,97 @@ impl Call<'_> {
     /// Whoever begins an image that is not there has it. One that is there is the caller's to write, or is left alone.
     async fn put_json(&mut self, id: &ImageId, turn: Turn, body: Bytes) -> Result<Response<Body>, Failure> {
         let standings = self.index.standings(id).await?;
-        let beginnings = self.beginnings(&standings);
-        let by_push = standings.pushed().find(|name| self.may(Action::Push, name)).cloned();
-        let had_it = standings.deleted().find(|row| self.may_both(&row.repository));
-        let through = by_push.as_ref().or(beginnings.first()).or(had_it.map(|row| &row.repository));
+        let Ways { go_on, begin, name } = self.ways(&standings);
+        let through = go_on.as_ref().or(begin.first()).or(name.as_ref().map(|naming| &naming.repository));
         let visit = self.visit(TokenAccess::Read, through)?;
-        let (presence, everywhere) = (self.index.presence(id, &visit).await?, self.may_everywhere(Action::Push));
-        match (presence, by_push) {
-            (Presence::Missing, _) if beginnings.is_empty() && !everywhere => Err(unlisted()),
-            (Presence::Missing, _) if self.is_reserved(&standings) => Err(busy(id)),
-            (Presence::Missing, _) => self.pass_beginning((id, turn), beginnings, body).await,
-            (_, Some(name)) => self.pass_read(body, Some(&name)).await,
-            // What others left half is begun anew by who may everything.
-            (Presence::Half, None) if everywhere => self.pass_beginning((id, turn), beginnings, body).await,
-            (Presence::Half, None) => match had_it.filter(|row| row.standing == Standing::Abandoned) {
-                Some(row) if standings.pushed().next().is_none() => {
-                    self.take_up_again(id, &row.repository).await?;
-                    self.pass_read(body, Some(&row.repository)).await
-                }
-                _ => Err(busy(id)),
-            },
-            (Presence::Whole, None) if everywhere => self.pass_read(body, standings.present().next()).await,
-            (Presence::Whole, None) if self.permit_image(Action::Pull, &standings).is_ok() => Err(exists()),
-            (Presence::Whole, None) => match had_it {
-                Some(row) => {
-                    self.take_up_again(id, &row.repository).await?;
-                    Err(exists())
-                }
-                None => Err(not_yours(id)),
+        let presence = self.index.presence(id, &visit).await?;
+        let is_new = match presence {
+            Presence::Missing => true,
+            Presence::Half => go_on.is_none() && name.is_none() && standings.is_left_behind(),
+            Presence::Whole => false,
+        };
+        match go_on {
+            _ if is_new && begin.is_empty() => Err(unlisted()),
+            _ if is_new && self.is_reserved(&standings) => Err(busy(id)),
+            _ if is_new => {
+                let principal = self.caller.principal.clone();
+                let begin = Begin { image: id.clone(), repositories: begin, principal };
+                self.pass_beginning(turn, begin, body).await
+            }
+            Some(name) => self.pass_in_turn(turn, body, Some(&name)).await,
+            None => self.name_late(id, presence, name, (turn, body)).await,
+        }
+    }
+
+    /// An image that is there, and is not the caller's to write as far as is known, but perhaps to name.
+    async fn name_late(
+        &mut self,
+        id: &ImageId,
+        presence: Presence,
+        naming: Option<Naming>,
+        (turn, body): (Turn, Bytes),
+    ) -> Result<Response<Body>, Failure> {
+        let half = presence == Presence::Half;
+        match naming {
+            Some(Naming { standing: Standing::Present, .. }) if half => Err(busy(id)),
+            Some(Naming { repository, standing, by }) => {
+                let permit = self.permit_write(&repository)?;
+                self.index.name(&permit, vec![Named { image: id.clone(), standing, by: Some(by) }]).await?;
+                if half { self.pass_in_turn(turn, body, Some(&repository)).await } else { Err(exists()) }
+            }
+            None if half => Err(busy(id)),
+            None => match self.permit_image(Action::Pull, &self.index.standings(id).await?) {
+                Ok(_) => Err(exists()),
+                Err(_) => Err(not_yours(id)),
             },
         }
     }
 
-    /// A repository that was deleted is pushed again: the image stands to it as before.
-    async fn take_up_again(&self, id: &ImageId, name: &RepositoryName) -> Result<(), Failure> {
-        let permit = self.permit_write(name)?;
-        let here = self.index.of_repository(name).await?;
-        let standing = match here.get(id) {
-            Some(Standing::Abandoned) => Standing::Pushed,
-            _ => Standing::Present,
-        };
-        let named = Named { image: id.clone(), standing, by: Some(name.clone()) };
-        Ok(self.index.name(&permit, vec![named]).await?)
-    }
-
-    /// Where the caller would begin this image: in the repository of the token, or, without one, where they listed it.
-    fn beginnings(&self, standings: &Standings) -> Vec<RepositoryName> {
+    /// The ways in which the caller may push an image.
+    fn ways(&self, standings: &Standings) -> Ways {
         let caller = &self.caller.principal;
+        let may_push = |name: &&RepositoryName| self.may(Action::Push, name);
         let mut granted = caller.granted();
-        let names: Vec<RepositoryName> = match (granted.next(), granted.next()) {
-            (Some(name), None) => vec![name.clone()],
+        let (begin, listed) = match (granted.next(), granted.next()) {
+            // By a token in its repository, where somebody listed it who said a password.
+            (Some(name), None) => {
+                let mut rows = standings.listed().filter(|row| row.repository == *name && !row.named_by.is_empty());
+                (vec![name], rows.next().map(|row| &row.repository))
+            }
+            // Else where they listed it, or began it before.
             _ => {
-                let own = standings.listed().filter(|row| row.named_by == caller.to_string());
-                own.map(|row| row.repository.clone()).collect()
+                let by = caller.to_string();
+                let own = |row: &&LegacyRow| row.named_by == by && !row.standing.is_gone();
+                let begin: Vec<_> = standings.0.iter().filter(own).map(|row| &row.repository).collect();
+                let listed = standings.listed().filter(own).map(|row| &row.repository).find(may_push);
+                (begin, listed)
             }
         };
-        names.into_iter().filter(|name| self.may(Action::Push, name)).collect()
+        Ways {
+            go_on: standings.pushed().find(may_push).cloned(),
+            begin: begin.into_iter().filter(may_push).cloned().collect(),
+            name: self.deleted(standings).or_else(|| self.listed(standings, listed.filter(may_push)?)),
+        }
+    }
+
+    /// A repository that was deleted is pushed again: the image is to stand to it as before.
+    fn deleted(&self, standings: &Standings) -> Option<Naming> {
+        let rows = standings.deleted().filter(|row| self.may_both(&row.repository));
+        let row = rows.max_by_key(|row| row.standing == Standing::Abandoned)?;
+        let was_pushed = row.standing == Standing::Abandoned && standings.pushed().next().is_none();
+        let standing = if was_pushed { Standing::Pushed } else { Standing::Present };
+        Some(Naming { repository: row.repository.clone(), standing, by: row.repository.clone() })
+    }
+
+    /// Since the image was listed for `name` it was pushed to another repository. Were it listed now, the caller's rights there
+    /// would count, and not what the token is for.
+    fn listed(&self, standings: &Standings, name: &RepositoryName) -> Option<Naming> {
+        let (rules, caller) = (&self.walk.settings.rules, &self.caller.principal);
+        let may = |action, name: &RepositoryName| rules.allowed(caller, name).allow(action);
+        let by = standings.present().find(|name| may(Action::Pull, name))?;
+        let pushed = standings.pushed().find(|name| may(Action::Pull, name) && may(Action::Push, name));
+        let standing = if pushed.is_some() { Standing::Pushed } else { Standing::Present };
+        Some(Naming { repository: name.clone(), standing, by: pushed.unwrap_or(by).clone() })
     }
 
     /// Whether somebody else listed it lately, and before the caller did. Who may push to that repository, too, need not wait.
@@ -168,9 +224,9 @@ impl Call<'_> {
         let name = caller.to_string();
         let is_own =
             |row: &&LegacyRow| row.named_by == name || rules.allowed(caller, &row.repository).allow(Action::Push);
-        let own = standings.listed().filter(is_own).map(|row| row.named_at).min().unwrap_or(i64::MAX);
-        let mut others = standings.listed().filter(|row| !is_own(row) && row.is_reserved());
-        others.any(|row| row.named_at < own)
+        let reserved = || standings.listed().filter(|row| row.is_reserved());
+        let own = reserved().filter(is_own).map(|row| row.named_at).min().unwrap_or(i64::MAX);
+        reserved().any(|row| !is_own(&row) && row.named_at < own)
     }
 
     fn nowhere_to_push(&self, standings: &Standings) -> Failure {
@@ -190,9 +246,4 @@ fn exists() -> Failure {
 
 fn unlisted() -> Failure {
     Failure::new(StatusCode::FORBIDDEN, ErrorCode::Denied, UNLISTED)
-}
-
-fn busy(id: &ImageId) -> Failure {
-    let message = format!("image {id} is being pushed by somebody else; try again later");
-    Failure::new(StatusCode::CONFLICT, ErrorCode::Denied, message)
 }

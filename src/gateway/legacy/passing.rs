@@ -8,10 +8,10 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 
 use crate::access::Permit;
-use crate::docker::{ImageId, TokenAccess};
+use crate::docker::TokenAccess;
 use crate::identity::LegacyUse;
 use crate::oci::{ErrorCode, RepositoryName};
-use crate::registry::{Forwarded, LegacyError, RegistryError, Turn, Understood, Visit, understood};
+use crate::registry::{Begin, Forwarded, LegacyError, RegistryError, Turn, Understood, Visit, understood};
 use crate::upstream;
 
 use super::super::body::Body;
@@ -43,27 +43,53 @@ impl Call<'_> {
         self.send(self.request_read(body, &visit), &visit).await.map(streaming)
     }
 
-    /// The same with a body that was read, of a request that begins an image in `repositories`. It is done whether or not the
-    /// caller waits for it.
+    /// The same in the turn of an image, which is held until the registry has answered, whether or not the caller waits for it.
+    pub(super) async fn pass_in_turn(
+        &mut self,
+        turn: Turn,
+        body: Bytes,
+        through: Option<&RepositoryName>,
+    ) -> Result<Response<Body>, Failure> {
+        let visit = self.visit(TokenAccess::Write, through)?;
+        let (request, registry) = (self.request_read(body, &visit), Arc::clone(self.index.registry()));
+        let passed = async move {
+            let answer = registry.forward(request, &visit.forwarded, visit.token.as_ref()).await;
+            drop(turn);
+            Ok(answer?)
+        };
+        self.uncancelled(passed).await
+    }
+
+    /// The same of a request that begins an image.
     pub(super) async fn pass_beginning(
         &mut self,
-        (id, turn): (&ImageId, Turn),
-        repositories: Vec<RepositoryName>,
+        turn: Turn,
+        begin: Begin,
         body: Bytes,
     ) -> Result<Response<Body>, Failure> {
-        let visit = self.visit(TokenAccess::Write, repositories.first())?;
-        let (request, index, id) = (self.request_read(body, &visit), Arc::clone(self.index), id.clone());
-        let begun = async move { index.begin((&id, turn), repositories, request, &visit).await };
-        let answer = tokio::spawn(begun).await.map_err(|error| RegistryError::Internal(error.to_string()))?;
-        self.answered(answer?).map(streaming)
+        let visit = self.visit(TokenAccess::Write, begin.repositories.first())?;
+        let (request, index) = (self.request_read(body, &visit), Arc::clone(self.index));
+        let begun = async move {
+            let answer = index.begin(begin, request, &visit).await;
+            drop(turn);
+            answer
+        };
+        self.uncancelled(begun).await
     }
 
     /// The same of a request that deletes a repository.
     pub(super) async fn pass_deleting(&mut self, permit: Permit) -> Result<Response<Body>, Failure> {
         let visit = self.visit(TokenAccess::Delete, Some(permit.repository()))?;
         let (request, index) = (self.request(full(Bytes::new()), &visit), Arc::clone(self.index));
-        let deleted = async move { index.delete(&permit, request, &visit).await };
-        let answer = tokio::spawn(deleted).await.map_err(|error| RegistryError::Internal(error.to_string()))?;
+        self.uncancelled(async move { index.delete(&permit, request, &visit).await }).await
+    }
+
+    /// In a task of its own, which no client can cancel.
+    async fn uncancelled(
+        &mut self,
+        work: impl Future<Output = Result<Response<upstream::Body>, RegistryError>> + Send + 'static,
+    ) -> Result<Response<Body>, Failure> {
+        let answer = tokio::spawn(work).await.map_err(|error| RegistryError::Internal(error.to_string()))?;
         self.answered(answer?).map(streaming)
     }
 

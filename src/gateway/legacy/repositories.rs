@@ -30,7 +30,7 @@ impl Call<'_> {
         LegacyRepository { name, part }: &LegacyRepository,
     ) -> Result<Response<Body>, Failure> {
         match (self.method().clone(), part) {
-            (_, RepositoryPart::Auth) => self.confirm(name).await,
+            (_, RepositoryPart::Auth) => self.confirm(name),
             (_, RepositoryPart::LayerAccess(id)) => self.layer_access(name, id).await,
             (Method::PUT, RepositoryPart::Root | RepositoryPart::Images) => self.put_images(name, part).await,
             (Method::PUT, RepositoryPart::Tag(_)) => self.put_tag(name).await,
@@ -41,6 +41,11 @@ impl Call<'_> {
             (Method::DELETE, RepositoryPart::Tag(_)) => {
                 self.permit(Action::Delete, name)?;
                 self.pass(Some(name)).await
+            }
+            // It does nothing but to give a token, in 0.9.1 too.
+            (Method::DELETE, RepositoryPart::Images) => {
+                self.permit(Action::Delete, name)?;
+                self.with_token(no_content(), name, TokenAccess::Delete)
             }
             (Method::DELETE, _) => self.delete_repository(name).await,
             (Method::GET | Method::HEAD, _) => self.read_repository(name, part).await,
@@ -78,14 +83,13 @@ impl Call<'_> {
         let permit = self.permit_write(name)?;
         let body = self.intake.whole(self.walk.settings.limits.manifest_bytes).await?;
         let images = docker::listed_images(&body).map_err(bad_body)?;
-        let named = self.name_images(&permit, images).await?;
+        let (listed, named): (Vec<_>, Vec<_>) =
+            self.name_images(&permit, images).await?.into_iter().partition(|named| named.standing == Standing::Listed);
+        // Before others see it in the list.
+        self.index.name(&permit, listed).await?;
         let answer = match self.index.registry().is_standalone() {
             true => self.pass_read(body, Some(name)).await?,
-            false if *part == RepositoryPart::Images => {
-                let mut answer = Response::new(Body::empty());
-                *answer.status_mut() = StatusCode::NO_CONTENT;
-                answer
-            }
+            false if *part == RepositoryPart::Images => no_content(),
             false => json_answer(StatusCode::OK, &json!("")),
         };
         if answer.status().is_success() {
@@ -109,13 +113,7 @@ impl Call<'_> {
         let (new, there) = self.tell_apart(permit, unknown).await?;
         named.extend(new.into_iter().map(|image| Named { image, standing: Standing::Listed, by: None }));
         if self.may_everywhere(Action::Pull) {
-            for image in there {
-                // One that nobody has was begun by somebody who may push everywhere, and need not have said where to.
-                let is_nobodys = self.index.standings(&image).await?.pushed().next().is_none();
-                let takes = is_nobodys && self.may_everywhere(Action::Push);
-                let standing = if takes { Standing::Pushed } else { Standing::Present };
-                named.push(Named { image, standing, by: None });
-            }
+            named.extend(there.into_iter().map(|image| Named { image, standing: Standing::Present, by: None }));
         } else if !there.is_empty() {
             // Pushed before the gateway was there, perhaps.
             let visit = self.visit(TokenAccess::Read, Some(permit.repository()))?;
@@ -146,7 +144,7 @@ impl Call<'_> {
                     named.push(Named { image, standing: Standing::Pushed, by: Some(permit.repository().clone()) });
                 }
                 _ => match self.may_name(&self.index.standings(&image).await?) {
-                    Some(by) => named.push(Named { image, standing: Standing::Present, by: Some(by) }),
+                    Some((by, standing)) => named.push(Named { image, standing, by: Some(by) }),
                     None => unknown.push(image),
                 },
             }
@@ -154,27 +152,38 @@ impl Call<'_> {
         Ok((named, unknown))
     }
 
-    /// Which of `images` the registry does not have, and which it has.
+    /// Which of `images` can be begun, and which are there: the registry has them, and they are not left behind half.
     async fn tell_apart(&self, permit: &Permit, images: Vec<ImageId>) -> Result<(Vec<ImageId>, Vec<ImageId>), Failure> {
         let visit = self.visit(TokenAccess::Read, Some(permit.repository()))?;
         let ask = |image: ImageId| {
             let visit = &visit;
-            async move { Ok((self.index.presence(&image, visit).await?, image)) }
+            async move {
+                let is_new = match self.index.presence(&image, visit).await? {
+                    Presence::Missing => true,
+                    Presence::Half => self.index.standings(&image).await?.is_left_behind(),
+                    Presence::Whole => false,
+                };
+                Ok((is_new, image))
+            }
         };
         let asked = stream::iter(images).map(ask).buffered(ASKED_AT_ONCE);
-        let asked: Vec<(Presence, ImageId)> = asked.try_collect().await.map_err(|error: RegistryError| error)?;
-        let (new, there): (Vec<_>, Vec<_>) =
-            asked.into_iter().partition(|(presence, _)| *presence == Presence::Missing);
-        let images = |asked: Vec<(Presence, ImageId)>| asked.into_iter().map(|(_, image)| image).collect();
+        let asked: Vec<(bool, ImageId)> = asked.try_collect().await.map_err(|error: RegistryError| error)?;
+        let (new, there): (Vec<_>, Vec<_>) = asked.into_iter().partition(|(is_new, _)| *is_new);
+        let images = |asked: Vec<(bool, ImageId)>| asked.into_iter().map(|(_, image)| image).collect();
         Ok((images(new), images(there)))
     }
 
-    /// By which repository the caller may put an image into another one: one by which it is to be read, or one in which it was
-    /// before that was deleted, if they may both pull and push there.
-    pub(super) fn may_name(&self, standings: &Standings) -> Option<RepositoryName> {
+    /// By which repository the caller may put an image into another one, and how it stands there then: by one where they may
+    /// write it, one by which it is to be read, or one in which it was before that was deleted, if they may both pull and push
+    /// there.
+    pub(super) fn may_name(&self, standings: &Standings) -> Option<(RepositoryName, Standing)> {
+        let written = standings.pushed().find(|name| self.may_both(name));
         let read = standings.present().find(|name| self.may(Action::Pull, name));
         let deleted = || standings.deleted().map(|row| &row.repository).find(|name| self.may_both(name));
-        read.or_else(deleted).cloned()
+        match written {
+            Some(name) => Some((name.clone(), Standing::Pushed)),
+            None => read.or_else(deleted).map(|name| (name.clone(), Standing::Present)),
+        }
     }
 
     pub(super) fn may_both(&self, name: &RepositoryName) -> bool {
@@ -186,12 +195,17 @@ impl Call<'_> {
         let permit = self.permit_write(name)?;
         let body = self.intake.whole(self.walk.settings.limits.manifest_bytes).await?;
         let image = docker::tagged_image(&body).map_err(bad_body)?;
-        let _turn = self.index.turn(&[&image]).await;
-        let by = self.may_name(&self.index.standings(&image).await?);
+        let turn = self.index.turn(&[&image]).await;
+        let by = self.may_name(&self.index.standings(&image).await?).map(|(by, _)| by);
         if by.is_none() && !self.may_everywhere(Action::Pull) {
             return Err(not_yours(&image));
         }
-        let answer = self.pass_read(body, Some(name)).await?;
+        // What is half may be begun anew by others, so no tag may name it.
+        let visit = self.visit(TokenAccess::Read, Some(name))?;
+        if self.index.presence(&image, &visit).await? == Presence::Half {
+            return Err(busy(&image));
+        }
+        let answer = self.pass_in_turn(turn, body, Some(name)).await?;
         if answer.status().is_success() {
             self.index.name(&permit, vec![Named { image, standing: Standing::Present, by }]).await?;
         }
@@ -204,6 +218,17 @@ impl Call<'_> {
         let answer = self.pass_deleting(permit).await?;
         self.with_token(answer, name, TokenAccess::Delete)
     }
+}
+
+pub(super) fn busy(id: &ImageId) -> Failure {
+    let message = format!("image {id} is being pushed, or its push broke off; push it again, or try again later");
+    Failure::new(StatusCode::CONFLICT, ErrorCode::Denied, message)
+}
+
+fn no_content() -> Response<Body> {
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer
 }
 
 /// The same, whoever has it.

@@ -187,7 +187,8 @@ impl LegacyRoute {
                 RepositoryPart::Tags => "GET, HEAD, DELETE",
                 RepositoryPart::Tag(_) => "GET, HEAD, PUT, DELETE",
                 RepositoryPart::TagJson(_) | RepositoryPart::Json | RepositoryPart::LayerAccess(_) => "GET, HEAD",
-                RepositoryPart::Images | RepositoryPart::Properties => "GET, HEAD, PUT",
+                RepositoryPart::Images => "GET, HEAD, PUT, DELETE",
+                RepositoryPart::Properties => "GET, HEAD, PUT",
                 RepositoryPart::Auth => "PUT",
             },
         }

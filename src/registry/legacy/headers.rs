@@ -51,6 +51,9 @@ impl Legacy {
         if !(self.forward_basic && parts.status == StatusCode::UNAUTHORIZED) {
             parts.headers.remove(header::WWW_AUTHENTICATE);
         }
+        if let Some(cache) = parts.headers.get(header::CACHE_CONTROL).and_then(not_public) {
+            parts.headers.insert(header::CACHE_CONTROL, cache);
+        }
         if let (Some(_), Ok(host)) = (parts.headers.get(ENDPOINTS), HeaderValue::from_str(&forwarded.host)) {
             parts.headers.insert(ENDPOINTS, host);
         }
@@ -83,6 +86,14 @@ impl Legacy {
         let location = format!("{}://{}{path}", forwarded.scheme(), forwarded.host);
         ours.then(|| HeaderValue::try_from(location).ok()).flatten()
     }
+}
+
+/// 0.9.1 calls every image public, and a shared cache before us would give it to anybody (RFC 9111, section 3.5).
+fn not_public(cache: &HeaderValue) -> Option<HeaderValue> {
+    let directives = cache.to_str().ok()?.split(',').map(str::trim);
+    let is_public = |directive: &str| directive.eq_ignore_ascii_case("public");
+    let ours: Vec<_> = directives.map(|directive| if is_public(directive) { "private" } else { directive }).collect();
+    HeaderValue::try_from(ours.join(", ")).ok().filter(|ours| ours != cache)
 }
 
 /// Basic credentials (RFC 7617) as a header that no log shows.

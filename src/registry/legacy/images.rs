@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::access::{CatalogPermit, Permit};
+use crate::access::{CatalogPermit, Permit, Principal};
 use crate::docker::ImageId;
 use crate::oci::RepositoryName;
 use crate::store::{LegacyRow, Named, Standing, Store, StoreError};
@@ -61,6 +61,11 @@ impl Standings {
         self.0.iter().filter(|row| matches!(row.standing, Standing::Deleted | Standing::Abandoned))
     }
 
+    /// Whether an image of which the registry has a half is nobody's, since nobody began it lately.
+    pub fn is_left_behind(&self) -> bool {
+        !self.0.iter().any(LegacyRow::is_being_pushed)
+    }
+
     /// Those whose lists named it and nothing else.
     pub fn listed(&self) -> impl Iterator<Item = &LegacyRow> {
         self.0.iter().filter(|row| row.standing == Standing::Listed)
@@ -110,7 +115,7 @@ impl Images {
         if images.is_empty() {
             return Ok(());
         }
-        let named_by = permit.principal().to_string();
+        let named_by = named_by(permit.principal());
         self.store.name_legacy_images(&self.upstream, permit.repository(), &named_by, images).await
     }
 
@@ -145,8 +150,9 @@ impl Images {
         &self,
         image: &ImageId,
         repositories: Vec<RepositoryName>,
+        principal: &Principal,
     ) -> Result<Vec<LegacyRow>, StoreError> {
-        self.store.begin_legacy_image(&self.upstream, image, repositories).await
+        self.store.begin_legacy_image(&self.upstream, image, repositories, &named_by(principal)).await
     }
 
     pub(super) async fn restore(
@@ -170,6 +176,11 @@ impl Images {
         let places = u64::try_from(places).unwrap_or(1);
         usize::try_from(self.hasher.hash_one(of) % places).unwrap_or(0)
     }
+}
+
+/// Who names an image, as far as that says more than the token does by which they do.
+fn named_by(principal: &Principal) -> String {
+    if principal.has_token() { String::new() } else { principal.to_string() }
 }
 
 impl std::fmt::Debug for Images {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::{CatalogPermit, Permit};
+use crate::access::{CatalogPermit, Permit, Principal};
 use crate::docker::{ImageId, answered_images};
 use crate::oci::RepositoryName;
 use crate::store::{Named, Standing, Store};
@@ -55,6 +55,17 @@ pub enum Understood {
     Whole(Response<Bytes>),
     /// It is longer than is read; it passes by.
     Long(Response<Body>),
+}
+
+/// An image that is begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begin {
+    /// Which.
+    pub image: ImageId,
+    /// In which repositories.
+    pub repositories: Vec<RepositoryName>,
+    /// By whom.
+    pub principal: Principal,
 }
 
 /// Whether the registry has an image.
@@ -139,25 +150,24 @@ impl Index {
         Ok(())
     }
 
-    /// Begins an image in these repositories with the request that has its JSON, and with what justifies that: the turn. If
-    /// the registry does not take it, nothing has changed. To be run to its end, whoever waits for it.
+    /// Begins an image with the request that has its JSON. If the registry does not take it, nothing has changed. To be run to
+    /// its end, whoever waits for it.
     pub async fn begin(
         &self,
-        (image, _turn): (&ImageId, Turn),
-        repositories: Vec<RepositoryName>,
+        Begin { image, repositories, principal }: Begin,
         request: Request<Body>,
         visit: &Visit,
     ) -> Result<Response<Body>, RegistryError> {
         // Before, and not after: were we to end in between, nobody could go on with it.
-        let before = self.images.begin(image, repositories.clone()).await?;
+        let before = self.images.begin(&image, repositories.clone(), &principal).await?;
         let answer = self.registry.forward(request, &visit.forwarded, visit.token.as_ref()).await;
         let is_refused = match &answer {
-            Ok(answer) => !answer.status().is_success(),
-            // Else the registry may have taken it.
+            // One that fails may have taken it, or half of it.
+            Ok(answer) => answer.status().is_client_error(),
             Err(error) => error.retry(),
         };
         if is_refused {
-            self.images.restore(image, repositories, before).await?;
+            self.images.restore(&image, repositories, before).await?;
         }
         Ok(answer?)
     }

@@ -16,7 +16,7 @@ use crate::telemetry::Metrics;
 use crate::upstream::{Body, Fault, Forwarded, OpenError, Peers, SendError};
 
 pub use images::{Standings, Turn};
-pub use index::{ANSWER_BYTES_MAX, Index, Presence, Understood, Visit, understood};
+pub use index::{ANSWER_BYTES_MAX, Begin, Index, Presence, Understood, Visit, understood};
 
 /// A v1 registry behind us.
 #[derive(Debug)]

@@ -69,7 +69,7 @@ pub(super) async fn who_listed_an_image_first_has_it_reserved(ground: &Ground) {
     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     put(&store, "team/app", &[('a', Listed)]).await;
     assert_eq!(rows(&store, 'a').await, [first]);
-    store.begin_legacy_image("old", &image('a'), vec![name("other/app")]).await.unwrap();
+    store.begin_legacy_image("old", &image('a'), vec![name("other/app")], "bob").await.unwrap();
     let void = rows(&store, 'a').await.remove(1);
     assert!(!rows(&store, 'a').await[0].is_reserved(), "{void:?}");
 }
@@ -98,7 +98,7 @@ pub(super) async fn who_begins_an_image_has_it(ground: &Ground) {
     put(&store, "old/app", &[('a', Present)]).await;
     store.forget_legacy_repository("old", &name("old/app"), || ()).await.unwrap();
     let team = vec![name("team/app")];
-    let before = store.begin_legacy_image("old", &image('a'), team.clone()).await.unwrap();
+    let before = store.begin_legacy_image("old", &image('a'), team.clone(), "bob").await.unwrap();
     let expected = [("old/app".into(), Listed), ("squatter/app".into(), Listed), ("team/app".into(), Pushed)];
     assert_eq!(stands(&store, 'a').await, expected);
     put(&store, "team/app", &[('a', Present)]).await;
@@ -115,7 +115,7 @@ pub(super) async fn what_changed_meanwhile_is_not_restored(ground: &Ground) {
     let store = ground.open().await;
     put(&store, "team/app", &[('a', Pushed)]).await;
     let team = vec![name("team/app")];
-    let before = store.begin_legacy_image("old", &image('a'), team.clone()).await.unwrap();
+    let before = store.begin_legacy_image("old", &image('a'), team.clone(), "bob").await.unwrap();
     store.forget_legacy_repository("old", &team[0], || ()).await.unwrap();
     store.restore_legacy_image("old", &image('a'), team, before).await.unwrap();
     assert_eq!(stands(&store, 'a').await, [("team/app".into(), Abandoned)]);

@@ -145,6 +145,13 @@ fn a_registry_that_answers_half_or_not_at_all_is_told() {
     team.get("/v1/users/").expect(200);
 }
 
+/// Root with the token of a push.
+fn pushing(gate: &super::super::support::Gate, repository: &str) -> Client {
+    let root = gate.plain().user("root", "root");
+    let answer = root.send("PUT", &format!("/v1/repositories/{repository}/"), &[], b"[]").expect(200);
+    gate.plain().with("Authorization", &format!("Token {}", answer.header("x-docker-token").unwrap()))
+}
+
 /// Old clients print what comes after `error`, so each of these says in these words what is wrong.
 #[test]
 fn names_and_ids_that_are_none_are_told_as_old_clients_print_it() {
@@ -152,6 +159,7 @@ fn names_and_ids_that_are_none_are_told_as_old_clients_print_it() {
     let gate = start(&[upstream.address]);
     let root = gate.plain().user("root", "root");
     let (short, long) = ("0123456789abcdef", IMAGE);
+    let pushing = pushing(&gate, "a/b");
     for id in [short, long] {
         root.get(&format!("/v1/images/{id}/json")).expect(200);
     }
@@ -172,7 +180,11 @@ fn names_and_ids_that_are_none_are_told_as_old_clients_print_it() {
             ("/v1/repositories/a/b/tags/x", format!("\"{id}\"")),
             ("/v1/images/0123456789abcdef/json", format!("{{\"id\":\"0123456789abcdef\",\"parent\":\"{id}\"}}")),
         ] {
-            assert!(v1_error(root.send("PUT", path, &[], body.as_bytes()), 400).contains("16 or 64"), "{path} {body}");
+            let client = if path.starts_with("/v1/images/") { &pushing } else { &root };
+            assert!(
+                v1_error(client.send("PUT", path, &[], body.as_bytes()), 400).contains("16 or 64"),
+                "{path} {body}"
+            );
         }
     }
     for path in [
@@ -196,7 +208,7 @@ fn names_and_ids_that_are_none_are_told_as_old_clients_print_it() {
         v1_error(root.get(&format!("/v1/repositories/{name}/tags")), 400);
     }
     let asked = upstream.asked();
-    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert_eq!(asked.len(), 3, "{asked:?}");
 }
 
 #[test]
@@ -206,10 +218,15 @@ fn bodies_that_are_read_have_an_end() {
     let gate = prepare(&rules, &[upstream.address], "").start();
     let root = gate.plain().user("root", "root");
     let large = format!("[{}]", vec![format!("{{\"id\":\"{IMAGE}\"}}"); 2_000].join(","));
-    for path in ["/v1/repositories/a/b/", "/v1/repositories/a/b/tags/x", &format!("/v1/images/{IMAGE}/json")] {
-        assert!(v1_error(root.send("PUT", path, &[], large.as_bytes()), 413).contains("limits.manifest_bytes"));
+    let pushing = pushing(&gate, "a/b");
+    for (client, path) in [
+        (&root, "/v1/repositories/a/b/"),
+        (&root, "/v1/repositories/a/b/tags/x"),
+        (&pushing, &format!("/v1/images/{IMAGE}/json")),
+    ] {
+        assert!(v1_error(client.send("PUT", path, &[], large.as_bytes()), 413).contains("limits.manifest_bytes"));
     }
-    assert_eq!(upstream.asked().len(), 0);
+    assert_eq!(upstream.asked().len(), 1);
     // A layer has none.
     root.send("PUT", &format!("/v1/images/{IMAGE}/layer"), &[], large.as_bytes()).expect(200);
 }

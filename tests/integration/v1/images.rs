@@ -175,7 +175,8 @@ async fn a_reader_began_an_image_that_was_about_to_be_pushed() {
     assert_eq!(reader.pull("team/app", "1.0").await, [image]);
 }
 
-/// By the password an image was begun in every repository that had named it.
+/// By the password an image was begun in every repository that had named it, or in none, where the list of another one then
+/// taught it.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_push_everywhere_gave_an_image_to_all_who_had_named_it() {
     let (_registry, gate) = house(Registry::ItsOwn, RULES);
@@ -183,22 +184,122 @@ async fn who_may_push_everywhere_gave_an_image_to_all_who_had_named_it() {
     let mut squatter = docker(&gate, "other");
     squatter.open(Method::PUT, "other/app", &[&image.id]).await.expect(&[StatusCode::OK]);
     let mut root = docker(&gate, "root");
-    root.open(Method::PUT, "team/app", &[&image.id]).await.expect(&[StatusCode::OK]);
     let path = format!("/v1/images/{}", image.id);
     let headers = [basic("root", "root"), (header::CONTENT_TYPE, "application/json".to_owned())];
-    for (word, body) in [("json", image.json.clone()), ("layer", image.layer.clone())] {
-        let body = super::super::support::v1_client::full(body);
-        let put = root.call(Method::PUT, &format!("{path}/{word}"), AGENT, &headers, body).await;
-        assert_eq!(put.status, StatusCode::OK, "{put:?}");
-    }
-    for (word, status) in [("json", 404), ("layer", 404)] {
-        assert_eq!(squatter.ask(Method::GET, &format!("{path}/{word}"), "").await.status, status);
-        assert_eq!(
-            squatter.ask(Method::PUT, &format!("{path}/{word}"), image.json.clone()).await.status.as_u16() / 100,
-            4
-        );
+    let put = |mut root: V1Client, word: &'static str, body: bytes::Bytes| {
+        let (path, headers) = (format!("{path}/{word}"), headers.clone());
+        async move {
+            let body = super::super::support::v1_client::full(body);
+            root.call(Method::PUT, &path, AGENT, &headers, body).await.status
+        }
+    };
+    assert_eq!(put(root.clone(), "json", image.json.clone()).await, StatusCode::FORBIDDEN, "it is for no repository");
+    root.open(Method::PUT, "team/app", &[&image.id]).await.expect(&[StatusCode::OK]);
+    assert_eq!(put(root.clone(), "json", image.json.clone()).await, StatusCode::OK);
+    assert_eq!(put(root.clone(), "layer", image.layer.clone()).await, StatusCode::OK);
+    for word in ["json", "layer"] {
+        squatter.ask(Method::GET, "/v1/repositories/other/app/images", "").await;
+        assert_eq!(squatter.ask(Method::GET, &format!("{path}/{word}"), "").await.status, 404);
+        let put = squatter.ask(Method::PUT, &format!("{path}/{word}"), image.json.clone()).await;
+        assert!(put.status.is_client_error(), "{put:?}");
     }
     docker(&gate, "team").push("team/app", "1.0", std::slice::from_ref(&image)).await;
+}
+
+/// A base of which another push left a half can be pushed by who may push there, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_that_was_left_half_blocked_all_other_repositories() {
+    for registry in BOTH {
+        let (_registry, gate) = house(registry, RULES);
+        let images = images("left half");
+        let mut team = docker(&gate, "team");
+        team.open(Method::PUT, "team/one", &[&images[0].id]).await.expect(&[StatusCode::OK]);
+        let path = format!("/v1/images/{}/json", images[0].id);
+        team.ask(Method::PUT, &path, images[0].json.clone()).await.expect(&[StatusCode::OK]);
+        let mut again = docker(&gate, "team");
+        again.push("team/two", "1.0", &images).await;
+        assert_eq!(again.pull("team/two", "1.0").await, top_first(&images), "{registry:?}");
+    }
+}
+
+/// An image of which there is half since before the gateway was there is begun anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_that_nobody_pushes_any_more_blocked_a_push() {
+    let (registry, gate) = house(Registry::ItsOwn, RULES);
+    let images = images("half before");
+    let mut straight = V1Client::plain(&registry.address().to_string());
+    let path = format!("/v1/images/{}/json", images[0].id);
+    straight.ask(Method::PUT, &path, images[0].json.clone()).await.expect(&[StatusCode::OK]);
+    let mut team = docker(&gate, "team");
+    team.push("team/app", "1.0", &images).await;
+    assert_eq!(team.pull("team/app", "1.0").await, top_first(&images));
+}
+
+/// A registry that fails may have taken half of it; whoever began it goes on.
+#[test]
+fn a_push_in_which_the_registry_failed_could_not_be_tried_again() {
+    use super::super::support::v1_upstream::{V1Upstream, reply};
+    let failures = std::sync::atomic::AtomicUsize::new(0);
+    let upstream = V1Upstream::start(move |asked| {
+        use std::sync::atomic::Ordering;
+        let (json, put) = (asked.target.ends_with("/json"), asked.method == "PUT");
+        let status = match failures.load(Ordering::SeqCst) {
+            0 if json && put => {
+                failures.store(1, Ordering::SeqCst);
+                500
+            }
+            0 if json => 404,
+            _ if json && !put => 400,
+            _ => 200,
+        };
+        reply(status, &[("Content-Type", "application/json")], b"{}")
+    });
+    let gate = super::prepare(RULES, &[upstream.address], "").start();
+    let id = "dddddddddddddddd";
+    let team = gate.plain().user("team", "team");
+    let list = format!("[{{\"id\":\"{id}\"}}]");
+    let json = format!("{{\"id\":\"{id}\"}}");
+    let push = |status: u16| {
+        let answer = team.send("PUT", "/v1/repositories/team/app/", &[], list.as_bytes()).expect(200);
+        let token = format!("Token {}", answer.header("x-docker-token").unwrap());
+        let docker = gate.plain().with("Authorization", &token);
+        docker.send("PUT", &format!("/v1/images/{id}/json"), &[], json.as_bytes()).expect(status);
+        docker
+    };
+    push(500);
+    let docker = push(200);
+    docker.send("PUT", &format!("/v1/images/{id}/layer"), &[], b"layer").expect(200);
+    // Others may not.
+    let other = gate.plain().user("other", "other");
+    other.send("PUT", "/v1/repositories/other/app/", &[], list.as_bytes()).expect(403);
+}
+
+/// By a token for one repository another one's images came into it, once they had been named there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_widened_itself_by_naming_what_its_user_pushed_elsewhere_later() {
+    let (_registry, gate) = house(Registry::ItsOwn, RULES);
+    let image = Image::new("secret", None, noise(100));
+    let mut thief = docker(&gate, "team");
+    thief.open(Method::PUT, "team/two", &[]).await.expect(&[StatusCode::OK]);
+    let list = format!("[{{\"id\":\"{}\"}}]", image.id);
+    thief.ask(Method::PUT, "/v1/repositories/team/two/", list).await.expect(&[StatusCode::OK]);
+    docker(&gate, "team").push("team/secret", "1.0", std::slice::from_ref(&image)).await;
+    let path = format!("/v1/images/{}", image.id);
+    let put = thief.ask(Method::PUT, &format!("{path}/json"), image.json.clone()).await;
+    assert_eq!(put.status, StatusCode::FORBIDDEN, "{put:?}");
+    assert_eq!(thief.ask(Method::GET, &format!("{path}/layer"), "").await.status, StatusCode::NOT_FOUND);
+}
+
+/// A tag on half an image would name whatever became of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_an_image_gets_no_tag() {
+    let (_registry, gate) = house(Registry::ItsOwn, RULES);
+    let image = Image::new("half tagged", None, noise(100));
+    let mut team = docker(&gate, "team");
+    team.open(Method::PUT, "team/app", &[&image.id]).await.expect(&[StatusCode::OK]);
+    let path = format!("/v1/images/{}/json", image.id);
+    team.ask(Method::PUT, &path, image.json.clone()).await.expect(&[StatusCode::OK]);
+    assert_eq!(team.tag("team/app", "1.0", &image.id).await.status, StatusCode::CONFLICT);
 }
 
 /// A private repository's image is not there for whoever asks by another one, says the registry.
@@ -306,7 +407,7 @@ async fn a_reader_wrote_an_image_that_was_being_pushed() {
     let poison = String::from_utf8_lossy(&image.json).replace("amd64", "arm64");
     let answer = reader.ask(Method::PUT, &format!("{path}/json"), poison).await;
     assert_eq!(answer.status, StatusCode::CONFLICT);
-    assert!(String::from_utf8_lossy(&answer.body).contains("being pushed by somebody else"), "{answer:?}");
+    assert!(String::from_utf8_lossy(&answer.body).contains("is being pushed"), "{answer:?}");
     let answer = reader.ask(Method::PUT, &format!("{path}/layer"), "a layer").await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
     team.push("team/app", "1.0", std::slice::from_ref(&image)).await;
@@ -316,4 +417,46 @@ async fn a_reader_wrote_an_image_that_was_being_pushed() {
     reader.open(Method::PUT, "other/app", &[&image.id]).await.expect(&[StatusCode::OK]);
     assert_eq!(reader.tag("other/app", "1.0", &image.id).await.status, StatusCode::OK);
     assert_eq!(reader.pull("other/app", "1.0").await, [image]);
+}
+
+/// One user pushes the same new base to two repositories at once; and when the second comes to it, it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_base_that_was_pushed_to_two_repositories_at_once_was_refused_in_one() {
+    for registry in BOTH {
+        let (_registry, gate) = house(registry, RULES);
+        let base = Image::new("new base", None, noise(1_000));
+        let (one, two) = (Image::new("one", Some(&base), noise(10)), Image::new("two", Some(&base), noise(10)));
+        let (mut first, mut second) = (docker(&gate, "team"), docker(&gate, "team"));
+        first.open(Method::PUT, "team/one", &[&base.id, &one.id]).await.expect(&[StatusCode::OK]);
+        second.open(Method::PUT, "team/two", &[&base.id, &two.id]).await.expect(&[StatusCode::OK]);
+        let path = format!("/v1/images/{}", base.id);
+        for docker in [&mut first, &mut second] {
+            assert_eq!(docker.ask(Method::GET, &format!("{path}/json"), "").await.status, StatusCode::NOT_FOUND);
+            docker.ask(Method::PUT, &format!("{path}/json"), base.json.clone()).await.expect(&[StatusCode::OK]);
+        }
+        second.ask(Method::PUT, &format!("{path}/layer"), base.layer.clone()).await.expect(&[StatusCode::OK]);
+        first.push("team/one", "1.0", &[base.clone(), one.clone()]).await;
+        assert_eq!(first.pull("team/one", "1.0").await, [one, base.clone()], "{registry:?}");
+        // The second goes on with what it had begun.
+        let again = second.ask(Method::PUT, &format!("{path}/json"), base.json.clone()).await;
+        assert_eq!(again.status, StatusCode::CONFLICT);
+        assert!(String::from_utf8_lossy(&again.body).contains("Image already exists"), "{again:?}");
+        second.push("team/two", "1.0", &[base.clone(), two.clone()]).await;
+        assert_eq!(second.pull("team/two", "1.0").await, [two, base], "{registry:?}");
+    }
+}
+
+/// The same when the first is done before the second comes to the base.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_that_was_pushed_elsewhere_since_it_was_listed_was_refused() {
+    let (_registry, gate) = house(Registry::ItsOwn, RULES);
+    let base = Image::new("listed twice", None, noise(1_000));
+    let (mut first, mut second) = (docker(&gate, "team"), docker(&gate, "team"));
+    second.open(Method::PUT, "team/two", &[&base.id]).await.expect(&[StatusCode::OK]);
+    first.push("team/one", "1.0", std::slice::from_ref(&base)).await;
+    let path = format!("/v1/images/{}/json", base.id);
+    let there = second.ask(Method::PUT, &path, base.json.clone()).await;
+    assert!(String::from_utf8_lossy(&there.body).contains("Image already exists"), "{there:?}");
+    assert_eq!(second.tag("team/two", "1.0", &base.id).await.status, StatusCode::OK);
+    assert_eq!(second.pull("team/two", "1.0").await, [base]);
 }

@@ -66,7 +66,6 @@ fn the_callers_spelling_reached_the_registry() {
             "/v1/repositories/library/app/tags".to_owned(),
         ),
         (&["GET", "PUT"], "/v1/repositories/a/b/images".to_owned(), "/v1/repositories/a/b/images".to_owned()),
-        (&["PUT"], "/v1/repositories/a/b/auth".to_owned(), "/v1/repositories/a/b/auth".to_owned()),
         (&["GET", "HEAD"], "/v1/repositories/a/b/json".to_owned(), "/v1/repositories/a/b/json".to_owned()),
         (&["GET", "PUT"], "/v1/repositories/a/b/properties".to_owned(), "/v1/repositories/a/b/properties".to_owned()),
         (
@@ -75,7 +74,7 @@ fn the_callers_spelling_reached_the_registry() {
             "/v1/repositories/a/b/tags/1.0".to_owned(),
         ),
         (&["GET"], "/v1/repositories/a/b/tags/1.0/json".to_owned(), "/v1/repositories/a/b/tags/1.0/json".to_owned()),
-        (&["GET", "HEAD", "PUT"], image("json"), image("json")),
+        (&["GET", "HEAD"], image("json"), image("json")),
         (&["GET", "HEAD", "PUT"], image("layer"), image("layer")),
         (&["PUT"], image("checksum"), image("checksum")),
         (&["GET"], image("ancestry"), image("ancestry")),
@@ -115,7 +114,7 @@ fn methods_that_a_path_does_not_have_reached_the_registry() {
     for (path, allow) in [
         ("/v1/repositories/team/app/".to_owned(), "PUT, DELETE"),
         ("/v1/repositories/app/tags".to_owned(), "GET, HEAD, DELETE"),
-        ("/v1/repositories/app/images".to_owned(), "GET, HEAD, PUT"),
+        ("/v1/repositories/app/images".to_owned(), "GET, HEAD, PUT, DELETE"),
         ("/v1/repositories/app/auth".to_owned(), "PUT"),
         ("/v1/repositories/app/json".to_owned(), "GET, HEAD"),
         ("/v1/repositories/app/properties".to_owned(), "GET, HEAD, PUT"),
