@@ -39,6 +39,13 @@ registry_stop() {
   await 30 gone "$registry"
 }
 
+# It trusts what its requests brings along, and nothing else. What is mounted here is for this run alone.
+registry_trusts_gateway() {
+  local trusted=$tests/../.test/v1/lib/requests/cacert.pem
+  cat "$trusted" "$ca" >"$place/cacert.pem"
+  mount --bind "$place/cacert.pem" "$trusted"
+}
+
 # ---- docker 1.3 and 1.5 ------------------------------------------------------
 
 version=1.5
@@ -438,4 +445,8 @@ registry_start STANDALONE=false INDEX_ENDPOINT="http://$plain"
 check 'a registry whose index the gateway is' its_index
 check 'refusals before it' refusals_as_v1_clients_print_them
 check "npm's docker-registry-client pulls from it" npm_client
+registry_stop
+registry_trusts_gateway
+registry_start STANDALONE=false INDEX_ENDPOINT="https://$local_name"
+check 'it asks its index over TLS' old_round team/over-tls
 check 'SIGTERM ends it, too' gateway_stops_cleanly
