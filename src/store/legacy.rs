@@ -36,7 +36,7 @@ pub struct LegacyRow {
     pub repository: RepositoryName,
     /// How it stands to it.
     pub standing: Standing,
-    /// Who listed it or began its push, as rules know them; nothing, if nobody did by a password.
+    /// Who began its push, or listed it by a password, as rules know them; nothing, if nobody did.
     pub named_by: String,
     /// When, in milliseconds since 1970; 0, if nobody did.
     pub named_at: i64,
@@ -129,20 +129,23 @@ impl Store {
         names.into_iter().map(name_from_row).collect()
     }
 
-    /// Records how images stand to a repository that names them, as far as what justifies it still holds.
+    /// Records how images stand to a repository that names them, as far as what justifies it still holds. `by_token`: whoever
+    /// names them showed no password, which does not make them the one who listed them.
     pub async fn name_legacy_images(
         &self,
         upstream: &str,
         repository: &RepositoryName,
-        named_by: &str,
+        (named_by, by_token): (&str, bool),
         images: Vec<Named>,
     ) -> Result<(), StoreError> {
         let (upstream, repository, named_by) = (upstream.to_owned(), repository.clone(), named_by.to_owned());
         let write = self.inner.database.write(move |connection| {
             Box::pin(async move {
                 for named in &images {
+                    let is_nobodys = by_token && named.standing == Standing::Listed;
+                    let named_by = if is_nobodys { "" } else { named_by.as_str() };
                     if is_justified(connection, &upstream, named).await? {
-                        put(connection, &upstream, &named.image, &repository, named.standing, &named_by).await?;
+                        put(connection, &upstream, &named.image, &repository, named.standing, named_by).await?;
                     }
                 }
                 Ok::<_, StoreError>(())
@@ -227,7 +230,7 @@ impl Store {
         let write = self.inner.database.write(move |connection| {
             Box::pin(async move {
                 let before = rows(connection, &upstream, &image).await?;
-                let void = "UPDATE legacy_images SET standing = 'listed', named_at = 0 \
+                let void = "UPDATE legacy_images SET standing = 'listed', named_at = 0, named_by = '' \
                             WHERE upstream = $1 AND image = $2 AND standing <> 'listed'";
                 sqlx::query(void).bind(&upstream).bind(image.as_str()).execute(&mut *connection).await?;
                 for repository in &repositories {
@@ -239,7 +242,8 @@ impl Store {
         write.await
     }
 
-    /// The registry did not take what was begun: what stands as that left it is as it was `before`.
+    /// The registry did not take what was begun: what stands as that left it is as it was `before`, and what was justified by it
+    /// is not.
     pub async fn restore_legacy_image(
         &self,
         upstream: &str,
@@ -258,11 +262,15 @@ impl Store {
                     let update = update.bind(row.standing.word()).bind(row.named_at).bind(&row.named_by);
                     update.bind(left.word()).execute(&mut *connection).await?;
                 }
-                for repository in begun.iter().filter(|name| before.iter().all(|row| row.repository != **name)) {
-                    let delete = "DELETE FROM legacy_images \
-                                  WHERE upstream = $1 AND image = $2 AND repository = $3 AND standing = 'pushed'";
-                    let delete = sqlx::query(delete).bind(&upstream).bind(image.as_str()).bind(repository.as_str());
-                    delete.execute(&mut *connection).await?;
+                let was_there = |repository: &RepositoryName| {
+                    before.iter().any(|row| row.repository == *repository && row.standing.is_there())
+                };
+                for row in rows(connection, &upstream, &image).await? {
+                    if row.standing.is_there() && !was_there(&row.repository) {
+                        let delete = "DELETE FROM legacy_images WHERE upstream = $1 AND image = $2 AND repository = $3";
+                        let delete = sqlx::query(delete).bind(&upstream).bind(image.as_str());
+                        delete.bind(row.repository.as_str()).execute(&mut *connection).await?;
+                    }
                 }
                 Ok::<_, StoreError>(())
             })
@@ -270,23 +278,39 @@ impl Store {
         write.await
     }
 
-    /// A repository was deleted: nothing is present in it any more. `then` runs within the transaction.
+    /// Removes what was listed and never pushed for `age`; how many rows went.
+    pub async fn sweep_legacy(&self, age: Duration) -> Result<u64, StoreError> {
+        let before = now().saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+        let write = self.inner.database.write(move |connection| {
+            Box::pin(async move {
+                let delete = "DELETE FROM legacy_images WHERE standing = 'listed' AND named_at < $1";
+                let delete = sqlx::query(delete).bind(before);
+                Ok::<_, StoreError>(delete.execute(connection).await?.rows_affected())
+            })
+        });
+        write.await
+    }
+
+    /// A repository was deleted: nothing is present in it any more. Its list may be left behind, so what was listed is kept
+    /// unless `listed`. `then` runs within the transaction.
     pub async fn forget_legacy_repository(
         &self,
         upstream: &str,
         repository: &RepositoryName,
+        listed: bool,
         then: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
         let (upstream, repository) = (upstream.to_owned(), repository.clone());
         let write = self.inner.database.write(move |connection| {
             Box::pin(async move {
-                for statement in [
-                    "DELETE FROM legacy_images WHERE upstream = $1 AND repository = $2 AND standing = 'listed'",
+                let delete =
+                    "DELETE FROM legacy_images WHERE upstream = $1 AND repository = $2 AND standing = 'listed'";
+                for statement in listed.then_some(delete).into_iter().chain([
                     "UPDATE legacy_images SET standing = 'deleted' \
                      WHERE upstream = $1 AND repository = $2 AND standing = 'present'",
                     "UPDATE legacy_images SET standing = 'abandoned' \
                      WHERE upstream = $1 AND repository = $2 AND standing = 'pushed'",
-                ] {
+                ]) {
                     let statement = sqlx::query(statement).bind(&upstream).bind(repository.as_str());
                     statement.execute(&mut *connection).await?;
                 }

@@ -94,7 +94,7 @@ impl House {
             }
         }));
         tasks.push(tokio::spawn(token_keys::follow(self.store.clone(), Arc::clone(&self.identity), stopped)));
-        if !self.remotes.by_name.is_empty() {
+        if !self.remotes.by_name.is_empty() || self.legacy.is_some() {
             tasks.push(tokio::spawn(sweep(self.store.clone())));
         }
         tasks
@@ -112,7 +112,11 @@ async fn sweep(store: Store) {
     let mut tick = tokio::time::interval(SWEEP_INTERVAL);
     loop {
         tick.tick().await;
-        if let Err(error) = store.sweep_mirrors(KNOWLEDGE_LIFETIME).await {
+        let swept = match store.sweep_mirrors(KNOWLEDGE_LIFETIME).await {
+            Ok(_) => store.sweep_legacy(KNOWLEDGE_LIFETIME).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = swept {
             tracing::warn!(%error, "what is known of upstreams could not be swept");
         }
     }

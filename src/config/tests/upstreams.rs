@@ -108,6 +108,14 @@ fn mistakes_name_the_file_of_the_upstream() {
             "5:17: forward_basic: true does not go with username (upstreams/old.toml:3:12): only one of them can be \
              sent",
         ),
+        (
+            "standalone = false\nforward_basic = true",
+            "3:14: standalone: false does not go with forward_basic (upstreams/old.toml:4:17): only one of them can be sent",
+        ),
+        (
+            "standalone = false\nusername = \"a\"\npassword = \"p\"",
+            "3:14: standalone: false does not go with username (upstreams/old.toml:4:12): only one of them can be sent",
+        ),
     ] {
         let texts = errors(&format!("{good}{rest}"));
         assert_eq!(texts.len(), 1, "{texts:?}");

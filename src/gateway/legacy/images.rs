@@ -55,7 +55,9 @@ impl Call<'_> {
     pub(super) async fn image(mut self, LegacyImage { id, part }: &LegacyImage) -> Result<Response<Body>, Failure> {
         match (self.method().clone(), part) {
             (Method::PUT, ImagePart::Json) => self.put_image_json(id).await,
+            (Method::PUT, ImagePart::Checksum) => self.put_checksum(id).await,
             (Method::PUT, _) => {
+                let _writer = self.index.write(id);
                 let through = self.permit_image(Action::Push, &self.index.standings(id).await?)?;
                 self.pass(through.as_ref()).await
             }
@@ -65,6 +67,14 @@ impl Call<'_> {
                 self.pass(through.as_ref()).await
             }
         }
+    }
+
+    /// With it the image is whole.
+    async fn put_checksum(&mut self, id: &ImageId) -> Result<Response<Body>, Failure> {
+        let body = self.intake.whole(self.walk.settings.limits.manifest_bytes).await?;
+        let turn = self.index.turn(&[id]).await;
+        let through = self.permit_image(Action::Push, &self.index.standings(id).await?)?;
+        self.pass_in_turn(turn, body, through.as_ref()).await
     }
 
     /// What an image stands on is in every repository that it is in.
@@ -81,7 +91,7 @@ impl Call<'_> {
     fn permit_image(&self, action: Action, standings: &Standings) -> Result<Option<RepositoryName>, Failure> {
         let (rules, caller) = (&self.walk.settings.rules, &self.caller.principal);
         let permit = match action {
-            Action::Push => rules.authorize_any(caller, action, standings.pushed()),
+            Action::Push => rules.authorize_any(caller, action, standings.pushed().map(|row| &row.repository)),
             _ => rules.authorize_any(caller, action, standings.present()),
         };
         match permit {
@@ -114,12 +124,22 @@ impl Call<'_> {
         let images: Vec<&ImageId> = [id].into_iter().chain(&json.parent).collect();
         let turn = self.index.turn(&images).await;
         if let Some(parent) = &json.parent {
-            let standings = self.index.standings(parent).await?;
-            if self.permit_image(Action::Pull, &standings).is_err() {
-                return Err(Failure::new(StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid, PARENT));
-            }
+            self.check_parent(parent).await?;
         }
         self.put_json(id, turn, body).await
+    }
+
+    /// What an image stands on must be the caller's to read. Half an image may be begun anew by others, so nothing stands on one.
+    async fn check_parent(&self, parent: &ImageId) -> Result<(), Failure> {
+        let refusal = || Failure::new(StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid, PARENT);
+        let standings = self.index.standings(parent).await?;
+        let through = self.permit_image(Action::Pull, &standings).map_err(|_| refusal())?;
+        let visit = self.visit(TokenAccess::Read, through.as_ref())?;
+        match self.index.presence(parent, &visit).await? {
+            Presence::Whole => Ok(()),
+            Presence::Half => Err(busy(parent)),
+            Presence::Missing => Err(refusal()),
+        }
     }
 
     /// Whoever begins an image that is not there has it. One that is there is the caller's to write, or is left alone.
@@ -131,7 +151,10 @@ impl Call<'_> {
         let presence = self.index.presence(id, &visit).await?;
         let is_new = match presence {
             Presence::Missing => true,
-            Presence::Half => go_on.is_none() && name.is_none() && standings.is_left_behind(),
+            Presence::Half => {
+                let is_own = go_on.is_some() || name.as_ref().is_some_and(|naming| naming.standing == Standing::Pushed);
+                !is_own && standings.is_left_behind() && !self.index.is_written(id)
+            }
             Presence::Whole => false,
         };
         match go_on {
@@ -142,7 +165,14 @@ impl Call<'_> {
                 let begin = Begin { image: id.clone(), repositories: begin, principal };
                 self.pass_beginning(turn, begin, body).await
             }
-            Some(name) => self.pass_in_turn(turn, body, Some(&name)).await,
+            Some(name) => {
+                if presence == Presence::Half {
+                    // From now on it is being pushed again.
+                    let named = Named { image: id.clone(), standing: Standing::Pushed, by: Some(name.clone()) };
+                    self.index.name(&self.permit_write(&name)?, vec![named]).await?;
+                }
+                self.pass_in_turn(turn, body, Some(&name)).await
+            }
             None => self.name_late(id, presence, name, (turn, body)).await,
         }
     }
@@ -176,6 +206,9 @@ impl Call<'_> {
         let caller = &self.caller.principal;
         let may_push = |name: &&RepositoryName| self.may(Action::Push, name);
         let mut granted = caller.granted();
+        // By a token whoever may push to its repository goes on; else who began it.
+        let by = caller.to_string();
+        let go_on = standings.pushed().filter(|row| caller.has_token() || row.named_by == by);
         let (begin, listed) = match (granted.next(), granted.next()) {
             // By a token in its repository, where somebody listed it who said a password.
             (Some(name), None) => {
@@ -184,7 +217,6 @@ impl Call<'_> {
             }
             // Else where they listed it, or began it before.
             _ => {
-                let by = caller.to_string();
                 let own = |row: &&LegacyRow| row.named_by == by && !row.standing.is_gone();
                 let begin: Vec<_> = standings.0.iter().filter(own).map(|row| &row.repository).collect();
                 let listed = standings.listed().filter(own).map(|row| &row.repository).find(may_push);
@@ -192,7 +224,7 @@ impl Call<'_> {
             }
         };
         Ways {
-            go_on: standings.pushed().find(may_push).cloned(),
+            go_on: go_on.map(|row| &row.repository).find(may_push).cloned(),
             begin: begin.into_iter().filter(may_push).cloned().collect(),
             name: self.deleted(standings).or_else(|| self.listed(standings, listed.filter(may_push)?)),
         }
@@ -213,7 +245,10 @@ impl Call<'_> {
         let (rules, caller) = (&self.walk.settings.rules, &self.caller.principal);
         let may = |action, name: &RepositoryName| rules.allowed(caller, name).allow(action);
         let by = standings.present().find(|name| may(Action::Pull, name))?;
-        let pushed = standings.pushed().find(|name| may(Action::Pull, name) && may(Action::Push, name));
+        // A half that somebody else began is theirs, whoever may push there.
+        let user = caller.to_string();
+        let pushed = standings.pushed().filter(|row| row.named_by == user).map(|row| &row.repository);
+        let pushed = pushed.into_iter().find(|name| may(Action::Pull, name) && may(Action::Push, name));
         let standing = if pushed.is_some() { Standing::Pushed } else { Standing::Present };
         Some(Naming { repository: name.clone(), standing, by: pushed.unwrap_or(by).clone() })
     }

@@ -177,7 +177,10 @@ impl Call<'_> {
     /// write it, one by which it is to be read, or one in which it was before that was deleted, if they may both pull and push
     /// there.
     pub(super) fn may_name(&self, standings: &Standings) -> Option<(RepositoryName, Standing)> {
-        let written = standings.pushed().find(|name| self.may_both(name));
+        // A half that somebody else began is theirs, whoever may push there.
+        let by = self.caller.principal.to_string();
+        let written = standings.pushed().filter(|row| row.named_by == by).map(|row| &row.repository);
+        let written = written.into_iter().find(|name| self.may_both(name));
         let read = standings.present().find(|name| self.may(Action::Pull, name));
         let deleted = || standings.deleted().map(|row| &row.repository).find(|name| self.may_both(name));
         match written {

@@ -1,9 +1,9 @@
 //! Which images of the v1 registry are in which of its repositories: what is known, and what is learnt (ADR 12).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, Hash, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{self, Arc, PoisonError};
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -32,6 +32,8 @@ pub(super) struct Images {
     /// How often a repository was deleted. What the registry answered before is not learnt after.
     deletions: Arc<[AtomicU64; DELETIONS]>,
     turns: Vec<Arc<Mutex<()>>>,
+    /// How many requests write the layer of an image now.
+    writers: Arc<sync::Mutex<HashMap<ImageId, usize>>>,
     hasher: RandomState,
 }
 
@@ -45,15 +47,34 @@ pub struct Turn {
     _held: Vec<OwnedMutexGuard<()>>,
 }
 
+/// Somebody who writes the layer of an image.
+#[derive(Debug)]
+pub struct Writer {
+    image: ImageId,
+    writers: Arc<sync::Mutex<HashMap<ImageId, usize>>>,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = writers.get_mut(&self.image) {
+            *count -= 1;
+            if *count == 0 {
+                writers.remove(&self.image);
+            }
+        }
+    }
+}
+
 impl Standings {
     /// The repositories through which it is to be read.
     pub fn present(&self) -> impl Iterator<Item = &RepositoryName> {
         self.0.iter().filter(|row| row.standing.is_there()).map(|row| &row.repository)
     }
 
-    /// Those of them through which it is to be written.
-    pub fn pushed(&self) -> impl Iterator<Item = &RepositoryName> {
-        self.0.iter().filter(|row| row.standing == Standing::Pushed).map(|row| &row.repository)
+    /// Those of them through which it is to be written, and who began that.
+    pub fn pushed(&self) -> impl Iterator<Item = &LegacyRow> {
+        self.0.iter().filter(|row| row.standing == Standing::Pushed)
     }
 
     /// Those that it was in until they were deleted, and whether it was pushed there.
@@ -76,7 +97,7 @@ impl Images {
     pub(super) fn new(store: Store, upstream: String) -> Self {
         let turns = std::iter::repeat_with(Arc::default).take(TURNS).collect();
         let deletions = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
-        Self { store, upstream, deletions, turns, hasher: RandomState::new() }
+        Self { store, upstream, deletions, turns, writers: Arc::default(), hasher: RandomState::new() }
     }
 
     pub(super) async fn standings(&self, image: &ImageId) -> Result<Standings, StoreError> {
@@ -107,6 +128,16 @@ impl Images {
         Turn { _held: held }
     }
 
+    /// Until it is dropped, somebody writes this image's layer.
+    pub(super) fn write(&self, image: &ImageId) -> Writer {
+        *self.writers.lock().unwrap_or_else(PoisonError::into_inner).entry(image.clone()).or_default() += 1;
+        Writer { image: image.clone(), writers: Arc::clone(&self.writers) }
+    }
+
+    pub(super) fn is_written(&self, image: &ImageId) -> bool {
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner).contains_key(image)
+    }
+
     pub(super) fn moment(&self, repository: &RepositoryName) -> Moment {
         Moment(self.deletions[self.place(repository, DELETIONS)].load(Ordering::Acquire))
     }
@@ -115,8 +146,9 @@ impl Images {
         if images.is_empty() {
             return Ok(());
         }
-        let named_by = named_by(permit.principal());
-        self.store.name_legacy_images(&self.upstream, permit.repository(), &named_by, images).await
+        let named_by = (permit.principal().to_string(), permit.principal().has_token());
+        let named_by = (named_by.0.as_str(), named_by.1);
+        self.store.name_legacy_images(&self.upstream, permit.repository(), named_by, images).await
     }
 
     /// What the registry answered of a repository is there. Lists are what clients made them: with `unknown` they teach only
@@ -152,7 +184,7 @@ impl Images {
         repositories: Vec<RepositoryName>,
         principal: &Principal,
     ) -> Result<Vec<LegacyRow>, StoreError> {
-        self.store.begin_legacy_image(&self.upstream, image, repositories, &named_by(principal)).await
+        self.store.begin_legacy_image(&self.upstream, image, repositories, &principal.to_string()).await
     }
 
     pub(super) async fn restore(
@@ -164,23 +196,18 @@ impl Images {
         self.store.restore_legacy_image(&self.upstream, image, begun, before).await
     }
 
-    pub(super) async fn forget(&self, permit: &Permit) -> Result<(), StoreError> {
+    pub(super) async fn forget(&self, permit: &Permit, listed: bool) -> Result<(), StoreError> {
         let (deletions, place) = (Arc::clone(&self.deletions), self.place(permit.repository(), DELETIONS));
         let count = move || {
             deletions[place].fetch_add(1, Ordering::AcqRel);
         };
-        self.store.forget_legacy_repository(&self.upstream, permit.repository(), count).await
+        self.store.forget_legacy_repository(&self.upstream, permit.repository(), listed, count).await
     }
 
     fn place(&self, of: impl Hash, places: usize) -> usize {
         let places = u64::try_from(places).unwrap_or(1);
         usize::try_from(self.hasher.hash_one(of) % places).unwrap_or(0)
     }
-}
-
-/// Who names an image, as far as that says more than the token does by which they do.
-fn named_by(principal: &Principal) -> String {
-    if principal.has_token() { String::new() } else { principal.to_string() }
 }
 
 impl std::fmt::Debug for Images {

@@ -18,7 +18,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Empty, StreamBody};
 
 use super::super::RegistryError;
-use super::images::{Images, Moment, Standings, Turn};
+use super::images::{Images, Moment, Standings, Turn, Writer};
 use super::{Legacy, LegacyError};
 
 /// How much of an answer is read to learn from it, in bytes; a longer one passes by.
@@ -111,6 +111,16 @@ impl Index {
         self.images.turn(images).await
     }
 
+    /// Until it is dropped, somebody writes this image's layer.
+    pub fn write(&self, image: &ImageId) -> Writer {
+        self.images.write(image)
+    }
+
+    /// Whether somebody writes this image's layer now.
+    pub fn is_written(&self, image: &ImageId) -> bool {
+        self.images.is_written(image)
+    }
+
     /// A moment before the registry is asked of a repository, for what is to be learnt from its answer.
     pub fn moment(&self, name: &RepositoryName) -> Moment {
         self.images.moment(name)
@@ -181,8 +191,9 @@ impl Index {
     ) -> Result<Response<Body>, RegistryError> {
         let answer = self.registry.forward(request, &visit.forwarded, visit.token.as_ref()).await?;
         // It may have been deleted before, by somebody who did not live to see it.
-        if answer.status().is_success() || answer.status() == StatusCode::NOT_FOUND {
-            self.images.forget(permit).await?;
+        let is_done = answer.status().is_success();
+        if is_done || answer.status() == StatusCode::NOT_FOUND {
+            self.images.forget(permit, is_done).await?;
         }
         Ok(answer)
     }

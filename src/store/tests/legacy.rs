@@ -21,7 +21,10 @@ async fn put(store: &Store, repository: &str, images: &[(char, Standing)]) {
 async fn put_by(store: &Store, repository: &str, by: Option<&str>, images: &[(char, Standing)]) {
     let named =
         |(digit, standing): &(char, Standing)| Named { image: image(*digit), standing: *standing, by: by.map(name) };
-    store.name_legacy_images("old", &name(repository), "alice", images.iter().map(named).collect()).await.unwrap();
+    store
+        .name_legacy_images("old", &name(repository), ("alice", false), images.iter().map(named).collect())
+        .await
+        .unwrap();
 }
 
 async fn rows(store: &Store, digit: char) -> Vec<LegacyRow> {
@@ -78,7 +81,7 @@ pub(super) async fn a_deleted_repository_has_no_images(ground: &Ground) {
     let store = ground.open().await;
     put(&store, "team/app", &[('a', Present), ('b', Listed), ('c', Pushed)]).await;
     put(&store, "other/app", &[('a', Present)]).await;
-    store.forget_legacy_repository("old", &name("team/app"), || ()).await.unwrap();
+    store.forget_legacy_repository("old", &name("team/app"), true, || ()).await.unwrap();
     assert_eq!(stands(&store, 'a').await, [("other/app".into(), Present), ("team/app".into(), Deleted)]);
     assert_eq!(stands(&store, 'b').await, []);
     assert_eq!(stands(&store, 'c').await, [("team/app".into(), Abandoned)]);
@@ -88,7 +91,7 @@ pub(super) async fn a_deleted_repository_has_no_images(ground: &Ground) {
     assert_eq!(stands(&store, 'a').await, [("other/app".into(), Present), ("team/app".into(), Present)]);
     assert_eq!(stands(&store, 'c').await, [("team/app".into(), Pushed)]);
     assert_eq!(store.search_legacy("old", "team", 9).await, Ok(vec![name("team/app")]));
-    store.forget_legacy_repository("old", &name("team/app"), || ()).await.unwrap();
+    store.forget_legacy_repository("old", &name("team/app"), true, || ()).await.unwrap();
     assert_eq!(store.search_legacy("old", "team", 9).await, Ok(vec![]));
 }
 
@@ -96,7 +99,7 @@ pub(super) async fn who_begins_an_image_has_it(ground: &Ground) {
     let store = ground.open().await;
     put(&store, "squatter/app", &[('a', Pushed)]).await;
     put(&store, "old/app", &[('a', Present)]).await;
-    store.forget_legacy_repository("old", &name("old/app"), || ()).await.unwrap();
+    store.forget_legacy_repository("old", &name("old/app"), true, || ()).await.unwrap();
     let team = vec![name("team/app")];
     let before = store.begin_legacy_image("old", &image('a'), team.clone(), "bob").await.unwrap();
     let expected = [("old/app".into(), Listed), ("squatter/app".into(), Listed), ("team/app".into(), Pushed)];
@@ -104,8 +107,9 @@ pub(super) async fn who_begins_an_image_has_it(ground: &Ground) {
     put(&store, "team/app", &[('a', Present)]).await;
     assert_eq!(stands(&store, 'a').await, expected, "who pushed it may write it");
 
-    // The registry did not take it.
+    // The registry did not take it, and what came of it meanwhile.
     put(&store, "new/app", &[('a', Listed)]).await;
+    put_by(&store, "late/app", Some("team/app"), &[('a', Pushed)]).await;
     store.restore_legacy_image("old", &image('a'), team, before.clone()).await.unwrap();
     let expected = [("new/app".into(), Listed), ("old/app".into(), Deleted), ("squatter/app".into(), Pushed)];
     assert_eq!(stands(&store, 'a').await, expected);
@@ -116,7 +120,7 @@ pub(super) async fn what_changed_meanwhile_is_not_restored(ground: &Ground) {
     put(&store, "team/app", &[('a', Pushed)]).await;
     let team = vec![name("team/app")];
     let before = store.begin_legacy_image("old", &image('a'), team.clone(), "bob").await.unwrap();
-    store.forget_legacy_repository("old", &team[0], || ()).await.unwrap();
+    store.forget_legacy_repository("old", &team[0], true, || ()).await.unwrap();
     store.restore_legacy_image("old", &image('a'), team, before).await.unwrap();
     assert_eq!(stands(&store, 'a').await, [("team/app".into(), Abandoned)]);
 }
@@ -147,4 +151,29 @@ pub(super) async fn what_an_image_stands_on_is_where_it_is(ground: &Ground) {
         assert_eq!(stands(&store, digit).await, [("other/app".into(), Present), ("team/app".into(), Present)]);
     }
     assert_eq!(stands(&store, 'a').await.len(), 3);
+}
+
+pub(super) async fn what_was_listed_and_never_pushed_is_swept(ground: &Ground) {
+    let store = ground.open().await;
+    put(&store, "team/app", &[('a', Listed), ('b', Present)]).await;
+    store
+        .name_legacy_images(
+            "old",
+            &name("team/app"),
+            ("alice", true),
+            vec![Named { image: image('c'), standing: Listed, by: None }],
+        )
+        .await
+        .unwrap();
+    assert_eq!(rows(&store, 'c').await[0].named_by, "", "who came by a token");
+    let day = std::time::Duration::from_secs(86_400);
+    assert_eq!(store.sweep_legacy(day).await, Ok(0));
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    assert_eq!(store.sweep_legacy(std::time::Duration::ZERO).await, Ok(2));
+    assert_eq!(stands(&store, 'b').await, [("team/app".into(), Present)]);
+    // A repository that was not found may have left its list behind.
+    put(&store, "team/app", &[('a', Listed)]).await;
+    store.forget_legacy_repository("old", &name("team/app"), false, || ()).await.unwrap();
+    assert_eq!(stands(&store, 'a').await, [("team/app".into(), Listed)]);
+    assert_eq!(stands(&store, 'b').await, [("team/app".into(), Deleted)]);
 }

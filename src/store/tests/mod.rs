@@ -129,6 +129,7 @@ suite! {
         what_changed_meanwhile_is_not_restored,
         a_list_teaches_only_what_stands_nowhere,
         what_an_image_stands_on_is_where_it_is,
+        what_was_listed_and_never_pushed_is_swept,
     ],
     mirrors: [
         a_digest_belongs_to_one_repository_of_one_upstream,

@@ -117,11 +117,12 @@ async fn of_images_that_are_half_there() {
         let mut team = docker(&gate, "team");
         let ids: Vec<&str> = images.iter().map(|image| image.id.as_str()).collect();
         team.open(Method::PUT, "team/app", &ids).await.expect(&[StatusCode::OK]);
-        for image in &images {
-            let path = format!("/v1/images/{}/json", image.id);
-            team.ask(Method::PUT, &path, image.json.clone()).await.expect(&[StatusCode::OK]);
-        }
-        Stranger { docker: docker(&gate, "other"), images: &images }.tries_everything().await;
+        let path = format!("/v1/images/{}/json", images[0].id);
+        team.ask(Method::PUT, &path, images[0].json.clone()).await.expect(&[StatusCode::OK]);
+        // Nothing stands on half an image.
+        let path = format!("/v1/images/{}/json", images[1].id);
+        assert_eq!(team.ask(Method::PUT, &path, images[1].json.clone()).await.status, StatusCode::CONFLICT);
+        Stranger { docker: docker(&gate, "other"), images: &images[..1] }.tries_everything().await;
         // Docker begins again where it broke off.
         team.push("team/app", "1.0", &images).await;
         assert_eq!(team.pull("team/app", "1.0").await, top_first(&images), "{registry:?}");
@@ -459,4 +460,26 @@ async fn a_base_that_was_pushed_elsewhere_since_it_was_listed_was_refused() {
     assert!(String::from_utf8_lossy(&there.body).contains("Image already exists"), "{there:?}");
     assert_eq!(second.tag("team/two", "1.0", &base.id).await.status, StatusCode::OK);
     assert_eq!(second.pull("team/two", "1.0").await, [base]);
+}
+
+/// Who may push where a stranger had begun an image joined it, and gave them the layer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_joined_the_half_that_a_stranger_had_begun() {
+    let rules = format!(
+        "{RULES}\n[[access]]\nwho = [\"user:team\"]\nrepositories = [\"other/**\"]\nactions = [\"pull\", \"push\"]\n"
+    );
+    for registry in BOTH {
+        let (_registry, gate) = house(registry, &rules);
+        let image = Image::new("begun by a stranger", None, noise(100));
+        let mut stranger = docker(&gate, "other");
+        stranger.open(Method::PUT, "other/app", &[&image.id]).await.expect(&[StatusCode::OK]);
+        let path = format!("/v1/images/{}", image.id);
+        stranger.ask(Method::PUT, &format!("{path}/json"), image.json.clone()).await.expect(&[StatusCode::OK]);
+        let mut team = docker(&gate, "team");
+        team.open(Method::PUT, "team/secret", &[&image.id]).await.expect(&[StatusCode::OK]);
+        let put = team.ask(Method::PUT, &format!("{path}/json"), image.json.clone()).await;
+        assert_eq!(put.status, StatusCode::CONFLICT, "{registry:?}: {put:?}");
+        let put = team.ask(Method::PUT, &format!("{path}/layer"), image.layer.clone()).await;
+        assert_eq!(put.status, StatusCode::FORBIDDEN, "{registry:?}: {put:?}");
+    }
 }

@@ -117,6 +117,9 @@ fn answer(asked: &Asked, known: &mut Vec<String>) -> Vec<u8> {
     let path = asked.target.trim_start_matches("/v1/").to_owned();
     if let Some((id, word)) = path.strip_prefix("images/").and_then(|rest| rest.split_once('/')) {
         if asked.method == "PUT" {
+            if word == "json" && known.iter().any(|known| known == id) {
+                return reply(409, &[], b"{\"error\": \"Image already exists\"}");
+            }
             known.push(id.to_owned());
             return found("true".into());
         }
@@ -316,8 +319,9 @@ fn every_route_of_every_image() {
             for caller in CALLERS {
                 let begins = method == "PUT" && word == "json";
                 let expected = match may(caller, repository, needs) {
-                    true => 200,
                     // Who may read it is told that it is there, and others to say whose it is to be.
+                    true if begins => 409,
+                    true => 200,
                     false if begins && may(caller, repository, Needs::Pull) => 409,
                     false if begins && caller != "anonymous" => 403,
                     false => refusal(caller, repository),
