@@ -82,7 +82,9 @@ fn a_certificate_is_replaced_without_dropping_a_connection() {
     for file in ["ca.crt", "ca.key", "server.crt", "server.key"] {
         std::fs::remove_file(prepared.path("certs").join(file)).unwrap();
     }
-    assert!(prepared.run(&["cert", "init"]).status.success());
+    // Unless the gateway looked just now, and made new ones by itself.
+    let made = prepared.run(&["cert", "init"]);
+    assert!(made.status.success() || prepared.path("certs/server.crt").exists(), "{made:?}");
     gate.signal("HUP");
     wait_until("the new certificate", || {
         let client = gate.tls();

@@ -27,7 +27,7 @@ use dockgate::telemetry::{Metrics, log};
 use super::Common;
 use super::exit::{Code, Exit};
 use handlers::{AdminHandler, GatewayHandler};
-use reload::{Reach, Reload};
+use reload::{Reach, Reload, Watch};
 use rooms::House;
 use signals::Signals;
 
@@ -51,6 +51,10 @@ async fn serve(config: Config, common: &Common) -> Result<(), Exit> {
         rooms::tls(&config)?;
     }
     let house = House::open(&config, &metrics).await?;
+    if config.tls.certificate.is_none() {
+        rooms::certificates(&config)?;
+    }
+    let watch = Watch::of(&config);
     let tls = Arc::new(ArcSwap::new(rooms::tls(&config)?));
     warn_of_certificate(&config);
     let limits = Arc::new(ArcSwap::from_pointee(rooms::server_limits(&config.limits)));
@@ -68,7 +72,7 @@ async fn serve(config: Config, common: &Common) -> Result<(), Exit> {
 
     let (gateway, identity) = (house.gateway.clone(), Arc::clone(&house.identity));
     let file = common.config.clone();
-    Reload::new(config, Reach { file, gateway, identity, tls, limits, metrics }).run(&mut signals).await;
+    Reload::new(config, watch, Reach { file, gateway, identity, tls, limits, metrics }).run(&mut signals).await;
 
     // Readiness is false first, so that a balancer sends no more while the last requests are finished.
     house.admin.set_ready(false);

@@ -55,13 +55,30 @@ pub(super) struct Reload {
     rules: Arc<Rules>,
     /// The groups and the file that the users in force were read with.
     users: config::Identity,
-    configuration_files: Watched,
-    tls_files: Watched,
-    users_file: Watched,
+    watch: Watch,
     /// Whether the users of `current` are not in force yet.
     users_wait: bool,
     certificate_seen: Instant,
     warned: Instant,
+}
+
+/// All files that are looked at.
+pub(super) struct Watch {
+    configuration: Watched,
+    tls: Watched,
+    users: Watched,
+}
+
+impl Watch {
+    /// Of what is about to be started with `config`. To be taken before the certificate is read, so that a change meanwhile is
+    /// seen.
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            configuration: Watched::new(config.watched_files()),
+            tls: Watched::new(tls_files(config)),
+            users: Watched::new(vec![config.identity.htpasswd.clone()]),
+        }
+    }
 }
 
 /// Files, and how they were when they were last read.
@@ -75,16 +92,14 @@ type Fingerprint = Vec<Option<(u64, i64, i64, u64)>>;
 
 impl Reload {
     /// For what was just started with `config`.
-    pub(super) fn new(config: Config, reach: Reach) -> Self {
+    pub(super) fn new(config: Config, watch: Watch, reach: Reach) -> Self {
         let now = Instant::now();
         Self {
             reach,
             running: config.clone(),
             rules: Arc::clone(&config.access),
             users: config.identity.clone(),
-            configuration_files: Watched::new(config.watched_files()),
-            tls_files: Watched::new(tls_files(&config)),
-            users_file: Watched::new(vec![config.identity.htpasswd.clone()]),
+            watch,
             users_wait: false,
             certificate_seen: now,
             warned: now,
@@ -104,9 +119,9 @@ impl Reload {
                 Some(Wish::Stop) => return,
                 Some(Wish::Reload) => self.reload(true, true),
                 None => {
-                    let configuration = self.configuration_files.changed();
-                    let tls = self.tls_files.changed() || self.certificate_is_renewed();
-                    if configuration || tls || self.users_wait && self.users_file.changed() {
+                    let configuration = self.watch.configuration.changed();
+                    let tls = self.watch.tls.changed() || self.certificate_is_renewed();
+                    if configuration || tls || self.users_wait && self.watch.users.changed() {
                         self.reload(configuration, tls);
                     } else {
                         self.refresh_users();
@@ -122,7 +137,7 @@ impl Reload {
         let is_new = configuration && self.read_configuration();
         let is_tls_good = !(tls || is_new) || self.read_tls();
         // SIGHUP asks for the users too, whatever became of the configuration.
-        let users_due = configuration || self.users_wait && self.users_file.changed();
+        let users_due = configuration || self.users_wait && self.watch.users.changed();
         let is_users_good = !users_due || self.read_users();
         self.apply();
         let is_good = is_new == configuration && is_tls_good && is_users_good;
@@ -132,10 +147,10 @@ impl Reload {
     /// Whether the configuration could be read.
     fn read_configuration(&mut self) -> bool {
         // Taken before the files are read, so that a change meanwhile is seen the next time.
-        self.configuration_files.look();
+        self.watch.configuration.look();
         match Config::load_apart(self.reach.file.as_deref(), config::process_environment()) {
             Ok(mut config) => {
-                self.configuration_files.follow(config.watched_files());
+                self.watch.configuration.follow(config.watched_files());
                 self.keep_upstreams(&mut config);
                 let restart = self.running.needs_restart(&config);
                 if !restart.is_empty() {
@@ -148,7 +163,7 @@ impl Reload {
             }
             Err(errors) => {
                 let files = self.current.watched_files().into_iter().chain(errors.files()).collect();
-                self.configuration_files.follow(files);
+                self.watch.configuration.follow(files);
                 refused(&errors, "the new configuration is not good; the old one goes on");
                 false
             }
@@ -169,11 +184,11 @@ impl Reload {
 
     /// Whether the certificates could be read.
     fn read_tls(&mut self) -> bool {
-        self.tls_files.files = tls_files(&self.current);
-        self.tls_files.look();
+        self.watch.tls.files = tls_files(&self.current);
+        self.watch.tls.look();
         let read = rooms::ensure_certificates(&self.current).and_then(|()| {
             // Making them changed the files, and what is read next is what was made.
-            self.tls_files.look();
+            self.watch.tls.look();
             rooms::load_tls(&self.current)
         });
         self.certificate_seen = Instant::now();
@@ -194,8 +209,8 @@ impl Reload {
 
     /// Whether the users could be read.
     fn read_users(&mut self) -> bool {
-        self.users_file.files = vec![self.current.identity.htpasswd.clone()];
-        self.users_file.look();
+        self.watch.users.files = vec![self.current.identity.htpasswd.clone()];
+        self.watch.users.look();
         match self.reach.identity.reload(rooms::identity_settings(&self.current)) {
             Ok(()) => {
                 self.users = self.current.identity.clone();
