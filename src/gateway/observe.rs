@@ -88,6 +88,7 @@ impl Record {
             target: request.uri.clone(),
             user_agent: request.headers.get(header::USER_AGENT).cloned(),
         });
+        metrics.request_began();
         Self {
             id,
             route: "none",
@@ -152,7 +153,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         let Self { route, backend, tier, status, .. } = *self;
         let (duration, sizes) = (self.began.elapsed(), Sizes { received: self.received.bytes(), sent: self.sent });
-        self.metrics.request(&Labels { route, status, backend, tier }, sizes, duration);
+        self.metrics.request_ended(&Labels { route, status, backend, tier }, sizes, duration);
         if let Some(private) = &self.private {
             tracing::error!(request_id = %self.id, reason = %printable(private.as_bytes()), "request failed");
         }

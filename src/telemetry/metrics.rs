@@ -77,6 +77,7 @@ struct Inner {
     received: Family<Labels, Counter<u64, AtomicU64>>,
     sent: Family<Labels, Counter<u64, AtomicU64>>,
     latency: Family<Latency, Histogram, fn() -> Histogram>,
+    in_flight: Gauge<i64, AtomicI64>,
     connections: Gauge<i64, AtomicI64>,
     connections_closed: Family<Outcome, Counter<u64, AtomicU64>>,
     logins: Family<Outcome, Counter<u64, AtomicU64>>,
@@ -105,6 +106,7 @@ impl Metrics {
             received: Family::default(),
             sent: Family::default(),
             latency,
+            in_flight: Gauge::default(),
             connections: Gauge::default(),
             connections_closed: Family::default(),
             logins: Family::default(),
@@ -119,8 +121,14 @@ impl Metrics {
         Self(Arc::new(Inner { registry, ..inner }))
     }
 
-    /// A request is over.
-    pub fn request(&self, labels: &Labels, sizes: Sizes, duration: Duration) {
+    /// The head of a request was read.
+    pub fn request_began(&self) {
+        self.0.in_flight.inc();
+    }
+
+    /// A request that began is over.
+    pub fn request_ended(&self, labels: &Labels, sizes: Sizes, duration: Duration) {
+        self.0.in_flight.dec();
         let count = |series: &Series| {
             series.requests.inc();
             series.received.inc_by(sizes.received);
@@ -200,6 +208,7 @@ impl Inner {
         registry.register_with_unit("response_body", "Bytes of response bodies", Unit::Bytes, sent);
         let help = "From the first byte of a request to the last of its answer";
         registry.register_with_unit("request_duration", help, Unit::Seconds, self.latency.clone());
+        registry.register("requests_in_flight", "Requests that are not over", self.in_flight.clone());
         registry.register("connections", "Open connections", self.connections.clone());
         registry.register("connections_closed", "Connections that ended, by outcome", self.connections_closed.clone());
         registry.register("logins", "Credentials shown, by outcome", self.logins.clone());
@@ -219,10 +228,11 @@ mod tests {
     fn a_request_is_counted_under_its_labels() {
         let metrics = Metrics::new();
         let labels = Labels { route: "blob", status: 200, backend: "hosted", tier: "memory" };
+        (0..4).for_each(|_| metrics.request_began());
         for _ in 0..2 {
-            metrics.request(&labels, Sizes { received: 3, sent: 5 }, Duration::from_millis(2));
+            metrics.request_ended(&labels, Sizes { received: 3, sent: 5 }, Duration::from_millis(2));
         }
-        metrics.request(&Labels { tier: "file", ..labels }, Sizes::default(), Duration::from_millis(2));
+        metrics.request_ended(&Labels { tier: "file", ..labels }, Sizes::default(), Duration::from_millis(2));
         metrics.memory_bytes(7);
         let page = metrics.encode().unwrap();
         for line in [
@@ -231,6 +241,7 @@ mod tests {
             r#"dockgate_request_body_bytes_total{route="blob",status="200",backend="hosted",tier="memory"} 6"#,
             r#"dockgate_response_body_bytes_total{route="blob",status="200",backend="hosted",tier="memory"} 10"#,
             r#"dockgate_request_duration_seconds_bucket{le="0.0025",route="blob",backend="hosted"} 3"#,
+            "dockgate_requests_in_flight 1",
             "dockgate_memory_tier_bytes 7",
         ] {
             assert!(page.contains(line), "{line} is not in\n{page}");

@@ -204,7 +204,7 @@ fn pullers(gate: &Gate, count: usize, path: &str) -> Vec<JoinHandle<Result<Answe
 
 /// The same, for what is held at the upstream; they are all there when this returns.
 fn crowd(gate: &Gate, count: usize, path: &str) -> Vec<JoinHandle<Result<Answer, String>>> {
-    wait_until("those who were there to be gone", || metric(gate, "dockgate_connections") == 0);
+    wait_until("those who were there to be gone", || metric(gate, "dockgate_requests_in_flight") == 0);
     let pullers = pullers(gate, count, path);
     are_there(gate, count);
     pullers
@@ -212,8 +212,8 @@ fn crowd(gate: &Gate, count: usize, path: &str) -> Vec<JoinHandle<Result<Answer,
 
 /// Waits until so many have asked, and their requests are on their way.
 fn are_there(gate: &Gate, count: usize) {
-    wait_until("all clients to be there", || metric(gate, "dockgate_connections") >= count as u64);
-    // Whoever comes after them is answered after they were read.
+    wait_until("all requests to be there", || metric(gate, "dockgate_requests_in_flight") >= count as u64);
+    // Whoever comes after them is answered after they went as far as they can.
     (0..3).for_each(|_| drop(gate.plain().get("/v2/").expect(200)));
 }
 
