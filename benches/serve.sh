@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures the program beside nginx and docker's registry, in one run and with one certificate: CPU seconds of the server
 # for what it sends and takes. Prints a table of medians. `make bench` calls it.
-#   runs=5 seconds=5 cases='blobs manifests logins uploads' benches/serve.sh [PROGRAM]
+#   runs=5 seconds=5 cases='blobs manifests logins uploads legacy' benches/serve.sh [PROGRAM]
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -10,7 +10,7 @@ source "$root/deploy/packages.sh"
 binary=$(realpath "${1:-${CARGO_TARGET_DIR:-$root/target}/release/dockgate}")
 runs=${runs:-5}
 seconds=${seconds:-5}
-cases=${cases:-blobs manifests logins uploads}
+cases=${cases:-blobs manifests logins uploads legacy}
 pushes=100 # of 1 MB each, in a run
 user=bench:bench-password
 
@@ -22,10 +22,13 @@ main() {
   [[ -x $binary ]] || { printf '%s is not there: make build\n' "$binary" >&2; exit 1; }
   need_packages 'For the measurements' apache2-utils curl docker-registry nginx-light openssl procps wrk
   make_material
+  start_nginx v1 '' "root $work/static;"
   start_gateway memory 128MiB false
   start_gateway logged 128MiB true
   start_gateway file 0 false
-  start_nginx
+  start_nginx nginx ssl "root $work/static;"
+  start_nginx proxy ssl "location / { $to_v1 }"
+  start_nginx proxy_login ssl "location / { auth_basic v1; auth_basic_user_file $work/htpasswd; $to_v1 }"
   start_registry registry ''
   start_registry guarded "auth: { htpasswd: { realm: bench, path: $work/htpasswd } }"
   fill
@@ -58,11 +61,24 @@ make_material() {
   local layer padding
   layer="{\"mediaType\":\"application/vnd.oci.image.layer.v1.tar\",\"digest\":\"$blob\",\"size\":67108864}"
   padding=$(printf 'x%.0s' {1..1000})
+  make_v1_material
   printf '{"schemaVersion":2,"mediaType":"%s","config":{"mediaType":"%s","digest":"%s","size":37},"layers":[%s],"annotations":{"padding":"%s"}}' \
     "$manifest_type" application/vnd.oci.image.config.v1+json "$config" "$layer" "$padding" >"$work/static/manifest"
 }
 
+# What a v1 registry would answer; the layer is the blob, hard-linked.
+make_v1_material() {
+  local images=$work/static/v1/images/$image
+  mkdir -p "$images" "$work/static/v1/repositories/public/app"
+  printf '{"v1": "%s"}' "$image" >"$work/static/v1/repositories/public/app/tags"
+  printf '[{"id": "%s"}]' "$image" >"$work/static/v1/repositories/public/app/images"
+  printf '["%s"]' "$image" >"$images/ancestry"
+  printf '{"id": "%s", "comment": "%s"}' "$image" "$(printf 'x%.0s' {1..1400})" >"$images/json"
+  ln "$work/static/blob" "$images/layer"
+}
+
 manifest_type=application/vnd.oci.image.manifest.v1+json
+image=$(printf '5%.0s' {1..64})
 
 digest_of() { printf 'sha256:%s' "$(sha256sum "$1" | cut -d' ' -f1)"; }
 
@@ -71,7 +87,8 @@ digest_of() { printf 'sha256:%s' "$(sha256sum "$1" | cut -d' ' -f1)"; }
 # start_gateway NAME MEMORY_OBJECT_MAX ACCESS_LOG
 start_gateway() {
   local place=$work/$1
-  mkdir "$place"
+  mkdir -p "$place/upstreams"
+  printf 'kind = "legacy"\npeers = ["http://127.0.0.1:%s"]\n' "${ports[v1]}" >"$place/upstreams/legacy-v1.toml"
   ports[$1]=$(free_port)
   cat >"$place/gateway.toml" <<EOT
 [listen.main]
@@ -103,13 +120,19 @@ EOT
   await "$1"
 }
 
+# What nginx is told where it stands before the v1 registry. Streaming, as a layer wants it, and with connections that are kept.
+to_v1='proxy_pass http://v1; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_max_temp_file_size 0;'
+
+# start_nginx NAME SSL_OR_NOTHING LINES_OF_ITS_SERVER
 start_nginx() {
-  ports[nginx]=$(free_port)
-  cat >"$work/nginx.conf" <<EOT
+  local place=$work/$1.nginx
+  mkdir "$place"
+  ports[$1]=$(free_port)
+  cat >"$place/nginx.conf" <<EOT
 user $(id -un);
 daemon off;
-pid $work/nginx.pid;
-error_log $work/nginx.log;
+pid $place/pid;
+error_log $place/log;
 worker_processes auto;
 events { worker_connections 1024; }
 http {
@@ -119,23 +142,24 @@ http {
   keepalive_requests 100000000;
   open_file_cache max=100;
   default_type application/octet-stream;
-  client_body_temp_path $work/nginx-body;
-  proxy_temp_path $work/nginx-proxy;
-  fastcgi_temp_path $work/nginx-fastcgi;
-  uwsgi_temp_path $work/nginx-uwsgi;
-  scgi_temp_path $work/nginx-scgi;
+  client_body_temp_path $place/body;
+  proxy_temp_path $place/proxy;
+  fastcgi_temp_path $place/fastcgi;
+  uwsgi_temp_path $place/uwsgi;
+  scgi_temp_path $place/scgi;
+  upstream v1 { server 127.0.0.1:${ports[v1]}; keepalive 64; keepalive_requests 100000000; }
   server {
-    listen 127.0.0.1:${ports[nginx]} ssl;
+    listen 127.0.0.1:${ports[$1]} $2;
     ssl_certificate $work/certificate.pem;
     ssl_certificate_key $work/key.pem;
     ssl_protocols TLSv1.3;
-    root $work/static;
+    $3
   }
 }
 EOT
-  nginx -c "$work/nginx.conf" </dev/null >"$work/nginx.out" 2>&1 &
-  pids[nginx]=$!
-  await nginx
+  nginx -c "$place/nginx.conf" </dev/null >"$work/$1.log" 2>&1 &
+  pids[$1]=$!
+  await "$1"
 }
 
 # start_registry NAME LINE_FOR_ITS_CONFIGURATION; all of them keep what they have in one place.
@@ -173,7 +197,11 @@ await() {
   exit 1
 }
 
-url() { printf 'https://localhost:%s%s' "${ports[$1]}" "$2"; }
+url() {
+  local scheme=https
+  [[ $1 != v1 ]] || scheme=http
+  printf '%s://localhost:%s%s' "$scheme" "${ports[$1]}" "$2"
+}
 
 request() { curl --silent --show-error --http1.1 --cacert "$work/certificate.pem" "$@"; }
 
@@ -188,6 +216,9 @@ fill() {
     request --fail "$(url "$server" "/v2/public/app/blobs/$blob")" | cmp - "$work/static/blob"
     request --fail --header "Accept: $manifest_type" "$(url "$server" /v2/public/app/manifests/v1)" | cmp - "$work/static/manifest"
   done
+  # So that the gateway knows whose the image is; nginx asks nobody.
+  request --fail "$(url memory /v1/repositories/public/app/tags)" | cmp - "$work/static/v1/repositories/public/app/tags"
+  for server in memory proxy; do request --fail "$(url "$server" "/v1/images/$image/layer")" | cmp - "$work/static/blob"; done
 }
 
 push_blob() {
@@ -223,6 +254,21 @@ logins() {
   basic="Authorization: Basic $(printf %s "$user" | base64)"
   load login memory /v2/public/app/manifests/v1 2 "$basic"
   load login guarded /v2/public/app/manifests/v1 2 "$basic"
+}
+
+# Image JSON and layers of a v1 registry, through dockgate and through nginx: for anyone, by password and by the index's token.
+legacy() {
+  local basic token server
+  basic="Authorization: Basic $(printf %s "$user" | base64)"
+  token=$(request --fail --user "$user" --header 'X-Docker-Token: true' --output /dev/null --dump-header - \
+    "$(url memory /v1/repositories/public/app/images)" | tr -d '\r' | sed -n 's/^[Xx]-[Dd]ocker-[Tt]oken: //p')
+  for server in memory proxy; do
+    load v1-json "$server" "/v1/images/$image/json" 32
+    load v1-layer "$server" "/v1/images/$image/layer" 4
+  done
+  load v1-login memory "/v1/images/$image/json" 2 "$basic"
+  load v1-login proxy_login "/v1/images/$image/json" 2 "$basic"
+  load v1-token memory "/v1/images/$image/json" 32 "Authorization: Token $token"
 }
 
 # load CASE SERVER PATH CONNECTIONS [HEADER]: writes a line "CASE SERVER CPU_SECONDS REQUESTS GIB SECONDS".
@@ -295,7 +341,7 @@ report() {
     {
       key = $1 " " $2
       if (!(key in cost)) order[++count] = key
-      big = $1 == "blob"
+      big = $1 ~ /blob|layer/
       cost[key] = cost[key] " " (big ? $3 / $5 : $3 / $4 * 1e6)
       rate[key] = rate[key] " " (big ? $5 * 1024 / $6 : $4 / $6)
     }
@@ -303,7 +349,7 @@ report() {
       print "| case | server | CPU of the server | rate |\n|---|---|---|---|"
       for (i = 1; i <= count; i++) {
         split(order[i], part, " ")
-        big = part[1] == "blob"
+        big = part[1] ~ /blob|layer/
         printf "| %s | %s | %.*f %s | %.0f %s |\n", part[1], part[2], big ? 2 : 1, median(cost[order[i]]),
           big ? "s/GiB" : "µs each", median(rate[order[i]]), big ? "MiB/s" : "a second"
       }

@@ -1,5 +1,4 @@
-//! Tokens of the v1 protocol: the `signature` of one is a JWT of a type and an audience of its own, which says all that the
-//! other fields say, so that none of the other kinds of tokens is ever taken for it.
+//! Tokens of the v1 protocol: the `signature` of one is a JWT, which says all that the other fields say.
 
 use std::time::Duration;
 
@@ -13,7 +12,8 @@ use crate::docker::{TokenAccess, TokenFields};
 use crate::oci::RepositoryName;
 
 use super::htpasswd::PasswordHash;
-use super::token::{self, IssueError};
+use super::jwt::{self, Claims, Kind};
+use super::token::IssueError;
 use super::{IdentifyError, TokenKeys};
 
 /// What the header of these tokens says that they are.
@@ -34,16 +34,9 @@ fn audience(issuer: &str) -> String {
     format!("v1 \"{issuer}\"")
 }
 
-/// The claims, under the names of RFC 7519 where it has one; times in seconds since 1970.
+/// What it says beside what all tokens say.
 #[derive(Serialize, Deserialize)]
-struct Claims {
-    iss: String,
-    sub: String,
-    aud: String,
-    exp: u64,
-    nbf: u64,
-    iat: u64,
-    jti: String,
+struct Own {
     repository: String,
     access: String,
     r#use: LegacyUse,
@@ -73,23 +66,19 @@ pub(super) struct Accepted {
 
 /// Makes a token.
 pub(super) fn issue(order: &Order<'_>, keys: &TokenKeys, now: u64) -> Result<TokenFields, IssueError> {
-    let claims = Claims {
-        iss: order.issuer.into(),
-        sub: order.user.map(|(user, _)| user).unwrap_or_default().into(),
-        aud: audience(order.issuer),
-        exp: now.saturating_add(order.lifetime.as_secs()),
-        nbf: now,
-        iat: now,
-        jti: token::token_id()?,
+    let own = Own {
         repository: order.repository.to_string(),
         access: order.access.as_str().into(),
         r#use: order.for_whom,
         password: order.user.map(|(user, hash)| password(keys, user, hash)).unwrap_or_default(),
     };
+    let kind = Kind { issuer: order.issuer, audience: &audience(order.issuer), name: TYPE };
+    let user = order.user.map(|(user, _)| user).unwrap_or_default();
+    let claims = Claims::new(&kind, user, order.lifetime.as_secs(), now, own)?;
     let key = keys.signing(now);
-    let signature = jsonwebtoken::encode(&token::header(key, TYPE), &claims, &key.encoding);
+    let signature = jsonwebtoken::encode(&jwt::header(key, TYPE), &claims, &key.encoding);
     let signature = signature.map_err(|_| IssueError::Signature)?;
-    Ok(TokenFields { signature, repository: claims.repository, access: order.access })
+    Ok(TokenFields { signature, repository: claims.own.repository, access: order.access })
 }
 
 /// Reads what follows `Token` in `Authorization`; `hash_of` knows the hash of a user's password. One whose signature is right
@@ -102,23 +91,24 @@ pub(super) fn accept<'a>(
     now: u64,
 ) -> Result<Accepted, IdentifyError> {
     let fields: TokenFields = text.parse().map_err(|_| IdentifyError::InvalidToken)?;
-    let (claims, found): (Claims, _) = token::read(&fields.signature, TYPE, keys, issuer, &audience(issuer))?;
-    if claims.repository != fields.repository || claims.access != fields.access.as_str() {
+    let kind = Kind { issuer, audience: &audience(issuer), name: TYPE };
+    let (claims, found) = jwt::read::<Own>(&fields.signature, &kind, keys)?;
+    if claims.own.repository != fields.repository || claims.own.access != fields.access.as_str() {
         return Err(IdentifyError::InvalidToken);
     }
-    token::check_times(claims.nbf, claims.exp, now)?;
+    claims.check_times(now)?;
     let user = Some(claims.sub).filter(|user| !user.is_empty());
     let expected = match &user {
         Some(user) => password(keys, user, hash_of(user).ok_or(IdentifyError::InvalidToken)?),
         None => String::new(),
     };
-    let is_same_password = bool::from(expected.as_bytes().ct_eq(claims.password.as_bytes()));
+    let is_same_password = bool::from(expected.as_bytes().ct_eq(claims.own.password.as_bytes()));
     if !found.may_have_signed(claims.exp, None) || !is_same_password {
         return Err(IdentifyError::InvalidToken);
     }
-    let repository = claims.repository.parse().map_err(|_| IdentifyError::InvalidToken)?;
+    let repository = claims.own.repository.parse().map_err(|_| IdentifyError::InvalidToken)?;
     let grant = Grant { repository, actions: actions(fields.access) };
-    Ok(Accepted { user, grant, for_whom: claims.r#use })
+    Ok(Accepted { user, grant, for_whom: claims.own.r#use })
 }
 
 /// Who pushes asks what is there already, and whoever deletes is asked about by the registry.

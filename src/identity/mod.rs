@@ -12,6 +12,7 @@ mod failures;
 mod htpasswd;
 mod identify;
 mod issue;
+mod jwt;
 mod legacy_token;
 mod logins;
 mod password;

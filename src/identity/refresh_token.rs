@@ -1,5 +1,4 @@
-//! Refresh tokens: what a client keeps in place of the password, to get other tokens with. They are JWTs of another type and
-//! for another audience than those, so that neither is ever taken for the other; what they say is for us alone.
+//! Refresh tokens: what a client keeps in place of the password, to get other tokens with. What they say is for us alone.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 use super::htpasswd::PasswordHash;
-use super::token::{self, IssueError};
+use super::jwt::{self, Claims, Kind};
+use super::token::IssueError;
 use super::{IdentifyError, TokenKeys};
 
 /// What the header of these tokens says that they are.
@@ -18,16 +18,9 @@ fn audience(issuer: &str) -> String {
     format!("refresh \"{issuer}\"")
 }
 
-/// The claims, under the names of RFC 7519 where it has one; times in seconds since 1970.
+/// What it says beside what all tokens say.
 #[derive(Serialize, Deserialize)]
-struct Claims {
-    iss: String,
-    sub: String,
-    aud: String,
-    exp: u64,
-    nbf: u64,
-    iat: u64,
-    jti: String,
+struct Own {
     /// For which service the tokens are that can be had with it.
     service: String,
     /// The keyed hash of the user's line in the file of users: it ends with the password.
@@ -49,19 +42,11 @@ pub(super) fn issue(
     lifetime: u64,
     now: u64,
 ) -> Result<String, IssueError> {
-    let claims = Claims {
-        iss: binding.issuer.into(),
-        sub: user.into(),
-        aud: audience(binding.issuer),
-        exp: now.saturating_add(lifetime),
-        nbf: now,
-        iat: now,
-        jti: token::token_id()?,
-        service: binding.service.into(),
-        password: password(keys, user, hash),
-    };
+    let own = Own { service: binding.service.into(), password: password(keys, user, hash) };
+    let kind = Kind { issuer: binding.issuer, audience: &audience(binding.issuer), name: TYPE };
+    let claims = Claims::new(&kind, user, lifetime, now, own)?;
     let key = keys.signing(now);
-    jsonwebtoken::encode(&token::header(key, TYPE), &claims, &key.encoding).map_err(|_| IssueError::Signature)
+    jsonwebtoken::encode(&jwt::header(key, TYPE), &claims, &key.encoding).map_err(|_| IssueError::Signature)
 }
 
 /// The user to whom a refresh token was given, if it is still good; `hash_of` knows the hash of a user's password.
@@ -72,12 +57,15 @@ pub(super) fn accept<'a>(
     hash_of: impl Fn(&str) -> Option<&'a PasswordHash>,
     now: u64,
 ) -> Result<String, IdentifyError> {
-    let issuer = binding.issuer;
-    let (claims, found): (Claims, _) = token::read(refresh_token, TYPE, keys, issuer, &audience(issuer))?;
-    token::check_times(claims.nbf, claims.exp, now)?;
+    let kind = Kind { issuer: binding.issuer, audience: &audience(binding.issuer), name: TYPE };
+    let (claims, found) = jwt::read::<Own>(refresh_token, &kind, keys)?;
+    claims.check_times(now)?;
     let hash = hash_of(&claims.sub).ok_or(IdentifyError::InvalidToken)?;
-    let is_same_password = password(keys, &claims.sub, hash).as_bytes().ct_eq(claims.password.as_bytes());
-    match claims.service == binding.service && found.may_have_signed(claims.exp, None) && bool::from(is_same_password) {
+    let is_same_password = password(keys, &claims.sub, hash).as_bytes().ct_eq(claims.own.password.as_bytes());
+    match claims.own.service == binding.service
+        && found.may_have_signed(claims.exp, None)
+        && bool::from(is_same_password)
+    {
         true => Ok(claims.sub),
         false => Err(IdentifyError::InvalidToken),
     }

@@ -1,27 +1,16 @@
-//! Tokens: JWTs in the shape that docker's token specification gives them, signed with ES256 and no other algorithm.
+//! Tokens in the shape that docker's token specification gives them.
 
 use std::fmt;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Header, Validation};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::access::{Action, Actions, Grant, Principal};
 
-use super::password::random_bytes;
-use super::token_keys::Found;
-use super::{IdentifyError, NoRandomness, TokenKey, TokenKeys};
-
-/// The longest token, in bytes; longer ones are neither made nor looked at. Half of what a request's headers may have.
-pub(super) const TOKEN_BYTES_MAX: usize = 16 * 1024;
-
-/// How far the clocks of two gateways that share a key may be apart.
-pub(super) const NOT_BEFORE_LEEWAY_SECONDS: u64 = 5;
+use super::jwt::{self, Claims, Kind, TOKEN_BYTES_MAX};
+use super::{IdentifyError, NoRandomness, TokenKeys};
 
 /// The longest a token can live, whatever the settings say: so long a revoked right may go on.
 pub(super) const LIFETIME_MAX: Duration = Duration::from_secs(300);
@@ -69,16 +58,9 @@ pub(super) struct Accepted {
     pub(super) catalog: bool,
 }
 
-/// The claims, under the names of RFC 7519 and of docker's token specification; times in seconds since 1970.
+/// What it says beside what all tokens say.
 #[derive(Serialize, Deserialize)]
-struct Claims {
-    iss: String,
-    sub: String,
-    aud: String,
-    exp: u64,
-    nbf: u64,
-    iat: u64,
-    jti: String,
+struct Own {
     access: Vec<Access>,
 }
 
@@ -112,18 +94,11 @@ pub(super) fn issue(order: &Order<'_>, keys: &TokenKeys, now: u64) -> Result<Iss
     let is_own = service == issuer;
     let access = Access::of(order.grants, principal.token_lists(), is_own);
     let scope = access.iter().map(Access::scope).collect::<Vec<_>>().join(" ");
-    let claims = Claims {
-        iss: issuer.into(),
-        sub: principal.user_name().unwrap_or_default().into(),
-        aud: service.into(),
-        exp: now.saturating_add(expires_in),
-        nbf: now,
-        iat: now,
-        jti: token_id()?,
-        access,
-    };
+    let kind = Kind { issuer, audience: service, name: TYPE };
+    let user = principal.user_name().unwrap_or_default();
+    let claims = Claims::new(&kind, user, expires_in, now, Own { access })?;
     let key = keys.signing(now);
-    let mut header = header(key, TYPE);
+    let mut header = jwt::header(key, TYPE);
     if order.chain && !is_own {
         header.x5c = Some(vec![keys.vouch(key, now, claims.exp).ok_or(IssueError::Signature)?]);
     }
@@ -134,17 +109,6 @@ pub(super) fn issue(order: &Order<'_>, keys: &TokenKeys, now: u64) -> Result<Iss
     Ok(IssuedToken { token, expires_in, issued_at: rfc3339(now).ok_or(IssueError::Signature)?, scope })
 }
 
-/// The header of a token of this type.
-pub(super) fn header(key: &TokenKey, kind: &str) -> Header {
-    let header = Header::new(TokenKey::algorithm());
-    Header { kid: Some(key.id.clone()), typ: Some(kind.into()), ..header }
-}
-
-/// A name for a token that no other has.
-pub(super) fn token_id() -> Result<String, NoRandomness> {
-    Ok(URL_SAFE_NO_PAD.encode(random_bytes::<16>()?))
-}
-
 fn rfc3339(unix_seconds: u64) -> Option<String> {
     let time = OffsetDateTime::from_unix_timestamp(i64::try_from(unix_seconds).ok()?).ok()?;
     time.format(&Rfc3339).ok()
@@ -152,55 +116,15 @@ fn rfc3339(unix_seconds: u64) -> Option<String> {
 
 /// Reads a token; one whose signature is right says it is too old rather than invalid.
 pub(super) fn accept(token: &str, keys: &TokenKeys, service: &str, now: u64) -> Result<Accepted, IdentifyError> {
-    let (claims, found): (Claims, _) = read(token, TYPE, keys, service, service)?;
-    check_times(claims.nbf, claims.exp, now)?;
+    let kind = Kind { issuer: service, audience: service, name: TYPE };
+    let (claims, found) = jwt::read::<Own>(token, &kind, keys)?;
+    claims.check_times(now)?;
     if !found.may_have_signed(claims.exp, Some(LIFETIME_MAX)) {
         return Err(IdentifyError::InvalidToken);
     }
-    let grants = claims.access.iter().filter_map(Access::to_grant).collect();
-    let catalog = claims.access.iter().any(Access::is_catalog);
+    let grants = claims.own.access.iter().filter_map(Access::to_grant).collect();
+    let catalog = claims.own.access.iter().any(Access::is_catalog);
     Ok(Accepted { user: Some(claims.sub).filter(|user| !user.is_empty()), grants, catalog })
-}
-
-/// The claims of a token of this type, once its signature is found right, and whose signature it is. The token names a key
-/// of ours; what algorithm that key has is for us to know, and no key that a token brings along is looked at.
-pub(super) fn read<'a, C: DeserializeOwned>(
-    token: &str,
-    kind: &str,
-    keys: &'a TokenKeys,
-    issuer: &str,
-    audience: &str,
-) -> Result<(C, Found<'a>), IdentifyError> {
-    if token.len() > TOKEN_BYTES_MAX {
-        return Err(IdentifyError::InvalidToken);
-    }
-    let header = jsonwebtoken::decode_header(token).map_err(|_| IdentifyError::InvalidToken)?;
-    let found = header.kid.as_deref().and_then(|id| keys.find(id)).ok_or(IdentifyError::InvalidToken)?;
-    // A header with `crit` is one of which we would have to understand more than we do (RFC 7515, section 4.1.11).
-    if header.typ.as_deref() != Some(kind) || header.crit.is_some() {
-        return Err(IdentifyError::InvalidToken);
-    }
-    let data = jsonwebtoken::decode::<C>(token, &found.key.decoding, &validation(issuer, audience))
-        .map_err(|_| IdentifyError::InvalidToken)?;
-    Ok((data.claims, found))
-}
-
-/// Whether it is time for a token.
-pub(super) const fn check_times(not_before: u64, expires: u64, now: u64) -> Result<(), IdentifyError> {
-    if not_before > now.saturating_add(NOT_BEFORE_LEEWAY_SECONDS) {
-        return Err(IdentifyError::InvalidToken);
-    }
-    if expires <= now { Err(IdentifyError::ExpiredToken) } else { Ok(()) }
-}
-
-fn validation(issuer: &str, audience: &str) -> Validation {
-    let mut validation = Validation::new(TokenKey::algorithm());
-    validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
-    validation.set_issuer(&[issuer]);
-    validation.set_audience(&[audience]);
-    // The times are compared with the clock of this room.
-    validation.validate_exp = false;
-    validation
 }
 
 impl Access {

@@ -219,12 +219,17 @@ turns_since() {
   tail -n "+$1" "$gateway/log" | grep -o 'backend="[a-z]*"' | grep -E 'legacy|hosted' | uniq | wc -l
 }
 
+old_until_enough() {
+  local number=0
+  until [[ -e $place/enough ]]; do old_round "team/old-$((number += 1))"; done
+}
+
 # Each goes on until the two have taken turns often enough, however fast the one or the other is today.
 both_at_one_time() {
   local rounds=0 turns=0 from old
   from=$(wc -l <"$gateway/log")
   trap 'touch "$place/enough"; wait' EXIT
-  (until [[ -e $place/enough ]]; do old_round "team/old-$((rounds += 1))"; done) >"$place/old.log" 2>&1 &
+  old_until_enough >"$place/old.log" 2>&1 &
   old=$!
   while [[ $rounds -lt 30 && $turns -le 20 ]]; do
     new_round "team/app:$((rounds += 1))"

@@ -1,6 +1,7 @@
 use super::*;
 use crate::access::Principal;
 use crate::identity::refresh_token::{self, Binding};
+use crate::identity::token;
 use std::time::SystemTime;
 
 const NOW: u64 = 1_700_000_000;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::access::Principal;
-use crate::identity::token::Order;
+use crate::identity::token::{self, Order};
 use std::time::{Duration, SystemTime};
 
 const NOW: u64 = 1_700_000_000;
@@ -77,7 +77,7 @@ fn neither_its_type_nor_its_audience_is_enough() {
     let (_, claims, _) = parts(&house.issue(HERE));
     let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
     let sign = |kind: &str, claims: &serde_json::Value| {
-        jsonwebtoken::encode(&token::header(key, kind), claims, &key.encoding).unwrap()
+        jsonwebtoken::encode(&jwt::header(key, kind), claims, &key.encoding).unwrap()
     };
     assert_eq!(house.accept(&sign(TYPE, &claims), HERE, NOW), Ok("alice".into()));
     assert_eq!(house.accept(&sign("JWT", &claims), HERE, NOW), Err(IdentifyError::InvalidToken));

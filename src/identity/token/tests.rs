@@ -1,6 +1,9 @@
 use super::*;
+use crate::identity::jwt::NOT_BEFORE_LEEWAY_SECONDS;
 use crate::identity::token_keys::Rotation;
-use jsonwebtoken::{Algorithm, EncodingKey, encode};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use std::time::SystemTime;
 
@@ -212,7 +215,7 @@ fn a_key_that_the_token_brings_along_is_not_looked_at() {
 }
 
 fn header_of(keys: &TokenKeys) -> Header {
-    header(keys.signing(NOW), TYPE)
+    jwt::header(keys.signing(NOW), TYPE)
 }
 
 #[test]

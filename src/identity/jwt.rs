@@ -1,0 +1,101 @@
+//! What the three kinds of tokens have in common: they are JWTs (RFC 7519), signed by us for us with ES256 and no other
+//! algorithm. The type and the audience keep one kind from being taken for another.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Header, Validation};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::password::random_bytes;
+use super::token_keys::Found;
+use super::{IdentifyError, NoRandomness, TokenKey, TokenKeys};
+
+/// The longest token, in bytes; longer ones are neither made nor looked at. Half of what a request's headers may have.
+pub(super) const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+/// How far the clocks of two gateways that share a key may be apart.
+pub(super) const NOT_BEFORE_LEEWAY_SECONDS: u64 = 5;
+
+/// The claims, under the names of RFC 7519; times in seconds since 1970.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Claims<C> {
+    iss: String,
+    /// The user; empty, where nobody is known.
+    pub(super) sub: String,
+    aud: String,
+    pub(super) exp: u64,
+    nbf: u64,
+    iat: u64,
+    jti: String,
+    /// What only this kind says.
+    #[serde(flatten)]
+    pub(super) own: C,
+}
+
+/// Of which kind a token is: who made it, for whom, and what its header calls it.
+pub(super) struct Kind<'a> {
+    pub(super) issuer: &'a str,
+    pub(super) audience: &'a str,
+    pub(super) name: &'static str,
+}
+
+impl<C> Claims<C> {
+    /// For a user, from now on, for so many seconds.
+    pub(super) fn new(kind: &Kind<'_>, user: &str, lifetime: u64, now: u64, own: C) -> Result<Self, NoRandomness> {
+        Ok(Self {
+            iss: kind.issuer.into(),
+            sub: user.into(),
+            aud: kind.audience.into(),
+            exp: now.saturating_add(lifetime),
+            nbf: now,
+            iat: now,
+            jti: URL_SAFE_NO_PAD.encode(random_bytes::<16>()?),
+            own,
+        })
+    }
+
+    /// Whether it is time for the token.
+    pub(super) const fn check_times(&self, now: u64) -> Result<(), IdentifyError> {
+        if self.nbf > now.saturating_add(NOT_BEFORE_LEEWAY_SECONDS) {
+            return Err(IdentifyError::InvalidToken);
+        }
+        if self.exp <= now { Err(IdentifyError::ExpiredToken) } else { Ok(()) }
+    }
+}
+
+/// The header of a token that this key signs.
+pub(super) fn header(key: &TokenKey, name: &str) -> Header {
+    let header = Header::new(TokenKey::algorithm());
+    Header { kid: Some(key.id.clone()), typ: Some(name.into()), ..header }
+}
+
+/// The claims of a token of this kind, once its signature is found right, and whose signature it is. The token names a key
+/// of ours; what algorithm that key has is for us to know, and no key that a token brings along is looked at.
+pub(super) fn read<'a, C: DeserializeOwned>(
+    token: &str,
+    kind: &Kind<'_>,
+    keys: &'a TokenKeys,
+) -> Result<(Claims<C>, Found<'a>), IdentifyError> {
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(IdentifyError::InvalidToken);
+    }
+    let header = jsonwebtoken::decode_header(token).map_err(|_| IdentifyError::InvalidToken)?;
+    let found = header.kid.as_deref().and_then(|id| keys.find(id)).ok_or(IdentifyError::InvalidToken)?;
+    // A header with `crit` is one of which we would have to understand more than we do (RFC 7515, section 4.1.11).
+    if header.typ.as_deref() != Some(kind.name) || header.crit.is_some() {
+        return Err(IdentifyError::InvalidToken);
+    }
+    let data = jsonwebtoken::decode(token, &found.key.decoding, &validation(kind));
+    Ok((data.map_err(|_| IdentifyError::InvalidToken)?.claims, found))
+}
+
+fn validation(kind: &Kind<'_>) -> Validation {
+    let mut validation = Validation::new(TokenKey::algorithm());
+    validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
+    validation.set_issuer(&[kind.issuer]);
+    validation.set_audience(&[kind.audience]);
+    // The times are compared with the clock of this room.
+    validation.validate_exp = false;
+    validation
+}
