@@ -70,6 +70,7 @@ make_material() {
 make_v1_material() {
   local images=$work/static/v1/images/$image
   mkdir -p "$images" "$work/static/v1/repositories/public/app"
+  printf 'true' >"$work/static/v1/_ping"
   printf '{"v1": "%s"}' "$image" >"$work/static/v1/repositories/public/app/tags"
   printf '[{"id": "%s"}]' "$image" >"$work/static/v1/repositories/public/app/images"
   printf '["%s"]' "$image" >"$images/ancestry"

@@ -181,6 +181,24 @@ impl Store {
         write.await
     }
 
+    /// Those of `ancestors` that are not present wherever the image is.
+    pub async fn missing_legacy_ancestors(
+        &self,
+        upstream: &str,
+        image: &ImageId,
+        ancestors: Vec<ImageId>,
+    ) -> Result<Vec<ImageId>, StoreError> {
+        let mut missing = Vec::new();
+        for ancestor in ancestors {
+            let query = sqlx::query_scalar(WITHOUT).bind(upstream).bind(image.as_str()).bind(ancestor.as_str());
+            let without: Vec<String> = query.fetch_all(self.inner.database.readers()).await?;
+            if !without.is_empty() {
+                missing.push(ancestor);
+            }
+        }
+        Ok(missing)
+    }
+
     /// What an image stands on is present wherever the image is.
     pub async fn learn_legacy_ancestry(
         &self,
@@ -188,21 +206,10 @@ impl Store {
         image: &ImageId,
         ancestors: Vec<ImageId>,
     ) -> Result<(), StoreError> {
-        let mut news = Vec::new();
-        for ancestor in ancestors {
-            let query = sqlx::query_scalar(WITHOUT).bind(upstream).bind(image.as_str()).bind(ancestor.as_str());
-            let without: Vec<String> = query.fetch_all(self.inner.database.readers()).await?;
-            if !without.is_empty() {
-                news.push(ancestor);
-            }
-        }
-        if news.is_empty() {
-            return Ok(());
-        }
         let (upstream, image) = (upstream.to_owned(), image.clone());
         let write = self.inner.database.write(move |connection| {
             Box::pin(async move {
-                for ancestor in &news {
+                for ancestor in &ancestors {
                     let query =
                         sqlx::query_scalar(WITHOUT).bind(&upstream).bind(image.as_str()).bind(ancestor.as_str());
                     let without: Vec<String> = query.fetch_all(&mut *connection).await?;

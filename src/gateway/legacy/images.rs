@@ -63,7 +63,7 @@ impl Call<'_> {
             }
             (Method::GET, ImagePart::Ancestry) => self.ancestry(id).await,
             _ => {
-                let through = self.permit_image(Action::Pull, &self.index.standings(id).await?)?;
+                let through = self.permit_reading(id).await?;
                 self.pass(through.as_ref()).await
             }
         }
@@ -79,12 +79,17 @@ impl Call<'_> {
 
     /// What an image stands on is in every repository that it is in.
     async fn ancestry(&mut self, id: &ImageId) -> Result<Response<Body>, Failure> {
-        let through = self.permit_image(Action::Pull, &self.index.standings(id).await?)?;
+        let through = self.permit_reading(id).await?;
         let learned = self.pass_learning(through.as_ref()).await?;
         if let Some(bytes) = &learned.bytes {
             self.index.learn_ancestry(id, bytes).await?;
         }
         Ok(learned.response)
+    }
+
+    async fn permit_reading(&self, id: &ImageId) -> Result<Option<RepositoryName>, Failure> {
+        let standings = self.index.remembered(id).await?;
+        self.permit_image(Action::Pull, &standings)
     }
 
     /// By which repository an image may be read or written; by none, where everything may be.

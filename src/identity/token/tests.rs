@@ -137,9 +137,7 @@ fn a_changed_token_is_none() {
 fn claims_for_others_missing_claims_and_other_keys_are_refused() {
     let (keys, others) = (keys(), keys());
     let (key, other) = (keys.signing(NOW), others.signing(NOW));
-    let refused = |token: &str, why: &str| {
-        assert_eq!(accept(token, &keys, "dockgate", NOW), Err(IdentifyError::InvalidToken), "{why}");
-    };
+    let refused = |token: &str, why: &str| refused(&keys, token, why);
     assert!(accept(&signed(&keys, &claims()), &keys, "dockgate", NOW).is_ok());
     for (name, value) in [("iss", json!("other")), ("aud", json!("other")), ("aud", json!(["dockgate", "other"]))] {
         let mut changed = claims();
@@ -162,7 +160,28 @@ fn claims_for_others_missing_claims_and_other_keys_are_refused() {
 
 /// What nobody but we could sign, and what they try (threat A8).
 fn refused(keys: &TokenKeys, token: &str, why: &str) {
-    assert_eq!(accept(token, keys, "dockgate", NOW), Err(IdentifyError::InvalidToken), "{why}");
+    for time in ["first", "second"] {
+        let answer = accept(token, keys, "dockgate", NOW);
+        assert_eq!(answer, Err(IdentifyError::InvalidToken), "{why}, the {time} time");
+    }
+}
+
+#[test]
+fn a_signature_that_was_found_right_is_remembered_and_ends_with_its_key() {
+    let first = keys();
+    let token = issued(&first, &[]);
+    let fingerprint = first.fingerprint(&[b"verified", token.as_bytes()]);
+    assert!(!first.is_verified(&fingerprint));
+    assert!(accept(&token, &first, "dockgate", NOW).is_ok());
+    assert!(first.is_verified(&fingerprint));
+    let day = Duration::from_secs(86_400);
+    let rotation = Rotation { key_lifetime: day, token_lifetime: day };
+    let both = first.due(rotation, NOW + 86_400).unwrap().unwrap();
+    assert!(accept(&token, &both, "dockgate", NOW).is_ok());
+    let second = both.due(rotation, NOW + 3 * 86_400).unwrap().unwrap();
+    assert!(!second.ids().any(|id| id == first.signing(NOW).id()));
+    refused(&second, &token, "its key is gone");
+    refused(&keys(), &token, "other keys");
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{self, Arc, PoisonError};
 
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::access::{CatalogPermit, Permit, Principal};
@@ -21,6 +23,9 @@ const DELETIONS: usize = 256;
 /// How many repositories whose names hold a term are looked at for one search.
 const SEARCHED_MAX: usize = 10_000;
 
+/// How many rows of the table are remembered, some 200 bytes each; an image has one for each repository that it stands to.
+const REMEMBERED_ROWS_MAX: u64 = 200_000;
+
 /// How an image stands to all repositories.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Standings(pub Vec<LegacyRow>);
@@ -31,6 +36,9 @@ pub(super) struct Images {
     upstream: String,
     /// How often a repository was deleted. What the registry answered before is not learnt after.
     deletions: Arc<[AtomicU64; DELETIONS]>,
+    /// How images stood after so many changes of the table. Nobody asks any more for what was before the last one.
+    remembered: Cache<(u64, ImageId), Arc<Standings>>,
+    changes: Arc<AtomicU64>,
     turns: Vec<Arc<Mutex<()>>>,
     /// How many requests write the layer of an image now.
     writers: Arc<sync::Mutex<HashMap<ImageId, usize>>>,
@@ -97,7 +105,40 @@ impl Images {
     pub(super) fn new(store: Store, upstream: String) -> Self {
         let turns = std::iter::repeat_with(Arc::default).take(TURNS).collect();
         let deletions = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
-        Self { store, upstream, deletions, turns, writers: Arc::default(), hasher: RandomState::new() }
+        let rows = |_: &_, standings: &Arc<Standings>| u32::try_from(standings.0.len() + 1).unwrap_or(u32::MAX);
+        // By default moka would refuse new entries where old ones, whose number nobody asks for any more, were asked for often.
+        let remembered = Cache::builder().weigher(rows).max_capacity(REMEMBERED_ROWS_MAX);
+        let remembered = remembered.eviction_policy(EvictionPolicy::lru()).build();
+        let hasher = RandomState::new();
+        Self { store, upstream, deletions, remembered, changes: Arc::default(), turns, writers: Arc::default(), hasher }
+    }
+
+    /// For who reads. What is found while the table changes is remembered under the number of before: whoever asks after the
+    /// change looks again.
+    pub(super) async fn remembered(&self, image: &ImageId) -> Result<Arc<Standings>, StoreError> {
+        let key = (self.changes.load(Ordering::Acquire), image.clone());
+        if let Some(standings) = self.remembered.get(&key) {
+            return Ok(standings);
+        }
+        let standings = Arc::new(self.standings(image).await?);
+        self.remembered.insert(key, Arc::clone(&standings));
+        Ok(standings)
+    }
+
+    /// Changes the table in a task that goes on when the client leaves: a change that was made and not counted would not be
+    /// seen for as long as what was before is remembered.
+    async fn change<T, F>(&self, act: impl FnOnce(Store, String) -> F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let (act, changes) = (act(self.store.clone(), self.upstream.clone()), Arc::clone(&self.changes));
+        let task = tokio::spawn(async move {
+            let done = act.await;
+            changes.fetch_add(1, Ordering::AcqRel);
+            done
+        });
+        task.await.unwrap_or_else(|error| Err(StoreError::Database(error.to_string())))
     }
 
     pub(super) async fn standings(&self, image: &ImageId) -> Result<Standings, StoreError> {
@@ -146,9 +187,12 @@ impl Images {
         if images.is_empty() {
             return Ok(());
         }
-        let named_by = (permit.principal().to_string(), permit.principal().has_token());
-        let named_by = (named_by.0.as_str(), named_by.1);
-        self.store.name_legacy_images(&self.upstream, permit.repository(), named_by, images).await
+        let (repository, principal) = (permit.repository().clone(), permit.principal().to_string());
+        let by_token = permit.principal().has_token();
+        let name = async move |store: Store, upstream: String| {
+            store.name_legacy_images(&upstream, &repository, (&principal, by_token), images).await
+        };
+        self.change(name).await
     }
 
     /// What the registry answered of a repository is there. Lists are what clients made them: with `unknown` they teach only
@@ -171,11 +215,22 @@ impl Images {
         }
         let (deletions, place) = (Arc::clone(&self.deletions), self.place(repository, DELETIONS));
         let holds = move || deletions[place].load(Ordering::Acquire) == moment;
-        self.store.learn_legacy_images(&self.upstream, repository, news, unknown, holds).await
+        let repository = repository.clone();
+        let learn = async move |store: Store, upstream: String| {
+            store.learn_legacy_images(&upstream, &repository, news, unknown, holds).await
+        };
+        self.change(learn).await
     }
 
     pub(super) async fn learn_ancestry(&self, image: &ImageId, ancestors: Vec<ImageId>) -> Result<(), StoreError> {
-        self.store.learn_legacy_ancestry(&self.upstream, image, ancestors).await
+        let news = self.store.missing_legacy_ancestors(&self.upstream, image, ancestors).await?;
+        if news.is_empty() {
+            return Ok(());
+        }
+        let image = image.clone();
+        let learn =
+            async move |store: Store, upstream: String| store.learn_legacy_ancestry(&upstream, &image, news).await;
+        self.change(learn).await
     }
 
     pub(super) async fn begin(
@@ -184,7 +239,11 @@ impl Images {
         repositories: Vec<RepositoryName>,
         principal: &Principal,
     ) -> Result<Vec<LegacyRow>, StoreError> {
-        self.store.begin_legacy_image(&self.upstream, image, repositories, &principal.to_string()).await
+        let (image, principal) = (image.clone(), principal.to_string());
+        let begin = async move |store: Store, upstream: String| {
+            store.begin_legacy_image(&upstream, &image, repositories, &principal).await
+        };
+        self.change(begin).await
     }
 
     pub(super) async fn restore(
@@ -193,15 +252,23 @@ impl Images {
         begun: Vec<RepositoryName>,
         before: Vec<LegacyRow>,
     ) -> Result<(), StoreError> {
-        self.store.restore_legacy_image(&self.upstream, image, begun, before).await
+        let image = image.clone();
+        let restore = async move |store: Store, upstream: String| {
+            store.restore_legacy_image(&upstream, &image, begun, before).await
+        };
+        self.change(restore).await
     }
 
     pub(super) async fn forget(&self, permit: &Permit, listed: bool) -> Result<(), StoreError> {
         let (deletions, place) = (Arc::clone(&self.deletions), self.place(permit.repository(), DELETIONS));
+        let repository = permit.repository().clone();
         let count = move || {
             deletions[place].fetch_add(1, Ordering::AcqRel);
         };
-        self.store.forget_legacy_repository(&self.upstream, permit.repository(), listed, count).await
+        let forget = async move |store: Store, upstream: String| {
+            store.forget_legacy_repository(&upstream, &repository, listed, count).await
+        };
+        self.change(forget).await
     }
 
     fn place(&self, of: impl Hash, places: usize) -> usize {
@@ -215,3 +282,6 @@ impl std::fmt::Debug for Images {
         f.debug_struct("Images").field("upstream", &self.upstream).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,6 +96,11 @@ impl Index {
         Ok(self.images.standings(image).await?)
     }
 
+    /// The same for who reads: as it was after the last change of the table.
+    pub async fn remembered(&self, image: &ImageId) -> Result<Arc<Standings>, RegistryError> {
+        Ok(self.images.remembered(image).await?)
+    }
+
     /// The images that stand to a repository in some way.
     pub async fn of_repository(&self, name: &RepositoryName) -> Result<BTreeMap<ImageId, Standing>, RegistryError> {
         Ok(self.images.of_repository(name).await?)

@@ -146,7 +146,10 @@ pub(super) async fn what_an_image_stands_on_is_where_it_is(ground: &Ground) {
     put(&store, "other/app", &[('a', Present), ('b', Listed)]).await;
     put(&store, "third/app", &[('a', Listed)]).await;
     let ancestry = vec![image('a'), image('b'), image('c')];
-    store.learn_legacy_ancestry("old", &image('a'), ancestry).await.unwrap();
+    let missing = async || store.missing_legacy_ancestors("old", &image('a'), ancestry.clone()).await;
+    assert_eq!(missing().await, Ok(vec![image('b'), image('c')]));
+    store.learn_legacy_ancestry("old", &image('a'), ancestry.clone()).await.unwrap();
+    assert_eq!(missing().await, Ok(vec![]));
     for digit in ['b', 'c'] {
         assert_eq!(stands(&store, digit).await, [("other/app".into(), Present), ("team/app".into(), Present)]);
     }
