@@ -4,7 +4,7 @@
 #![no_main]
 
 use dockgate::gateway::route::{
-    self, BlobVerb, LegacyImage, LegacyRepository, LegacyRoute, Route, RouteError, Routed, UploadStart, UploadVerb, Verb,
+    self, BlobVerb, LegacyImage, LegacyRepository, LegacyRoute, RepositoryPart, Route, RouteError, Routed, UploadStart, UploadVerb, Verb,
 };
 use http::{Method, Uri};
 use libfuzzer_sys::fuzz_target;
@@ -54,6 +54,9 @@ fn is_written(route: &Route, path: &str) {
 
 fn legacy(route: &LegacyRoute, path: &str) {
     let path = path.strip_prefix("/v1").unwrap_or(path);
+    if let LegacyRoute::Repository(LegacyRepository { part, .. }) = route {
+        assert!(!path.ends_with('/') || *part == RepositoryPart::Root, "{path} is a name, and was read as {part:?} of one");
+    }
     let path = path.strip_suffix('/').unwrap_or(path);
     match route {
         LegacyRoute::Ping => assert_eq!(path, "/_ping"),

@@ -21,14 +21,17 @@ pub struct Broken {
     pub hosts: Vec<String>,
     /// Which values of `?ns=` would mean it.
     pub namespaces: Vec<String>,
+    /// Whether it would be the v1 registry.
+    pub legacy: bool,
 }
 
 impl Broken {
     /// What can be read of a file that is not good; the upstream's name is its prefix, if the file does not say another.
     fn read(file: &Path, name: &str, errors: Vec<ConfigError>) -> Self {
         let table = lenient(&tree::read_text(file).unwrap_or_default());
-        let is_meant = table.get("kind").and_then(Value::as_str) != Some("legacy")
-            && table.get("enabled").and_then(Value::as_bool) != Some(false);
+        let is_enabled = table.get("enabled").and_then(Value::as_bool) != Some(false);
+        let legacy = table.get("kind").and_then(Value::as_str) == Some("legacy");
+        let is_meant = is_enabled && !legacy;
         let list = |key: &str| {
             let list = table.get(key).filter(|_| is_meant).and_then(Value::as_array);
             let texts = list.into_iter().flatten().filter_map(Value::as_str);
@@ -36,7 +39,7 @@ impl Broken {
         };
         let prefix = table.get("prefix").and_then(Value::as_str).unwrap_or(name);
         let prefix = prefix.parse().ok().filter(|_| is_meant);
-        Self { prefix, hosts: list("hosts"), namespaces: list("namespaces"), errors }
+        Self { prefix, hosts: list("hosts"), namespaces: list("namespaces"), legacy: legacy && is_enabled, errors }
     }
 }
 
@@ -91,7 +94,9 @@ mod tests {
             assert_eq!((broken.hosts, broken.namespaces), (vec!["hub.example".into()], vec!["docker.io".into()]));
         }
         assert_eq!(read("").prefix.unwrap().as_str(), "hub");
-        assert_eq!(read("kind = \"legacy\"\n").prefix, None);
+        let legacy = read("kind = \"legacy\"\npeeers = 7\n");
+        assert_eq!((legacy.prefix, legacy.legacy), (None, true));
+        assert!(!read("kind = \"legacy\"\nenabled = false\n").legacy && !read(names).legacy);
         assert_eq!(read(&format!("{names}enabled = false\n")).hosts, Vec::<String>::new());
     }
 }

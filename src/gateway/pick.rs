@@ -14,7 +14,7 @@ use super::names::{Asked, Candidates, Found, RemoteName};
 use super::respond::Failure;
 use super::route::{LegacyRoute, Route, RouteError, Routed};
 use super::screen::Screened;
-use super::walk::{Caller, Walk, no_legacy};
+use super::walk::{Caller, Walk};
 
 /// Who answers a request, and the request in the names by which rules and logs know things.
 pub(super) struct Picked {
@@ -138,7 +138,7 @@ impl Walk<'_> {
         match route {
             LegacyRoute::Ping => {}
             LegacyRoute::Search(_) => self.check_loop()?,
-            _ if self.rooms.legacy.is_none() => return Err(no_legacy()),
+            _ if self.rooms.legacy.is_none() => return Err(self.no_legacy()),
             _ => self.check_loop()?,
         }
         Ok(Picked { route: Route::Legacy(route), answerer: Answerer::Index(self.rooms.legacy.clone()) })

@@ -45,6 +45,8 @@ pub struct Rooms {
     pub hosted: Arc<Hosted>,
     /// The v1 registry behind us with its index, if there is one.
     pub legacy: Option<Arc<Index>>,
+    /// Whether there would be one, were its file good.
+    pub legacy_is_broken: bool,
     /// The registries elsewhere, by name.
     pub remotes: BTreeMap<String, Arc<Remote>>,
     /// Which names are whose.
@@ -185,7 +187,7 @@ impl Walk<'_> {
         if generation == Generation::V1 && (path == "/v2" || path.starts_with("/v2/")) {
             let message = match &self.rooms.legacy {
                 Some(_) => "docker before 1.6 is served by the v1 registry under /v1/",
-                None => NO_LEGACY,
+                None => self.no_legacy_message(),
             };
             let failure = Failure::new(StatusCode::NOT_FOUND, ErrorCode::Unsupported, message);
             return Err(Failure { versioned: false, ..failure });
@@ -199,11 +201,23 @@ impl Walk<'_> {
         let v1 = path.starts_with("/v1/") || matches!(path, "/v1" | "/_ping");
         if v1 { failure.in_form(Form::V1) } else { failure }
     }
+
+    /// There is no v1 registry to ask.
+    pub(super) fn no_legacy(&self) -> Failure {
+        let (status, code) = match self.rooms.legacy_is_broken {
+            true => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable),
+            false => (StatusCode::NOT_FOUND, ErrorCode::Unsupported),
+        };
+        Failure::new(status, code, self.no_legacy_message()).in_form(Form::V1)
+    }
+
+    const fn no_legacy_message(&self) -> &'static str {
+        if self.rooms.legacy_is_broken { BROKEN_LEGACY } else { NO_LEGACY }
+    }
 }
 
-const NO_LEGACY: &str =
-    "no v1 registry is configured; to serve docker before 1.6 write upstreams/legacy-v1.toml with kind = \"legacy\"";
+const NO_LEGACY: &str = "no v1 registry is configured; to serve docker before 1.6 write upstreams/legacy-v1.toml with kind = \"legacy\", \
+                         or remove enabled = false from it";
 
-pub(super) fn no_legacy() -> Failure {
-    Failure::new(StatusCode::NOT_FOUND, ErrorCode::Unsupported, NO_LEGACY).in_form(Form::V1)
-}
+const BROKEN_LEGACY: &str =
+    "the file of the v1 registry in upstreams/ has a mistake; the gateway's log and dockgate check say which";

@@ -8,19 +8,26 @@ use std::time::Duration;
 use super::failures::TooMany;
 use super::htpasswd::{self, BadName};
 use super::user_file::Overwrite;
-use super::{COST_DEFAULT, Identity, Password, UserFile, UserFileError};
+use super::{COST_DEFAULT, Identity, OpenError, Password, UserFile, UserFileError};
+
+/// What stands in the log and in the store where nobody has logged in, so that no user can be called so.
+const NOBODY: &str = "-";
 
 /// The file of users was not changed.
 #[derive(Debug)]
 pub enum AccountError {
     /// The settings do not allow it.
     NotAllowed,
-    /// There is a user of this name, or the configuration speaks of one: whoever took the name would get their rights.
+    /// There is a user of this name.
+    Exists,
+    /// The configuration speaks of this name: whoever took it would get rights that are not theirs.
     Taken,
     /// Nobody can be called so.
     Name(BadName),
     /// The file refuses the password, or cannot be written.
     File(UserFileError),
+    /// It was written, but cannot be read again: it is not in force.
+    NotInForce(OpenError),
     /// Too many from this address.
     TooMany {
         /// When the next one is heard.
@@ -60,7 +67,10 @@ impl Identity {
         }
         htpasswd::check_name(name).map_err(AccountError::Name)?;
         let in_group = state.settings.groups.values().flatten().any(|member| member == name);
-        if is_spoken_of || in_group || state.principal(name).is_some() {
+        if state.principal(name).is_some() {
+            return Err(AccountError::Exists);
+        }
+        if is_spoken_of || in_group || NOBODY == name {
             return Err(AccountError::Taken);
         }
         self.logins.charge_registration(client, state.settings.login_failures)?;
@@ -95,14 +105,13 @@ impl Identity {
         let written = tokio::task::spawn_blocking(move || {
             let written = file.write(&name, &password, COST_DEFAULT, overwrite);
             drop(slot);
-            // A file that became unreadable meanwhile is told by whoever looks next.
-            let _ = identity.refresh();
-            written.map(drop)
+            match written {
+                Ok(_) => identity.refresh().map(drop).map_err(AccountError::NotInForce),
+                Err(UserFileError::Exists) => Err(AccountError::Exists),
+                Err(error) => Err(AccountError::File(error)),
+            }
         });
-        match written.await.map_err(|_| busy())? {
-            Err(UserFileError::Exists) => Err(AccountError::Taken),
-            written => written.map_err(AccountError::File),
-        }
+        written.await.map_err(|_| busy())?
     }
 }
 
@@ -116,9 +125,11 @@ impl fmt::Display for AccountError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAllowed => f.write_str("users and passwords are the operator's here; ask for dockgate user add"),
+            Self::Exists => f.write_str("there is a user of this name; log in, or choose another name"),
             Self::Taken => f.write_str("this name is taken; choose another one"),
             Self::Name(error) => error.fmt(f),
             Self::File(error) => error.fmt(f),
+            Self::NotInForce(error) => error.fmt(f),
             Self::TooMany { .. } => f.write_str("too many new users from this address; try again in a minute"),
             Self::Busy { .. } => f.write_str("too many logins at once; try again in a few seconds"),
         }

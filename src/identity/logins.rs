@@ -30,16 +30,16 @@ pub(super) struct Logins {
     failures: Failures,
     clock: Clock,
     compare: Compare,
+    /// When a credential was last verified. An entry that is too old still says that this is no guess.
+    verified: Cache<Fingerprint, Instant>,
 }
 
-/// The users as they were read at one time, and what has been learnt about their passwords since. A change of the file
-/// makes a new one, so nothing that was verified before can be taken for verified after.
+/// The users as they were read at one time. A change of the file makes a new one; what was verified is remembered together with
+/// the hash that it was verified by, so it goes on for those whose line did not change, and for nobody else.
 pub(super) struct Generation {
     pub(super) users: Users,
     /// What the passwords of unknown users are compared with.
     dummy: PasswordHash,
-    /// When a credential was last verified. An entry that is too old still says that this is no guess.
-    verified: Cache<Fingerprint, Instant>,
     /// The credentials that are being hashed, and where the verdict will be.
     flights: Mutex<HashMap<Fingerprint, Landing>>,
 }
@@ -66,7 +66,8 @@ enum Verdict {
 impl Logins {
     /// With nothing counted and nothing known.
     pub(super) fn new(clock: Clock, compare: Compare) -> Result<Self, NoRandomness> {
-        Ok(Self { key: ProcessKey::random()?, failures: Failures::new(), clock, compare })
+        let (key, verified) = (ProcessKey::random()?, Cache::new(VERIFIED_MAX));
+        Ok(Self { key, failures: Failures::new(), clock, compare, verified })
     }
 
     /// What compares passwords outside of tests. bcrypt reads 72 bytes; that a password is longer is found by its length.
@@ -76,19 +77,15 @@ impl Logins {
 
     /// A generation of these users.
     pub(super) fn generation(&self, users: Users) -> Generation {
-        Generation {
-            dummy: self.key.dummy_hash(users.usual_cost),
-            users,
-            verified: Cache::new(VERIFIED_MAX),
-            flights: Mutex::new(HashMap::new()),
-        }
+        Generation { dummy: self.key.dummy_hash(users.usual_cost), users, flights: Mutex::new(HashMap::new()) }
     }
 
     /// Whether the password is that of the user in the generation of `state`.
     pub(super) async fn check(self: &Arc<Self>, state: &State, attempt: Attempt<'_>) -> Result<(), IdentifyError> {
         let (user, password) = (attempt.user.as_bytes(), attempt.password.expose().as_bytes());
-        let credential = self.key.fingerprint(&[b"credential", user, password]);
-        let verified_at = state.generation.verified.get(&credential);
+        let hash = state.generation.hash_of(attempt.user).unwrap_or(&state.generation.dummy);
+        let credential = self.key.fingerprint(&[b"credential", user, password, hash.as_str().as_bytes()]);
+        let verified_at = self.verified.get(&credential);
         let age = verified_at.map(|at| self.clock.now().instant.saturating_duration_since(at));
         if age.is_some_and(|age| age < state.settings.credential_lifetime) {
             return Ok(());
@@ -141,7 +138,7 @@ impl Logins {
         drop(flights);
         let generation = Arc::clone(&state.generation);
         let flight = Flight { logins: Arc::clone(self), generation, credential, pair, landed };
-        let hash = state.generation.users.hashes.get(attempt.user);
+        let hash = state.generation.hash_of(attempt.user);
         let known = hash.is_some();
         let hash = hash.unwrap_or(&state.generation.dummy).clone();
         // In a task of its own: one caller who leaves must not end it for the others.
@@ -151,6 +148,10 @@ impl Logins {
 }
 
 impl Generation {
+    fn hash_of(&self, user: &str) -> Option<&PasswordHash> {
+        self.users.hashes.get(user)
+    }
+
     fn flights(&self) -> std::sync::MutexGuard<'_, HashMap<Fingerprint, Landing>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -170,7 +171,7 @@ impl Flight {
         let verdict = self.hash(place, password, hash, known).await;
         match verdict {
             Verdict::Right => {
-                self.generation.verified.insert(self.credential, self.logins.clock.now().instant);
+                self.logins.verified.insert(self.credential, self.logins.clock.now().instant);
                 self.logins.failures.refund(&self.pair);
             }
             Verdict::Busy => self.logins.failures.refund(&self.pair),

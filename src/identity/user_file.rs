@@ -80,7 +80,7 @@ pub enum UserFileError {
     NoSuchUser,
     /// There is one already.
     Exists,
-    /// The user's line is not taken: the password cannot be compared.
+    /// A line is not taken: the password cannot be compared, or no line is in force.
     Line(LineProblem),
     /// The file is or would become larger than [`HTPASSWD_BYTES_MAX`].
     TooLarge,
@@ -123,10 +123,14 @@ impl UserFile {
         let hash = PasswordHash::make(password.expose(), cost).map_err(|_| UserFileError::NoRandomness)?;
         self.change(true, |content| {
             match &overwrite {
-                Overwrite::Of(password) if !has_password(content, name, password)? => {
-                    return Err(UserFileError::NoSuchUser);
+                Overwrite::Always => {}
+                Overwrite::Never => is_in_force(content)?,
+                Overwrite::Of(password) => {
+                    is_in_force(content)?;
+                    if !has_password(content, name, password)? {
+                        return Err(UserFileError::NoSuchUser);
+                    }
                 }
-                _ => {}
             }
             let (content, added) = with_user(content, name, &hash)?;
             match (added, &overwrite) {
@@ -215,6 +219,14 @@ fn check_password(password: &Password) -> Result<(), UserFileError> {
         _ if password.is_too_long() => Err(UserFileError::PasswordTooLong),
         text if text.contains(char::is_control) => Err(UserFileError::PasswordCharacter),
         _ => Ok(()),
+    }
+}
+
+/// While there is a line that is not taken none is, and a change would change nothing.
+fn is_in_force(content: &[u8]) -> Result<(), UserFileError> {
+    match Users::parse(content).err().unwrap_or_default().into_iter().next() {
+        Some(problem) => Err(UserFileError::Line(problem)),
+        None => Ok(()),
     }
 }
 

@@ -63,6 +63,7 @@ impl House {
             identity: Arc::clone(&identity),
             hosted: Arc::clone(&hosted),
             legacy: legacy.clone(),
+            legacy_is_broken: legacy.is_none() && config.broken.values().any(|broken| broken.legacy),
             remotes: remotes.by_name.clone(),
             names: Arc::clone(&names),
             default: config.registry.default.clone(),

@@ -72,7 +72,7 @@ impl Call<'_> {
     /// With it the image is whole.
     async fn put_checksum(&mut self, id: &ImageId) -> Result<Response<Body>, Failure> {
         let body = self.intake.whole(self.walk.settings.limits.manifest_bytes).await?;
-        let turn = self.index.turn(&[id]).await;
+        let turn = self.index.turn(&[id]).await.ok_or_else(|| busy(id))?;
         let through = self.permit_image(Action::Push, &self.index.standings(id).await?)?;
         self.pass_in_turn(turn, body, through.as_ref()).await
     }
@@ -127,7 +127,7 @@ impl Call<'_> {
         }
         // Nobody begins the one or the other until it is settled whose they are.
         let images: Vec<&ImageId> = [id].into_iter().chain(&json.parent).collect();
-        let turn = self.index.turn(&images).await;
+        let turn = self.index.turn(&images).await.ok_or_else(|| busy(id))?;
         if let Some(parent) = &json.parent {
             self.check_parent(parent).await?;
         }

@@ -88,12 +88,10 @@ impl Call<'_> {
     /// `GET …/images` in place of a registry that is not its own index.
     pub(super) async fn images_of(&self, permit: Permit) -> Result<Response<Body>, Failure> {
         let name = permit.repository();
-        let mut list = self.image_list(name, Standing::is_there).await?;
-        if list.is_empty() {
-            let visit = self.visit(TokenAccess::Read, Some(name))?;
-            self.index.learn_repository(&permit, &visit).await?;
-            list = self.image_list(name, Standing::is_there).await?;
-        }
+        // What was there before the gateway, or was pushed around it, is in a tag.
+        let visit = self.visit(TokenAccess::Read, Some(name))?;
+        self.index.learn_what_is_new(&permit, &visit).await?;
+        let list = self.image_list(name, Standing::is_there).await?;
         if list.is_empty() {
             return Err(Failure::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, "images not found"));
         }

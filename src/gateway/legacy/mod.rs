@@ -24,7 +24,7 @@ use super::intake::Intake;
 use super::observe::Record;
 use super::respond::Failure;
 use super::route::LegacyRoute;
-use super::walk::{Caller, Walk, no_legacy};
+use super::walk::{Caller, Walk};
 
 /// One request to the v1 registry or its index.
 struct Call<'a> {
@@ -48,7 +48,7 @@ impl Walk<'_> {
         let answer = match (route, index) {
             (LegacyRoute::Ping, index) => Ok(index::pong(index.map(|index| &**index))),
             (LegacyRoute::Search(query), index) => self.search(index.map(|index| &**index), query, caller).await,
-            (_, None) => Err(no_legacy()),
+            (_, None) => Err(self.no_legacy()),
             (_, Some(index)) => {
                 let call = Call { walk: self, index, caller, route, intake, record };
                 Box::pin(call.go()).await
@@ -73,7 +73,7 @@ impl Call<'_> {
             LegacyRoute::Users => self.users().await,
             LegacyRoute::User(name) => self.user(name).await,
             // Answered before.
-            LegacyRoute::Ping | LegacyRoute::Search(_) => Err(no_legacy()),
+            LegacyRoute::Ping | LegacyRoute::Search(_) => Err(self.walk.no_legacy()),
         }
     }
 

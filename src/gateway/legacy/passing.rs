@@ -128,7 +128,7 @@ impl Call<'_> {
         self.record.tier = "upstream";
         if answer.status() == StatusCode::UNAUTHORIZED && !self.index.registry().forwards_basic() {
             // The caller was let in here; that we were not let in there is for the operator.
-            return Err(LegacyError::Refused(StatusCode::UNAUTHORIZED.as_u16()).into());
+            return Err(LegacyError::Unauthorized.into());
         }
         Ok(answer)
     }

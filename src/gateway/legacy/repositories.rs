@@ -198,7 +198,7 @@ impl Call<'_> {
         let permit = self.permit_write(name)?;
         let body = self.intake.whole(self.walk.settings.limits.manifest_bytes).await?;
         let image = docker::tagged_image(&body).map_err(bad_body)?;
-        let turn = self.index.turn(&[&image]).await;
+        let turn = self.index.turn(&[&image]).await.ok_or_else(|| busy(&image))?;
         let by = self.may_name(&self.index.standings(&image).await?).map(|(by, _)| by);
         if by.is_none() && !self.may_everywhere(Action::Pull) {
             return Err(not_yours(&image));

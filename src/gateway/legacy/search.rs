@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use http::{HeaderName, Response, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
@@ -65,24 +66,31 @@ impl Walk<'_> {
         permit: &CatalogPermit,
     ) -> Result<Results, Failure> {
         let Some(index) = index else { return Ok(Results::new()) };
-        if !index.registry().is_standalone() {
-            // Searching is for the index.
-            let found = index.search(permit, &query.term).await?;
-            return Ok(found.iter().map(|name| (name.to_string(), result(name, &Map::new()))).collect());
-        }
         let term = utf8_percent_encode(&query.term, NON_ALPHANUMERIC);
         let answer = index.ask(&format!("/v1/search?q={term}"), &self.visit(caller)).await;
-        let answer = answer.inspect_err(|error| tracing::warn!(?error, "the v1 registry could not be searched"))?;
-        // Without a search of its own it has nothing there.
-        let found: Value = answer.map(|bytes| serde_json::from_slice(&bytes).unwrap_or_default()).unwrap_or_default();
-        let found = found["results"].as_array().map(Vec::as_slice).unwrap_or_default().iter();
-        let named = found.filter_map(|entry| {
-            let fields = entry.as_object()?;
-            let name: RepositoryName = fields.get("name")?.as_str()?.parse().ok()?;
-            permit.shows(&name).then(|| (name.to_string(), result(&name, fields)))
-        });
-        Ok(named.collect())
+        let answer = answer.inspect_err(|error| tracing::warn!(?error, "the v1 registry could not be searched"));
+        if !index.registry().is_standalone() {
+            // Searching is for the index; what the registry finds beside that was there before.
+            let mut results = found_by_registry(answer.unwrap_or_default(), permit);
+            for name in index.search(permit, &query.term).await? {
+                results.entry(name.to_string()).or_insert_with(|| result(&name, &Map::new()));
+            }
+            return Ok(results);
+        }
+        Ok(found_by_registry(answer?, permit))
     }
+}
+
+fn found_by_registry(answer: Option<Bytes>, permit: &CatalogPermit) -> Results {
+    // Without a search of its own it has nothing there.
+    let found: Value = answer.map(|bytes| serde_json::from_slice(&bytes).unwrap_or_default()).unwrap_or_default();
+    let found = found["results"].as_array().map(Vec::as_slice).unwrap_or_default().iter();
+    let named = found.filter_map(|entry| {
+        let fields = entry.as_object()?;
+        let name: RepositoryName = fields.get("name")?.as_str()?.parse().ok()?;
+        permit.shows(&name).then(|| (name.to_string(), result(&name, fields)))
+    });
+    named.collect()
 }
 
 /// What docker and podman read of a result.

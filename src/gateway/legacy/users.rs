@@ -65,6 +65,8 @@ impl Call<'_> {
                 tracing::info!(user = %username.escape_debug(), %client, "a user was registered");
                 Ok(json_answer(StatusCode::CREATED, &json!("User Created")))
             }
+            // Many may ask at once, with one account for all of them.
+            Err(AccountError::Exists) => Ok(user_exists()),
             Err(error) => Err(refused(error)),
         }
     }
@@ -108,7 +110,9 @@ fn refused(error: AccountError) -> Failure {
     let failure = |status, code| Failure::new(status, code, error.to_string());
     match &error {
         AccountError::NotAllowed => failure(StatusCode::FORBIDDEN, ErrorCode::Denied),
-        AccountError::Taken | AccountError::Name(_) => failure(StatusCode::BAD_REQUEST, ErrorCode::Denied),
+        AccountError::Exists | AccountError::Taken | AccountError::Name(_) => {
+            failure(StatusCode::BAD_REQUEST, ErrorCode::Denied)
+        }
         AccountError::File(
             UserFileError::Name(_)
             | UserFileError::EmptyPassword
@@ -116,8 +120,8 @@ fn refused(error: AccountError) -> Failure {
             | UserFileError::PasswordCharacter,
         ) => failure(StatusCode::BAD_REQUEST, ErrorCode::Denied),
         AccountError::File(UserFileError::NoSuchUser) => failure(StatusCode::NOT_FOUND, ErrorCode::Denied),
-        AccountError::File(_) => {
-            let message = "the file of users cannot be written; ask the operator to look at the gateway's log";
+        AccountError::File(_) | AccountError::NotInForce(_) => {
+            let message = "the file of users cannot be changed; ask the operator to look at the gateway's log";
             let failure = Failure::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message);
             failure.private(error.to_string())
         }

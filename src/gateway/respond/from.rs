@@ -309,7 +309,9 @@ impl From<LegacyError> for Failure {
             LegacyError::Host | LegacyError::Send(SendError::Caller { .. }) => {
                 return Self::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, error.to_string()).in_form(Form::V1);
             }
-            LegacyError::Refused(_) | LegacyError::Answer(_) | LegacyError::Late(_) => return odd(&error),
+            LegacyError::Refused(_) | LegacyError::Unauthorized | LegacyError::Answer(_) | LegacyError::Late(_) => {
+                return odd(&error);
+            }
             LegacyError::Send(error) => error,
         };
         let (status, what) = match upstream {

@@ -103,9 +103,13 @@ const WORDS: [&str; 5] = ["tags", "images", "auth", "json", "properties"];
 const NAMES: &str =
     "the v1 protocol knows names of one or two parts only, such as team/app; use docker 1.6 or newer for longer ones";
 
-/// What comes after `/v1/`. One slash at its end is as good as none.
+/// What the server would read as a name, and its clients as a word.
+const RESERVED: &str = "in the v1 protocol nothing can be called tags, images, auth, json or properties; use docker 1.6 or newer for such names";
+
+/// What comes after `/v1/`. One slash at its end is as good as none, but after a repository's name: with
+/// one, clients and the server take all of it for a name.
 pub(super) fn parse(method: &Method, path: &str, query: &Query) -> Result<Route, RouteError> {
-    let path = path.strip_suffix('/').unwrap_or(path);
+    let (path, is_name) = path.strip_suffix('/').map_or((path, false), |path| (path, true));
     let parts: Vec<&str> = path.split('/').collect();
     let route = match parts.as_slice() {
         ["_ping"] => return read_only(method, Route::Legacy(LegacyRoute::Ping)),
@@ -116,7 +120,7 @@ pub(super) fn parse(method: &Method, path: &str, query: &Query) -> Result<Route,
             let part = ImagePart::parse(word).ok_or(RouteError::Unknown)?;
             LegacyRoute::Image(LegacyImage { id: id.parse().map_err(invalid(ErrorCode::NameInvalid))?, part })
         }
-        ["repositories", rest @ ..] => LegacyRoute::Repository(repository(rest)?),
+        ["repositories", rest @ ..] => LegacyRoute::Repository(repository(rest, is_name)?),
         _ => return Err(RouteError::Unknown),
     };
     let allow = route.allow();
@@ -136,9 +140,10 @@ fn search(query: &Query) -> Result<SearchQuery, RouteError> {
 }
 
 /// `[NS/]R[/WORD…]`. A word of the protocol is never read as a name: the server might read it the other way.
-fn repository(parts: &[&str]) -> Result<LegacyRepository, RouteError> {
+fn repository(parts: &[&str], is_name: bool) -> Result<LegacyRepository, RouteError> {
     if let [name @ .., "layer", id, "access"] = parts
         && !name.is_empty()
+        && !is_name
     {
         let id = id.parse().map_err(invalid(ErrorCode::NameInvalid))?;
         return Ok(LegacyRepository { name: name_of(name)?, part: RepositoryPart::LayerAccess(id) });
@@ -149,6 +154,7 @@ fn repository(parts: &[&str]) -> Result<LegacyRepository, RouteError> {
     let tag = |tag: &str| tag.parse::<Tag>().map_err(invalid(ErrorCode::TagInvalid));
     let part = match words {
         [] => RepositoryPart::Root,
+        _ if is_name || named == 0 => return Err(reserved()),
         ["tags"] => RepositoryPart::Tags,
         ["tags", name] if !is_word(name) => RepositoryPart::Tag(tag(name)?),
         ["tags", name, "json"] if !is_word(name) => RepositoryPart::TagJson(tag(name)?),
@@ -156,14 +162,19 @@ fn repository(parts: &[&str]) -> Result<LegacyRepository, RouteError> {
         ["auth"] => RepositoryPart::Auth,
         ["json"] => RepositoryPart::Json,
         ["properties"] => RepositoryPart::Properties,
+        [_, rest @ ..] if rest.iter().any(is_word) => return Err(reserved()),
         _ => return Err(RouteError::Unknown),
     };
     Ok(LegacyRepository { name: name_of(name)?, part })
 }
 
+fn reserved() -> RouteError {
+    RouteError::Invalid { code: ErrorCode::NameInvalid, detail: RESERVED.into() }
+}
+
 fn name_of(parts: &[&str]) -> Result<RepositoryName, RouteError> {
     match parts {
-        [] => Err(RouteError::Unknown),
+        [] | [""] => Err(RouteError::Unknown),
         [name] => parse_name(&format!("library/{name}")),
         [namespace, name] => parse_name(&format!("{namespace}/{name}")),
         _ => Err(RouteError::Invalid { code: ErrorCode::NameInvalid, detail: NAMES.into() }),

@@ -178,11 +178,7 @@ fn v1_paths_name_the_repository_that_is_asked_for() {
 #[test]
 fn v1_paths_that_read_two_ways_have_no_route() {
     for target in [
-        "/v1/repositories/a/tags/tags",
-        "/v1/repositories/a/tags/x/tags",
-        "/v1/repositories/tags/tags",
         "/v1/repositories/",
-        "/v1/repositories/n/images/tags/v1",
         "/v1/images/x/other",
         "/v1/images/0123456789abcdef/layer_files",
         "/v1/",
@@ -216,6 +212,28 @@ fn a_name_that_v2_knows_and_v1_does_not_says_so() {
             panic!("{target}: {:?}", route("GET", target));
         };
         assert!(detail.contains("one or two parts"), "{detail}");
+    }
+}
+
+/// With a slash at its end, `app/tags` is a repository to docker and to the registry: `library/app` was deleted.
+#[test]
+fn a_repository_called_like_a_word_was_taken_for_another_one() {
+    for (method, target) in [
+        ("DELETE", "/v1/repositories/app/tags/"),
+        ("PUT", "/v1/repositories/team/images/"),
+        ("PUT", "/v1/repositories/team/images/images"),
+        ("GET", "/v1/repositories/app/tags/v1/"),
+        ("GET", "/v1/repositories/tags/app/images"),
+        ("GET", "/v1/repositories/tags/tags"),
+        ("PUT", "/v1/repositories/a/tags/tags"),
+        ("GET", "/v1/repositories/a/b/tags/images/json"),
+        ("GET", "/v1/repositories/a/tags/x/tags"),
+        ("GET", "/v1/repositories/n/images/tags/v1"),
+    ] {
+        let Err(RouteError::Invalid { code: ErrorCode::NameInvalid, detail }) = route(method, target) else {
+            panic!("{target}: {:?}", route(method, target));
+        };
+        assert!(detail.contains("nothing can be called tags"), "{detail}");
     }
 }
 

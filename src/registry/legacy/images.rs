@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{self, Arc, PoisonError};
+use std::time::Duration;
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
@@ -16,6 +17,9 @@ use crate::store::{LegacyRow, Named, Standing, Store, StoreError};
 
 /// How many images can be begun at once; two of them share a turn by chance.
 const TURNS: usize = 1_024;
+
+/// How long somebody waits for the turn of an image: who has it waits for the registry, which may never answer.
+const TURN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How many repositories are told apart when one is deleted; those that are not learn less for a moment.
 const DELETIONS: usize = 256;
@@ -157,8 +161,13 @@ impl Images {
         Ok(found.into_iter().filter(|name| permit.shows(name)).collect())
     }
 
+    /// Nothing, if others have one of them for longer than [`TURN_TIMEOUT`].
+    pub(super) async fn turn(&self, images: &[&ImageId]) -> Option<Turn> {
+        tokio::time::timeout(TURN_TIMEOUT, self.held(images)).await.ok()
+    }
+
     /// In one order for all, so that nobody waits for who waits for them.
-    pub(super) async fn turn(&self, images: &[&ImageId]) -> Turn {
+    async fn held(&self, images: &[&ImageId]) -> Turn {
         let mut places: Vec<usize> = images.iter().map(|image| self.place(image, TURNS)).collect();
         places.sort_unstable();
         places.dedup();

@@ -111,8 +111,8 @@ impl Index {
         Ok(self.images.search(permit, term).await?)
     }
 
-    /// The turn of some images: nobody else begins one of them meanwhile.
-    pub async fn turn(&self, images: &[&ImageId]) -> Turn {
+    /// The turn of some images: nobody else begins one of them meanwhile. Nothing, while others do not come to an end.
+    pub async fn turn(&self, images: &[&ImageId]) -> Option<Turn> {
         self.images.turn(images).await
     }
 
@@ -155,9 +155,35 @@ impl Index {
     pub async fn learn_repository(&self, permit: &Permit, visit: &Visit) -> Result<(), RegistryError> {
         let name = permit.repository();
         let moment = self.moment(name);
-        let Some(tags) = self.ask(&format!("/v1/repositories/{name}/tags"), visit).await? else { return Ok(()) };
-        self.learn_tags(moment, name, &tags).await?;
-        for top in answered_images(&tags).iter().take(LEARNED_TOPS_MAX) {
+        let Some(tags) = self.tags(name, visit).await? else { return Ok(()) };
+        self.learn(moment, name, &tags, &answered_images(&tags), visit).await
+    }
+
+    /// The same, where a tag names an image that is not known to be there.
+    pub async fn learn_what_is_new(&self, permit: &Permit, visit: &Visit) -> Result<(), RegistryError> {
+        let name = permit.repository();
+        let moment = self.moment(name);
+        let Some(tags) = self.tags(name, visit).await? else { return Ok(()) };
+        let known = self.of_repository(name).await?;
+        let mut news = answered_images(&tags);
+        news.retain(|top| !known.get(top).is_some_and(|standing| standing.is_there()));
+        if news.is_empty() { Ok(()) } else { self.learn(moment, name, &tags, &news, visit).await }
+    }
+
+    async fn tags(&self, name: &RepositoryName, visit: &Visit) -> Result<Option<Bytes>, RegistryError> {
+        self.ask(&format!("/v1/repositories/{name}/tags"), visit).await
+    }
+
+    async fn learn(
+        &self,
+        moment: Moment,
+        name: &RepositoryName,
+        tags: &[u8],
+        tops: &[ImageId],
+        visit: &Visit,
+    ) -> Result<(), RegistryError> {
+        self.learn_tags(moment, name, tags).await?;
+        for top in tops.iter().take(LEARNED_TOPS_MAX) {
             if let Some(ancestry) = self.ask(&format!("/v1/images/{top}/ancestry"), visit).await? {
                 self.learn_ancestry(top, &ancestry).await?;
             }
@@ -211,7 +237,7 @@ impl Index {
             // "Image is being uploaded, retry later"
             StatusCode::BAD_REQUEST => Ok(Presence::Half),
             status if status.is_success() => Ok(Presence::Whole),
-            status => Err(LegacyError::Refused(status.as_u16()).into()),
+            status => Err(refused(status).into()),
         }
     }
 
@@ -225,7 +251,7 @@ impl Index {
         match answer.status() {
             StatusCode::OK => Ok(Some(answer.into_body())),
             StatusCode::NOT_FOUND => Ok(None),
-            status => Err(LegacyError::Refused(status.as_u16()).into()),
+            status => Err(refused(status).into()),
         }
     }
 
@@ -236,6 +262,13 @@ impl Index {
         *request.headers_mut() = HeaderMap::from_iter([(header::VIA, visit.via.clone())]);
         let answer = self.registry.forward(request, &visit.forwarded, visit.token.as_ref());
         tokio::time::timeout(ASK_TIMEOUT, answer).await.map_err(|_| too_late())?
+    }
+}
+
+const fn refused(status: StatusCode) -> LegacyError {
+    match status {
+        StatusCode::UNAUTHORIZED => LegacyError::Unauthorized,
+        status => LegacyError::Refused(status.as_u16()),
     }
 }
 

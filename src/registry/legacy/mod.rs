@@ -37,6 +37,8 @@ pub enum LegacyError {
     Host,
     /// The registry answered what we asked it for ourselves with this status.
     Refused(u16),
+    /// It did not let us in.
+    Unauthorized,
     /// Its answer broke off, or was longer than is read.
     Answer(String),
     /// It did not answer what we asked it for ourselves within this many seconds.
@@ -97,7 +99,7 @@ impl LegacyError {
         match self {
             Self::Send(error) => error.fault(),
             Self::Host => Fault::Caller,
-            Self::Refused(_) | Self::Answer(_) | Self::Late(_) => Fault::Upstream,
+            Self::Refused(_) | Self::Unauthorized | Self::Answer(_) | Self::Late(_) => Fault::Upstream,
         }
     }
 
@@ -105,7 +107,7 @@ impl LegacyError {
     pub const fn retry(&self) -> bool {
         match self {
             Self::Send(error) => error.retry(),
-            Self::Host | Self::Refused(_) => false,
+            Self::Host | Self::Refused(_) | Self::Unauthorized => false,
             Self::Answer(_) | Self::Late(_) => true,
         }
     }
@@ -117,6 +119,10 @@ impl fmt::Display for LegacyError {
             Self::Send(error) => error.fmt(f),
             Self::Host => f.write_str("the Host of the request cannot stand in a header: use a plain host:port"),
             Self::Refused(status) => write!(f, "the v1 registry answered {status} to a question of the gateway's own"),
+            Self::Unauthorized => f.write_str(
+                "the v1 registry answered 401: if it runs with STANDALONE=false, write standalone = false into its file in upstreams/ \
+                 and the gateway's address into its INDEX_ENDPOINT; if it wants a password, write username and password_file",
+            ),
             Self::Answer(detail) => write!(f, "the v1 registry's answer could not be read: {detail}"),
             Self::Late(seconds) => write!(f, "the v1 registry did not answer within {seconds} s"),
         }

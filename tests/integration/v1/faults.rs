@@ -62,8 +62,7 @@ fn a_registry_may_think_longer_than_a_client_may_be_silent() {
         }
         reply(200, &[], b"true")
     });
-    let limits =
-        "[limits]\nbody_idle_timeout = \"300ms\"\nheader_read_timeout = \"300ms\"\nkeep_alive_timeout = \"300ms\"\n";
+    let limits = "[limits]\nbody_idle_timeout = \"300ms\"\nkeep_alive_timeout = \"300ms\"\n";
     let gate = prepare(&format!("{RULES}\n{limits}"), &[upstream.address], QUICK_HEALTH).start();
     let (client, path) = (dev(&gate), format!("/v1/images/{IMAGE}/layer"));
     let thinking = std::thread::spawn(move || client.send("PUT", &path, &[], b"layer"));
@@ -140,9 +139,53 @@ fn a_registry_that_answers_half_or_not_at_all_is_told() {
     // What is asked before a push is allowed, too.
     let list = format!("[{{\"id\":\"{IMAGE}\"}}]");
     let put = team.send("PUT", "/v1/repositories/team/app/", &[], list.as_bytes());
-    assert!(matches!(put.status, 403 | 502), "{put:?}");
+    v1_error(put, 502);
     team.get("/v1/_ping").expect(200);
     team.get("/v1/users/").expect(200);
+}
+
+/// A push to a registry that stopped thinking: each of its steps says so, and none of them stays in the way of the others.
+#[test]
+fn a_registry_that_hangs_in_a_push_is_told() {
+    let is_whole = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let whole = std::sync::Arc::clone(&is_whole);
+    let upstream = V1Upstream::start(move |asked| {
+        let hangs = |target: &str| target.contains("hang") || target.starts_with("/v1/images/ffffffffffffffff/");
+        match (asked.method.as_str(), asked.target.as_str()) {
+            ("PUT", target) if hangs(target) || target.ends_with("/layer") || target.ends_with("/checksum") => {
+                std::thread::sleep(std::time::Duration::from_secs(2));
+                Vec::new()
+            }
+            ("GET", target) if target.starts_with("/v1/search") => {
+                std::thread::sleep(std::time::Duration::from_secs(2));
+                Vec::new()
+            }
+            ("GET", target) if target.ends_with("/json") && !whole.load(std::sync::atomic::Ordering::Acquire) => {
+                reply(404, &[], b"{}")
+            }
+            _ => reply(200, &[], b"{}"),
+        }
+    });
+    let file = "first_byte_timeout = \"1s\"\nretries = 0";
+    let gate = prepare(RULES, &[upstream.address], &format!("{QUICK_HEALTH}\n{file}")).start();
+    let dev = dev(&gate);
+    let (begun, never) = ("0123456789abcdef", "ffffffffffffffff");
+    let list = format!("[{{\"id\":\"{begun}\"}},{{\"id\":\"{never}\"}}]");
+    dev.send("PUT", "/v1/repositories/team/app/", &[], list.as_bytes()).expect(200);
+    let json =
+        |id: &str| dev.send("PUT", &format!("/v1/images/{id}/json"), &[], format!("{{\"id\":\"{id}\"}}").as_bytes());
+    v1_error(json(never), 504);
+    json(begun).expect(200);
+    for word in ["layer", "checksum"] {
+        v1_error(dev.send("PUT", &format!("/v1/images/{begun}/{word}"), &[], b"x"), 504);
+    }
+    is_whole.store(true, std::sync::atomic::Ordering::Release);
+    let tag = |tag: &str| {
+        dev.send("PUT", &format!("/v1/repositories/team/app/tags/{tag}"), &[], format!("\"{begun}\"").as_bytes())
+    };
+    v1_error(tag("hang"), 504);
+    tag("goes-on").expect(200);
+    v1_error(dev.get("/v1/search?q=app"), 504);
 }
 
 /// Root with the token of a push.

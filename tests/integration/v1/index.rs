@@ -207,6 +207,26 @@ async fn a_registry_that_was_there_before_the_gateway_gets_us_for_its_index() {
     assert_eq!(docker.pull("team/app", "1.0").await, top_first(&images));
 }
 
+/// The list had what was pushed last, and nothing of what was there before.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_there_before_was_not_listed_after_a_push() {
+    let stopped = Stopped::new();
+    let address = stopped.address();
+    let registry = stopped.start();
+    let (before, after) = (images("before"), images("after"));
+    V1Client::plain(&address.to_string()).push("team/app", "1.0", &before).await;
+    let stopped = registry.stop();
+    let gate = prepare(RULES, &[address], "standalone = false\nhealth = { interval = \"200ms\" }").start();
+    let _registry = stopped.start_before(gate.main);
+    wait_until("the registry to be found", || healthy(&gate) == 1);
+    V1Client::plain(&gate.main.to_string()).with_basic("team", "team").push("team/app", "2.0", &after).await;
+    let mut docker = V1Client::plain(&gate.main.to_string()).with_basic("reader", "reader");
+    assert_eq!(docker.pull("team/app", "1.0").await, top_first(&before));
+    assert_eq!(docker.pull("team/app", "2.0").await, top_first(&after));
+    let list = gate.plain().user("reader", "reader").get("/v1/repositories/team/app/images").expect(200).json();
+    assert_eq!(list.as_array().unwrap().len(), before.len() + after.len(), "{list}");
+}
+
 /// What a registry asks its index by the token that went with a request opens nothing else.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_registry_is_given_opens_what_it_asks_and_nothing_else() {

@@ -238,6 +238,11 @@ fn check(house: &House, cell: &Cell<'_>, wrong: &mut Vec<String>) {
     let mut ask = |how: &str, client: Client, expected: u16| {
         let before = house.upstream.asked().len();
         let answer = call(&client, method, path);
+        // What is not there is 404 to those who may, too: that it was not looked for is what shows that they may not.
+        let is_asked = house.upstream.asked().len() > before;
+        if is_asked && (how == "forged token" || how == "password" && !may(caller, repository, *needs)) {
+            wrong.push(format!("{caller} by {how}: {method} {path} may not, and the registry was asked"));
+        }
         if answer.status != expected {
             wrong.push(format!(
                 "{caller} by {how}: {method} {path}: {} and not {expected}: {}",
@@ -381,13 +386,14 @@ fn every_route_of_an_image_that_is_nowhere() {
 fn a_token_of_before_a_restart_is_good_until_its_end() {
     let house = House::start();
     let mut tokens = Vec::new();
+    let before = Instant::now();
     for caller in CALLERS {
         for (repository, needs) in [("own/app", Needs::Pull), ("own/app", Needs::Push), ("strange/app", Needs::Push)] {
             tokens.extend(house.token(caller, repository, needs).map(|token| (caller, repository, needs, token)));
         }
         tokens.push((caller, "public/app", Needs::Pull, house.foreign(caller)));
     }
-    let begin = Instant::now();
+    let after = Instant::now();
     let House { gate, upstream, known } = house;
     let prepared = gate.prepared();
     assert_eq!(gate.stop(), 0);
@@ -401,9 +407,9 @@ fn a_token_of_before_a_restart_is_good_until_its_end() {
         call(&house.with(token), method, &path).expect(200);
         let id = if *repository == "own/app" { OWN } else { STRANGE };
         house.with(token).get(&format!("/v1/images/{id}/layer")).expect(200);
-        assert!(begin.elapsed() < LIFETIME, "{caller}: this took longer than a token lives");
+        assert!(before.elapsed() < LIFETIME, "{caller}: this took longer than a token lives");
     }
-    std::thread::sleep((LIFETIME + Duration::from_secs(2)).saturating_sub(begin.elapsed()));
+    std::thread::sleep((LIFETIME + Duration::from_secs(2)).saturating_sub(after.elapsed()));
     for (caller, repository, needs, token) in &tokens {
         let mut paths = vec![path(repository, *needs)];
         paths.extend(IMAGE_ROUTES.map(|(method, word, _)| (method, format!("/v1/images/{OWN}/{word}"))));

@@ -304,18 +304,20 @@ fn v1_paths_that_read_two_ways_reach_nobody() {
     let upstream = V1Upstream::echo();
     let gate = start(&[upstream.address]);
     let root = gate.tls().user("root", "root");
-    for path in [
-        "/v1/repositories/a/tags/tags",
-        "/v1/repositories/tags/tags",
-        "/v1/repositories/",
-        "/v1/repositories/n/images/tags/v1",
-        "/v1/images/",
-        "/v1/",
-        "/v1",
-        "/v1/unknown",
-    ] {
+    for path in ["/v1/repositories/", "/v1/images/", "/v1/", "/v1", "/v1/unknown"] {
         for method in ["GET", "PUT", "DELETE"] {
             v1_error(root.send(method, path, &[], b""), 404);
+        }
+    }
+    for path in [
+        "/v1/repositories/app/tags/",
+        "/v1/repositories/a/tags/tags",
+        "/v1/repositories/tags/tags",
+        "/v1/repositories/n/images/tags/v1",
+    ] {
+        for method in ["GET", "PUT", "DELETE"] {
+            let message = v1_error(root.send(method, path, &[], b""), 400);
+            assert!(message.contains("docker 1.6"), "{message}");
         }
     }
     for path in

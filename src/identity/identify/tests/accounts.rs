@@ -27,8 +27,10 @@ async fn a_new_user_is_let_in_at_once() {
     let house = open(&[("alice", "a")]);
     register(&house, "carol", "c").await.unwrap();
     assert_eq!(house.log_in("carol", "c", HERE).await, Ok(Principal::user("carol", vec![])));
-    assert!(matches!(register(&house, "carol", "d").await, Err(AccountError::Taken)));
-    assert!(matches!(register(&house, "alice", "d").await, Err(AccountError::Taken)));
+    assert!(matches!(register(&house, "carol", "d").await, Err(AccountError::Exists)));
+    assert!(matches!(register(&house, "alice", "d").await, Err(AccountError::Exists)));
+    // The log shows nobody as "-".
+    assert!(matches!(register(&house, "-", "d").await, Err(AccountError::Taken)));
     // "nobody" is in a group, and no user.
     assert!(matches!(register(&house, "nobody", "d").await, Err(AccountError::Taken)));
     let spoken_of = house.identity.register("dan", Password::new("d".into()), HERE.parse().unwrap(), true).await;
@@ -56,6 +58,51 @@ async fn an_address_makes_so_many_users_a_minute() {
     elsewhere.unwrap();
     house.clock.advance(Duration::from_secs(61));
     register(&house, "e", "x").await.unwrap();
+}
+
+/// One line that was not taken, and what was written was confirmed and not in force.
+#[tokio::test]
+async fn what_was_written_into_a_broken_file_was_confirmed() {
+    let house = open(&[("alice", "a")]);
+    let broken = std::fs::read_to_string(house.file()).unwrap() + "bob:$apr1$x$y\n";
+    std::fs::write(house.file(), &broken).unwrap();
+    let registered = register(&house, "carol", "c").await;
+    assert!(
+        matches!(&registered, Err(AccountError::File(UserFileError::Line(line))) if line.line == 2),
+        "{registered:?}"
+    );
+    let changed = house.identity.change_password("alice", Password::new("a".into()), Password::new("b".into())).await;
+    assert!(matches!(&changed, Err(AccountError::File(UserFileError::Line(line))) if line.line == 2), "{changed:?}");
+    assert_eq!(std::fs::read_to_string(house.file()).unwrap(), broken);
+}
+
+/// A runner's farm whose machines all log in for the first time.
+#[tokio::test]
+async fn many_who_registered_one_user_at_once_were_told_that_the_name_is_taken() {
+    let house = open(&[]);
+    let all = futures_util::future::join_all((0..3).map(|_| register(&house, "carol", "c"))).await;
+    let exists = |result: &&Result<(), AccountError>| matches!(result, Err(AccountError::Exists));
+    assert_eq!(
+        (all.iter().filter(|result| result.is_ok()).count(), all.iter().filter(exists).count()),
+        (1, 2),
+        "{all:?}"
+    );
+}
+
+/// Each new user cost all others a bcrypt.
+#[tokio::test]
+async fn a_new_user_made_all_others_be_hashed_again() {
+    let house = open(&[("alice", "a"), ("bob", "b")]);
+    house.log_in("alice", "a", HERE).await.unwrap();
+    house.log_in("bob", "b", HERE).await.unwrap();
+    register(&house, "carol", "c").await.unwrap();
+    house.identity.change_password("bob", Password::new("b".into()), Password::new("x".into())).await.unwrap();
+    let before = house.gate.compared();
+    house.log_in("alice", "a", HERE).await.unwrap();
+    assert_eq!(house.gate.compared(), before);
+    assert_eq!(house.log_in("bob", "b", HERE).await, Err(IdentifyError::Wrong));
+    house.log_in("bob", "x", HERE).await.unwrap();
+    assert_eq!(house.gate.compared(), before + 2);
 }
 
 /// In an empty file it was the mark that editors write at the beginning, and the name behind it was another's.

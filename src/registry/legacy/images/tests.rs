@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use tempfile::TempDir;
 
 use super::*;
@@ -100,4 +98,17 @@ async fn who_changes_the_table_and_leaves_is_not_forgotten() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), asked).await.expect("it is still remembered");
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_turn_for_ever() {
+    let ground = Ground::new().await;
+    let (first, second) = (image('a'), image('c'));
+    let held = ground.images.turn(&[&first, &second]).await.expect("nobody has it");
+    tokio::time::pause();
+    for images in [&[&first][..], &[&second, &first]] {
+        assert!(ground.images.turn(images).await.is_none());
+    }
+    drop(held);
+    assert!(ground.images.turn(&[&second, &first]).await.is_some());
 }
