@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -29,6 +29,8 @@ pub struct Asked {
 pub struct V1Upstream {
     pub address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
+    /// How many heads arrived, whatever becomes of their bodies.
+    heads: Arc<AtomicUsize>,
     stopped: Arc<AtomicBool>,
     accepting: Option<JoinHandle<()>>,
 }
@@ -55,18 +57,19 @@ impl V1Upstream {
     pub fn start_at(address: SocketAddr, answer: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
-        let (asked, stopped) = (Arc::default(), Arc::new(AtomicBool::new(false)));
-        let (log, stop, answer) = (Arc::clone(&asked), Arc::clone(&stopped), Arc::new(answer));
+        let (asked, heads, stopped) = (Arc::default(), Arc::default(), Arc::new(AtomicBool::new(false)));
+        let (log, begun, stop, answer) =
+            (Arc::clone(&asked), Arc::clone(&heads), Arc::clone(&stopped), Arc::new(answer));
         let accepting = std::thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
                 if stop.load(Ordering::Acquire) {
                     return;
                 }
-                let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
-                std::thread::spawn(move || serve(stream, &log, &*answer));
+                let (log, begun, answer) = (Arc::clone(&log), Arc::clone(&begun), Arc::clone(&answer));
+                std::thread::spawn(move || serve(stream, &log, &begun, &*answer));
             }
         });
-        Self { address, asked, stopped, accepting: Some(accepting) }
+        Self { address, asked, heads, stopped, accepting: Some(accepting) }
     }
 
     /// One that tells what it was sent.
@@ -75,6 +78,11 @@ impl V1Upstream {
             let head = json!({ "line": format!("{} {}", asked.method, asked.target), "headers": asked.headers, "bytes": asked.body.len() });
             reply(200, &[("Content-Type", "application/json")], head.to_string().as_bytes())
         })
+    }
+
+    /// How many callers' requests have begun.
+    pub fn heads(&self) -> usize {
+        self.heads.load(Ordering::Acquire)
     }
 
     /// What it was asked by callers, without the health checks.
@@ -105,11 +113,16 @@ pub fn reply(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-fn serve(stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &(dyn Fn(&Asked) -> Vec<u8> + Send + Sync)) {
+fn serve(
+    stream: TcpStream,
+    log: &Mutex<Vec<Asked>>,
+    heads: &AtomicUsize,
+    answer: &(dyn Fn(&Asked) -> Vec<u8> + Send + Sync),
+) {
     let _ = stream.set_read_timeout(Some(PATIENCE));
     let Ok(mut writer) = stream.try_clone() else { return };
     let mut reader = BufReader::new(stream);
-    while let Some(asked) = read(&mut reader) {
+    while let Some(asked) = read(&mut reader, heads) {
         log.lock().unwrap().push(asked.clone());
         let answer = answer(&asked);
         let closes = answer.windows(CLOSE.len()).any(|window| window == CLOSE);
@@ -119,7 +132,7 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &(dyn Fn(&Asked) ->
     }
 }
 
-fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
+fn read(reader: &mut BufReader<TcpStream>, heads: &AtomicUsize) -> Option<Asked> {
     let mut asked = Asked::default();
     let first = line(reader)?;
     let mut words = first.split(' ');
@@ -128,6 +141,9 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
         let text = line(reader)?;
         let Some((name, value)) = text.split_once(": ") else { break };
         asked.headers.push((name.to_lowercase(), value.to_owned()));
+    }
+    if !asked.is_check() {
+        heads.fetch_add(1, Ordering::AcqRel);
     }
     asked.whole = body(reader, &mut asked).is_some();
     Some(asked)

@@ -102,6 +102,28 @@ fn an_answer_that_breaks_off_breaks_off_at_the_client() {
     }
 }
 
+#[test]
+fn a_push_that_breaks_off_breaks_off_at_the_registry() {
+    let upstream = V1Upstream::start(|_| reply(200, &[], b"true"));
+    let gate = start(&[upstream.address]);
+    let (_, authorization) = basic("dev", "dev");
+    for framing in ["Content-Length: 100\r\n\r\nhalf", "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"] {
+        let request =
+            format!("PUT /v1/images/{IMAGE}/layer HTTP/1.1\r\nHost: a\r\nAuthorization: {authorization}\r\n{framing}");
+        for client in [gate.plain(), gate.tls()] {
+            let before = upstream.heads();
+            let mut stream = client.connect();
+            stream.write_all(request.as_bytes()).unwrap();
+            stream.flush().unwrap();
+            wait_until("the registry to be asked", || upstream.heads() > before);
+            drop(stream);
+            wait_until("the registry to see the end", || upstream.asked().len() > before);
+            let layer = upstream.asked().pop().unwrap();
+            assert!(!layer.whole, "{framing}: {layer:?}");
+        }
+    }
+}
+
 /// What the gateway asks or reads itself must not hang, and must not be taken for whole when it is half.
 #[test]
 fn a_registry_that_answers_half_or_not_at_all_is_told() {

@@ -6,6 +6,7 @@ use super::super::support::v1_client::{AGENT, V1Client, nothing};
 use super::super::support::v1_registry::V1Registry;
 use super::super::support::v1_upstream::V1Upstream;
 use super::super::support::{Client, Gate};
+use super::wire::v1_error;
 use super::{PATIENT_HEALTH, RULES, basic, images, prepare, top_first};
 
 const IMAGE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -32,7 +33,7 @@ async fn a_slash_at_the_end_made_the_registry_delete_another_repository() {
     for word in ["images", "tags", "json", "properties", "auth"] {
         for end in ["", "/"] {
             for method in [Method::DELETE, Method::PUT, Method::POST, Method::PATCH] {
-                if (&method, word) == (&Method::DELETE, "tags") {
+                if (&method, word, end) == (&Method::DELETE, "tags", "") {
                     continue; // The same as to delete the repository itself.
                 }
                 let path = format!("/v1/repositories/foo/{word}{end}");
@@ -48,6 +49,12 @@ async fn a_slash_at_the_end_made_the_registry_delete_another_repository() {
     let tags = straight.call(Method::GET, "/v1/repositories/foo/tags", AGENT, &[], nothing()).await;
     assert_eq!(tags.status, StatusCode::NOT_FOUND);
     assert_eq!(straight.pull("foo/images", "1.0").await, top_first(&images("foo/images")));
+}
+
+/// Whether a path has a word behind the repository's name.
+fn is_of_repository(path: &str) -> bool {
+    let words = ["/tags", "/images", "/auth", "/json", "/properties"];
+    path.starts_with("/v1/repositories/") && words.iter().any(|word| path.contains(word))
 }
 
 /// The paths of 0.9.1, whatever the caller's look like.
@@ -89,7 +96,14 @@ fn the_callers_spelling_reached_the_registry() {
                     path if path.starts_with("/v1/images/") => format!("{{\"id\":\"{IMAGE}\"}}"),
                     _ => "[]".to_owned(),
                 };
-                client.send(method, &format!("{path}{end}"), &[], body.as_bytes()).expect(200);
+                // With a slash at its end it is the name of another repository, which v1 cannot have.
+                let is_name = end.starts_with('/') && is_of_repository(&path);
+                let answer = client.send(method, &format!("{path}{end}"), &[], body.as_bytes());
+                let answer = answer.expect(if is_name { 400 } else { 200 });
+                if is_name {
+                    assert!(*method == "HEAD" || answer.text().contains("nothing can be called"), "{answer:?}");
+                    continue;
+                }
                 let asked = upstream.asked().pop().unwrap();
                 assert_eq!((asked.method.as_str(), asked.target), (*method, expected.clone()), "{path}{end}");
             }
@@ -133,7 +147,9 @@ fn methods_that_a_path_does_not_have_reached_the_registry() {
         for end in ["", "/"] {
             let path = format!("{}{end}", path.trim_end_matches('/'));
             for method in ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"] {
-                if !allow.split(", ").any(|allowed| allowed == method) {
+                if end == "/" && is_of_repository(&path) {
+                    client.send(method, &path, &[], b"").expect(400);
+                } else if !allow.split(", ").any(|allowed| allowed == method) {
                     let answer = client.send(method, &path, &[], b"").expect(405);
                     assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
                 }
@@ -215,6 +231,23 @@ fn old_clients_were_sent_to_a_registry_that_is_not_there() {
         assert!(answer.text().contains("no v1 registry is configured"), "{answer:?}");
         assert!(answer.text().contains("upstreams/legacy-v1.toml"), "{answer:?}");
     }
+}
+
+/// It was told as if there were none, with 404, which docker takes for an image that is not there.
+#[test]
+fn a_mistake_in_the_file_of_the_v1_registry_was_told_as_no_file() {
+    let upstream = V1Upstream::echo();
+    let gate = prepare(RULES, &[upstream.address], "standalon = false").start();
+    let root = gate.tls().user("root", "root");
+    root.get("/v1/_ping").expect(200);
+    root.get("/v1/search?q=a").expect(200);
+    for path in ["/v1/repositories/team/app/tags", "/v1/users/"] {
+        let message = v1_error(root.get(path), 503);
+        assert!(message.contains("has a mistake"), "{message}");
+    }
+    let old = gate.tls().with("User-Agent", "Go 1.1 package http").get("/v2/").expect(404);
+    assert!(old.text().contains("has a mistake"), "{old:?}");
+    assert!(upstream.asked().is_empty());
 }
 
 #[test]

@@ -138,6 +138,15 @@ fn passwords_are_the_operators_unless_they_say_otherwise() {
 #[test]
 fn a_file_of_users_that_cannot_be_written_is_told() {
     let (_upstream, gate) = start("registration = true\npassword_changes = true");
+    // While there is a line that is not taken none is: what was written was not in force, and was confirmed.
+    let good = htpasswd(&gate);
+    let broken = format!("{good}bob:$apr1$x$y\n");
+    std::fs::write(gate.path("htpasswd"), &broken).unwrap();
+    assert!(v1_error(post(&gate.plain(), "new", "x"), 503).contains("file of users"));
+    v1_error(put(&gate.plain().user("dev", "dev"), "dev", "{\"password\":\"x\"}"), 503);
+    assert_eq!(htpasswd(&gate), broken);
+    gate.wait_for_log("request failed");
+    assert!(gate.log.lock().unwrap().contains("bob"), "the operator is told");
     // Root writes whatever the mode says, so the file is made something that is none.
     std::fs::rename(gate.path("htpasswd"), gate.path("was")).unwrap();
     std::fs::create_dir(gate.path("htpasswd")).unwrap();
