@@ -31,6 +31,9 @@ main() {
   start_nginx proxy_login ssl "location / { auth_basic v1; auth_basic_user_file $work/htpasswd; $to_v1 }"
   start_registry registry ''
   start_registry guarded "auth: { htpasswd: { realm: bench, path: $work/htpasswd } }"
+  request --fail --output "$work/authority.pem" "$(url memory /token/certificates)"
+  start_registry tokens \
+    "auth: { token: { realm: '$(url memory /token)', service: bench, issuer: dockgate, rootcertbundle: $work/authority.pem } }"
   fill
   local run case
   for ((run = 1; run <= runs; run++)); do
@@ -100,6 +103,8 @@ certificate = "$work/certificate.pem"
 key = "$work/key.pem"
 [identity]
 htpasswd = "$work/htpasswd"
+[identity.token]
+services = ["bench"]
 [[access]]
 who = ["anyone"]
 repositories = ["public/**"]
@@ -255,6 +260,13 @@ logins() {
   basic="Authorization: Basic $(printf %s "$user" | base64)"
   load login memory /v2/public/app/manifests/v1 2 "$basic"
   load login guarded /v2/public/app/manifests/v1 2 "$basic"
+  load token memory /v2/public/app/manifests/v1 32 "Authorization: Bearer $(token dockgate)"
+  load token tokens /v2/public/app/manifests/v1 32 "Authorization: Bearer $(token bench)"
+}
+
+# token SERVICE: a token to pull by.
+token() {
+  request --fail --user "$user" "$(url memory "/token?service=$1&scope=repository:public/app:pull")" | sed 's/.*"token":"\([^"]*\)".*/\1/'
 }
 
 # Image JSON and layers of a v1 registry, through dockgate and through nginx: for anyone, by password and by the index's token.
