@@ -10,6 +10,7 @@ use crate::oci::ErrorCode;
 
 use super::super::body::Body;
 use super::super::identify::forbidden;
+use super::super::intake::IntakeError;
 use super::super::respond::Failure;
 use super::index::json_answer;
 use super::{Call, bad_body};
@@ -93,9 +94,19 @@ impl Call<'_> {
     }
 
     async fn account(&mut self) -> Result<Account, Failure> {
-        let body = self.intake.whole(ACCOUNT_BYTES_MAX).await?;
+        let body = self.intake.whole(ACCOUNT_BYTES_MAX).await.map_err(bad_account)?;
         let form = BodyError::Form("the body must be {\"username\": …, \"password\": …, \"email\": …}");
         serde_json::from_slice(&body).map_err(|_| bad_body(form))
+    }
+}
+
+fn bad_account(error: IntakeError) -> Failure {
+    let failure = Failure::from(error);
+    match error {
+        IntakeError::TooLarge { limit } => {
+            Failure { message: format!("the account is larger than {limit} bytes"), ..failure }
+        }
+        _ => failure,
     }
 }
 

@@ -412,12 +412,12 @@ fn a_token_of_before_a_restart_is_good_until_its_end() {
     std::thread::sleep((LIFETIME + Duration::from_secs(2)).saturating_sub(after.elapsed()));
     for (caller, repository, needs, token) in &tokens {
         let mut paths = vec![path(repository, *needs)];
-        paths.extend(IMAGE_ROUTES.map(|(method, word, _)| (method, format!("/v1/images/{OWN}/{word}"))));
-        paths.extend(
-            repository_routes()
-                .iter()
-                .map(|(method, rest, ..)| (*method, format!("/v1/repositories/{repository}/{rest}"))),
-        );
+        for id in [OWN, STRANGE] {
+            paths.extend(IMAGE_ROUTES.map(|(method, word, _)| (method, format!("/v1/images/{id}/{word}"))));
+        }
+        for (method, rest, ..) in repository_routes() {
+            paths.extend(REPOSITORIES.map(|repository| (method, format!("/v1/repositories/{repository}/{rest}"))));
+        }
         paths.extend([
             ("GET", "/v1/users/".into()),
             ("GET", "/v1/search?q=a".into()),

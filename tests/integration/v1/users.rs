@@ -123,6 +123,8 @@ fn a_user_changes_the_own_password_where_that_is_allowed() {
         v1_error(put(client, user, "{\"password\":\"mine now\"}"), status);
     }
     v1_error(put(&dev, "dev", &format!("{{\"password\":\"{}\"}}", "x".repeat(73))), 400);
+    let large = v1_error(put(&dev, "dev", &format!("{{\"password\":\"{}\"}}", "x".repeat(17_000))), 413);
+    assert!(large.contains("account is larger than 16384"), "{large}");
     gate.plain().user("root", "root").get("/v1/users/").expect(200);
 }
 
