@@ -93,8 +93,8 @@ pub(super) fn read<'a, C: DeserializeOwned>(
     }
 }
 
-/// The claims, whatever they say, of a token with a right signature. That it is right is remembered: to find it out takes
-/// many times as long as all the rest.
+/// The claims, whatever they say, of a token with a right signature. That it is right is remembered, since to find it out takes
+/// longer than all the rest of a request.
 fn verified<C: DeserializeOwned>(token: &str, found: &Found<'_>, keys: &TokenKeys) -> jsonwebtoken::errors::Result<C> {
     let fingerprint = keys.fingerprint(&[b"verified", token.as_bytes()]);
     if keys.is_verified(&fingerprint) {

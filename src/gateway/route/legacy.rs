@@ -106,8 +106,8 @@ const NAMES: &str =
 /// What the server would read as a name, and its clients as a word.
 const RESERVED: &str = "in the v1 protocol nothing can be called tags, images, auth, json or properties; use docker 1.6 or newer for such names";
 
-/// What comes after `/v1/`. One slash at its end is as good as none, but after a repository's name: with
-/// one, clients and the server take all of it for a name.
+/// What comes after `/v1/`. One slash at its end is as good as none; but about a repository it makes a name of all that is before
+/// it, to clients and to the server.
 pub(super) fn parse(method: &Method, path: &str, query: &Query) -> Result<Route, RouteError> {
     let (path, is_name) = path.strip_suffix('/').map_or((path, false), |path| (path, true));
     let parts: Vec<&str> = path.split('/').collect();

@@ -132,6 +132,32 @@ fn a_search_has_pages() {
     v1_error(gate.tls().user("root", "root").get("/v1/search?q=app&n=many"), 400);
 }
 
+/// It need not have a search; where it has one, that knows what was there before the gateway.
+#[test]
+fn of_a_registry_whose_index_we_are_what_is_known_and_what_it_finds_is_found() {
+    for (search, expected) in [
+        (reply(404, &[], b""), "team/learnt-app"),
+        (reply(500, &[], b""), "team/learnt-app"),
+        (
+            reply(200, &[], br#"{"results":[{"name":"team/old-app"},{"name":"secret/app"}]}"#),
+            "team/learnt-app team/old-app",
+        ),
+    ] {
+        let upstream = V1Upstream::start(move |asked| match asked.target.as_str() {
+            target if target.starts_with("/v1/search") => search.clone(),
+            target if target.ends_with("/tags") => reply(200, &[], br#"{"1.0":"0123456789abcdef"}"#),
+            _ => reply(200, &[], b"{}"),
+        });
+        let gate = prepare(RULES, &[upstream.address], "standalone = false").start();
+        for repository in ["team/learnt-app", "secret/learnt-app"] {
+            gate.tls().user("root", "root").get(&format!("/v1/repositories/{repository}/tags")).expect(200);
+        }
+        assert_eq!(names(gate.tls().user("team", "team").get("/v1/search?q=app")), expected);
+        let searched = upstream.asked().into_iter().find(|asked| asked.target.starts_with("/v1/search")).unwrap();
+        assert!(searched.all("authorization").is_empty(), "{searched:?}");
+    }
+}
+
 /// podman never says here who it is. Refused, it asks for the list of v2, and says it there.
 #[test]
 fn who_shows_nothing_is_asked_unless_nobody_needs_to() {
