@@ -11,6 +11,8 @@ mod wire;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::header::{self, HeaderName};
@@ -185,18 +187,24 @@ async fn old_clients_can_log_in() {
 async fn old_and_new_clients_push_and_pull_at_the_same_time() {
     let (_registry, gate) = house();
     let new = gate.tls().user("dev", "dev");
+    let (pushed, is_enough) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (count, enough) = (Arc::clone(&pushed), Arc::clone(&is_enough));
     let modern = tokio::task::spawn_blocking(move || {
-        for number in 0..20 {
-            let digest = content::push_image(&new, "team/app", &format!("v{number}"));
+        while !enough.load(Ordering::Acquire) {
+            let digest = content::push_image(&new, "team/app", &format!("v{}", count.load(Ordering::Acquire) % 20));
             new.get(&format!("/v2/team/app/manifests/{digest}")).expect(200);
+            count.fetch_add(1, Ordering::AcqRel);
         }
         new.get("/v2/team/app/tags/list").expect(200).json()["tags"].as_array().unwrap().len()
     });
     let mut old = docker(&gate, "dev");
     for number in 0..3 {
+        let before = pushed.load(Ordering::Acquire);
         round_trip(&mut old, "team/app", &images(&format!("beside v2 {number}"))).await;
+        wait_until("the new one to have pushed, too", || pushed.load(Ordering::Acquire) > before);
     }
-    assert_eq!(modern.await.unwrap(), 20);
+    is_enough.store(true, Ordering::Release);
+    assert_eq!(modern.await.unwrap(), pushed.load(Ordering::Acquire).min(20));
 }
 
 /// Every request that shows or changes something.
