@@ -107,7 +107,8 @@ async fn nobody_waits_for_a_turn_for_ever() {
     let held = ground.images.turn(&[&first, &second]).await.expect("nobody has it");
     tokio::time::pause();
     for images in [&[&first][..], &[&second, &first]] {
-        assert!(ground.images.turn(images).await.is_none());
+        let turn = tokio::time::timeout(Duration::from_secs(3_600), ground.images.turn(images));
+        assert!(turn.await.expect("it waits for ever").is_none());
     }
     drop(held);
     assert!(ground.images.turn(&[&second, &first]).await.is_some());
