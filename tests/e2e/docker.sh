@@ -108,6 +108,25 @@ developer_stays_in_the_team() {
   logged_out "$secure"
 }
 
+# podman reads docker's file, where docker keeps a refresh token: it does not log in there, and need not.
+podman_with_dockers_login() {
+  local name=$secure/team/by-podman:1
+  login admin "$secure" "$password"
+  mkdir -p "/etc/containers/certs.d/$secure"
+  cp "$ca" "/etc/containers/certs.d/$secure/ca.crt"
+  podman_settings
+  container_storage
+  export REGISTRY_AUTH_FILE=$DOCKER_CONFIG/config.json
+  refused 'contains an Identity token' bounded podman login --username admin --password-stdin "$secure" <<<"$password"
+  bounded podman load --quiet --input "$images/single.tar"
+  bounded podman push --digestfile "$place/by-podman" docker.io/library/dockgate-test:single "$name"
+  bounded podman rmi --all --force
+  bounded podman pull "$name"
+  same "$(cat "$place/by-podman")" "$(bounded podman image inspect --format '{{.Digest}}' "$name")"
+  logged_out "$secure"
+  refused 'denied|unauthorized|authentication required' bounded podman pull "$name"
+}
+
 by_the_name_localhost() {
   login admin "$local_name" "$password"
   round_trip "$local_name/team/local:1"
@@ -146,6 +165,7 @@ check 'layers are mounted from another repository' mounts_layers_from_another_re
 check 'logged out, private images can neither be pulled nor pushed' logged_out_may_nothing_private
 check 'a public image is pulled and run without a login' public_image_without_login
 check 'a developer pushes to the team and nowhere else' developer_stays_in_the_team
+check "podman pushes and pulls with docker's login" podman_with_dockers_login
 check 'push, pull and run by the name localhost' by_the_name_localhost
 check 'login, push, pull and run over plain HTTP' over_plain_http
 check 'a public image over plain HTTP without a login' public_over_plain_http

@@ -3,7 +3,7 @@
 # shellcheck source=lib.sh
 source "${BASH_SOURCE[0]%/*}/lib.sh"
 
-export REGCTL_CONFIG=$place/regctl.json HOME=$place
+export REGCTL_CONFIG=$place/regctl.json
 subject=$secure/team/app:1
 multi=$(cat "$images/multi.digest")
 

@@ -3,8 +3,8 @@
 #
 # Everything happens in network, mount and process namespaces of our own: the
 # gateway listens on its default ports whatever else the machine runs, what the
-# clients keep under /etc, /run and /var/lib is for the run alone, and no process
-# outlives it.
+# clients keep under /etc, /run, /var/lib and $HOME is for the run alone, and no
+# process outlives it.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -69,11 +69,13 @@ install_v1_clients() {
   printf '%s\n' "$found" >"$place/complete"
 }
 
+# With an environment of our own, too: a proxy, a login or a setting of whoever runs this is none of the clients' business.
 enter_namespaces() {
   local become_root=()
   [[ $EUID -eq 0 ]] || become_root=(sudo --)
   exec "${become_root[@]}" unshare --net --mount --pid --fork --kill-child --mount-proc \
-    env DOCKGATE_E2E_INSIDE=1 DOCKGATE_E2E_KEEP="${DOCKGATE_E2E_KEEP:-}" PATH="$PATH" bash "$here/run.sh" "$@"
+    env --ignore-environment DOCKGATE_E2E_INSIDE=1 DOCKGATE_E2E_KEEP="${DOCKGATE_E2E_KEEP:-}" TMPDIR="${TMPDIR:-/tmp}" \
+    LANG=C.UTF-8 PATH="$PATH" bash "$here/run.sh" "$@"
 }
 
 # 192.0.2.0/24 belongs to documentation (RFC 5737) and here to this namespace's
@@ -86,7 +88,7 @@ make_workplace() {
   ip address add 192.0.2.20/32 dev lo
   work=$(mktemp -d "${TMPDIR:-/tmp}/dockgate-e2e.XXXXXX")
   trap remove_workplace EXIT
-  export work PATH=$here/../../.test/bin:$PATH
+  export work HOME=$work PATH=$here/../../.test/bin:$PATH
   export results=$work/results
   : >"$results"
   local directory
