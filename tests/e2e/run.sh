@@ -8,7 +8,7 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-clients=(http v1 docker podman skopeo buildah containerd crane regctl token_service mirror fronted second)
+clients=(http v1 old_docker docker podman skopeo buildah containerd crane regctl token_service mirror fronted second)
 
 main() {
   local binary=${1:-$here/../../target/release/dockgate}
@@ -20,6 +20,7 @@ main() {
     require_programs
     build_go_clients
     install_v1_clients
+    "$here/old_docker/build.sh" "$here/../../.test/old-docker" || refuse "docker 1.3 and 1.5 do not build: see above"
     "$here/../v1/install.sh" "$here/../../.test/v1"
     enter_namespaces "$binary" "${clients[@]}"
   fi

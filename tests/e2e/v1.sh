@@ -3,41 +3,16 @@
 # can still be had, and the docker engine and podman of today, on one port at one time.
 # shellcheck source=lib.sh
 source "${BASH_SOURCE[0]%/*}/lib.sh"
+# shellcheck source=v1_registry.sh
+source "${BASH_SOURCE[0]%/*}/v1_registry.sh"
 
-here=$(cd "${BASH_SOURCE[0]%/*}" && pwd)
-tests=$here/..
-v1_port=5002
 v1_clients=$tests/../.test/v1-clients
 export DOCKER_CONFIG=$place/config REGISTRY_AUTH_FILE=$place/auth.json
-mkdir -p "$gateway/upstreams" "$place/images"
+mkdir -p "$place/images"
 printf '{}' >"$REGISTRY_AUTH_FILE"
-
-# upstream_is STANDALONE: whether the registry is its own index.
-upstream_is() {
-  cat >"$gateway/upstreams/legacy-v1.toml" <<EOF
-kind = "legacy"
-peers = ["http://127.0.0.1:$v1_port"]
-health = { interval = "1s" }
-standalone = $1
-EOF
-}
 
 docker() { bounded docker "$@"; }
 login() { docker login --username "$1" --password-stdin "${3:-$secure}" <<<"$2"; }
-
-# ---- the v1 registry ---------------------------------------------------------
-
-registry_answers() { curl --fail --silent --output /dev/null "http://127.0.0.1:$v1_port/v1/_ping"; }
-
-registry_start() {
-  daemon_start registry 60 registry_answers env "$@" "$tests/v1/run.sh" "$tests/../.test/v1" "$v1_port" "$place/registry"
-  registry=${daemons[-1]}
-}
-
-registry_stop() {
-  kill -TERM "$registry"
-  await 30 gone "$registry"
-}
 
 # It trusts what its requests brings along, and nothing else. What is mounted here is for this run alone.
 registry_trusts_gateway() {
@@ -306,7 +281,7 @@ podman_search_plain() {
 
 # npm's docker-registry-client, as a user and as nobody, over TLS and plain.
 npm_pull() {
-  NODE_PATH=$v1_clients/node_modules NODE_EXTRA_CA_CERTS=$ca bounded node "$here/clients/v1/pull.js" "$@"
+  NODE_PATH=$v1_clients/node_modules NODE_EXTRA_CA_CERTS=$ca bounded node "$tests/e2e/clients/v1/pull.js" "$@"
 }
 
 npm_client() {
@@ -326,7 +301,7 @@ npm_client() {
 
 # PyPI's docker-registry-client says its password each time.
 pypi_client() {
-  local walk=("$v1_clients/python/bin/python" "$here/clients/v1/walk.py" "https://$secure" "$ca") said
+  local walk=("$v1_clients/python/bin/python" "$tests/e2e/clients/v1/walk.py" "https://$secure" "$ca") said
   said=$(bounded "${walk[@]}" team/both 1.0 admin "$password")
   printf '%s\n' "$said"
   grep -q '^repositories .*public/old-thing.* team/both' <<<"$said" || fail "it does not find the repositories"
@@ -391,7 +366,7 @@ refusals_as_v1_clients_print_them() {
 }
 
 down_is_told() {
-  await 30 metric 0
+  await 30 healthy_peers 0
   as="admin:$password" token=
   call 200 "$base/v1/_ping"
   call 503 "$base/v1/repositories/team/both/tags"
@@ -399,15 +374,13 @@ down_is_told() {
   new_round team/app:meanwhile
 }
 
-metric() { curl --silent "http://$admin/metrics" | grep -q "^dockgate_upstream_healthy_peers{upstream=\"legacy-v1\"} $1\$"; }
-
 back_again() {
-  await 30 metric 1
+  await 30 healthy_peers 1
   old_round team/again
 }
 
 its_index() {
-  await 30 metric 1
+  await 30 healthy_peers 1
   old_rounds team/indexed
   login dev developer-password
   same 'team/indexed-1.5-http team/indexed-1.5-https' "$(finds docker search "$secure/indexed-1.5")"
