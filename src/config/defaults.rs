@@ -189,8 +189,6 @@ pub(super) fn remote_health() -> Health {
     Health { path: "/v2/".into(), interval: seconds(10), failures: 3, successes: 1, accepts_refusal: true }
 }
 
-/// Which clients a legacy upstream is for.
-pub(super) const LEGACY_CLIENTS: &str = "docker < 1.6";
 /// How long a legacy upstream may think before it answers: v1 servers think long.
 pub(super) const LEGACY_FIRST_BYTE_TIMEOUT: Duration = seconds(900);
 /// How long a legacy upstream may fall silent within an answer.

@@ -1,18 +1,23 @@
 //! Upstreams of the kind `legacy`.
 
+use crate::docker::LegacyClients;
+
 use super::defaults::{
-    LEGACY_CLIENTS, LEGACY_CONCURRENCY, LEGACY_FIRST_BYTE_TIMEOUT, LEGACY_IDLE_TIMEOUT, LEGACY_RETRIES, legacy_health,
+    LEGACY_CONCURRENCY, LEGACY_FIRST_BYTE_TIMEOUT, LEGACY_IDLE_TIMEOUT, LEGACY_RETRIES, legacy_health,
 };
 use super::reader::Section;
 use super::transport::{self, BasicCredentials, Defaults, Transport};
 
-/// A v1 registry, for docker clients older than 1.6.
+const LEGACY_CLIENTS: [(&str, LegacyClients); 2] =
+    [("docker < 1.6", LegacyClients::Before1_6), ("docker < 1.10", LegacyClients::Before1_10)];
+
+/// A v1 registry, for old docker clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Legacy {
     /// How it is reached.
     pub transport: Transport,
-    /// Which clients are sent there when they ask for `/v2/`: `docker < 1.6`.
-    pub clients: String,
+    /// Which clients are sent there when they ask for `/v2/`.
+    pub clients: LegacyClients,
     /// Whether the registry is its own index; else it asks us, its index, about every request.
     pub standalone: bool,
     /// Whether the caller's Basic credentials are sent on.
@@ -33,7 +38,7 @@ pub(super) fn read_legacy(root: &mut Section<'_>, name: &str) -> Option<Legacy> 
         concurrency: LEGACY_CONCURRENCY,
     };
     let legacy = Legacy {
-        clients: root.choice("clients", LEGACY_CLIENTS, &[(LEGACY_CLIENTS, LEGACY_CLIENTS)]).into(),
+        clients: root.choice("clients", LegacyClients::default(), &LEGACY_CLIENTS),
         standalone: root.boolean("standalone", true),
         forward_basic: root.boolean("forward_basic", false),
         credentials: transport::read_credentials(root),

@@ -31,6 +31,16 @@ pub enum Generation {
     V2,
 }
 
+/// Which docker engines a v1 registry is there for: they find nothing under `/v2/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum LegacyClients {
+    /// Docker 1.3 to 1.5, which knows v2 pings but not v2 registries as they became. Older ones never ask `/v2/`.
+    #[default]
+    Before1_6,
+    /// Docker up to 1.9, too, whose manifests are all of schema 1.
+    Before1_10,
+}
+
 impl Client {
     /// Reads a `User-Agent`. Never fails: what is not understood is [`Client::Other`].
     pub fn parse(user_agent: &[u8]) -> Self {
@@ -41,13 +51,19 @@ impl Client {
         version.map_or(Self::Other, Self::Docker)
     }
 
-    /// Docker 1.3 to 1.5 knows v2 pings but not v2 registries as they became. Older ones never ask `/v2/`.
-    pub const fn generation(self) -> Generation {
-        match self {
-            Self::OldGo => Generation::V1,
-            Self::Docker(Version { major: 1, minor: 3 | 4, .. }) => Generation::V1,
-            Self::Docker(Version { major: 1, minor: 5, development: false }) => Generation::V1,
-            Self::Docker(_) | Self::Other => Generation::V2,
+    /// Whether it goes where a `Location` says only if that names scheme and host: docker's first v2 client, up to 1.7.
+    pub const fn needs_absolute_location(self) -> bool {
+        matches!(self, Self::Docker(Version { major: 1, minor: 5..=7, .. }))
+    }
+
+    /// What it expects under `/v2/`, where `legacy` are sent to a v1 registry.
+    pub const fn generation(self, legacy: LegacyClients) -> Generation {
+        match (self, legacy) {
+            (Self::OldGo, _) => Generation::V1,
+            (Self::Docker(Version { major: 1, minor: 3 | 4, .. }), _) => Generation::V1,
+            (Self::Docker(Version { major: 1, minor: 5, development: false }), _) => Generation::V1,
+            (Self::Docker(Version { major: 1, minor: 5..=9, .. }), LegacyClients::Before1_10) => Generation::V1,
+            (Self::Docker(_) | Self::Other, _) => Generation::V2,
         }
     }
 }
@@ -79,7 +95,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn generation(user_agent: &str) -> Generation {
-        Client::parse(user_agent.as_bytes()).generation()
+        Client::parse(user_agent.as_bytes()).generation(LegacyClients::default())
     }
 
     #[test]
@@ -122,6 +138,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn those_of_schema_1_can_be_sent_to_v1_too() {
+        let generation = |text: &str| Client::parse(text.as_bytes()).generation(LegacyClients::Before1_10);
+        for old in ["Go 1.1 package http", "docker/1.3.0", "docker/1.5.0-dev", "docker/1.6.2 go/go1.4.2", "docker/1.9.1"] {
+            assert_eq!(generation(old), Generation::V1, "{old}");
+        }
+        for new in ["", "docker/1.10.0", "docker/1.90.0", "docker/17.6.0", "docker/28.2.2", "Go-http-client/1.1"] {
+            assert_eq!(generation(new), Generation::V2, "{new}");
+        }
+    }
+
+    #[test]
+    fn the_first_v2_clients_need_a_whole_url() {
+        let needs = |user_agent: &str| Client::parse(user_agent.as_bytes()).needs_absolute_location();
+        for old in ["docker/1.6.0 go/go1.4.2", "docker/1.6.2", "docker/1.7.1 go/go1.4.2", "docker/1.5.0-dev"] {
+            assert!(needs(old), "{old}");
+        }
+        for new in ["", "docker/1.8.0 go/go1.4.2", "docker/1.60.0", "docker/28.2.2", "docker/6.7.0", "containers/5.23.1"] {
+            assert!(!needs(new), "{new}");
+        }
+    }
+
     proptest! {
         #[test]
         fn only_three_minors_are_old(major in 0u32..40, minor in 0u32..40, patch in 0u32..20, tail in "( .*)?") {
@@ -132,7 +170,7 @@ mod tests {
 
         #[test]
         fn nothing_makes_it_panic(bytes: Vec<u8>) {
-            let _ = Client::parse(&bytes).generation();
+            let _ = Client::parse(&bytes).generation(LegacyClients::Before1_10);
         }
     }
 }

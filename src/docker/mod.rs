@@ -6,6 +6,6 @@ mod image_id;
 mod token;
 
 pub use bodies::{BodyError, IMAGES_LISTED_MAX, ImageJson, answered_images, listed_images, tagged_image};
-pub use client::{Client, Generation, Version};
+pub use client::{Client, Generation, LegacyClients, Version};
 pub use image_id::{ImageId, ImageIdError};
 pub use token::{TokenAccess, TokenFields, TokenFieldsError};

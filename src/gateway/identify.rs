@@ -206,8 +206,7 @@ impl Walk<'_> {
         if !is_mixed || self.rooms.names.forwards(&screened.host) {
             return self.basic();
         }
-        let scheme = if screened.https { "https" } else { "http" };
-        let realm = format!("{scheme}://{}/token", screened.host);
+        let realm = format!("{}/token", screened.origin());
         Challenge::Bearer { realm, service: self.settings.realm.clone(), scope, error }
     }
 

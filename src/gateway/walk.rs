@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
-use http::{Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
 use crate::access::{Principal, Rules};
@@ -147,7 +147,28 @@ impl Walk<'_> {
         let caller = Caller { screened, principal, showed_credentials, by_registry };
         let picked = self.settle(picked, &caller).await?;
         let answer = self.answer(arrival, picked, &caller, intake, record).await;
-        answer.map_err(|failure| self.in_form(failure))
+        answer.map(|answer| self.located(answer, &caller.screened)).map_err(|failure| self.in_form(failure))
+    }
+
+    /// A `Location` names no host, so that it holds whatever stands before us; but the first v2 clients do not go there.
+    fn located(&self, mut answer: Response<Body>, screened: &Screened) -> Response<Body> {
+        let location = answer.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
+        if let Some(path) = location.filter(|location| location.starts_with('/'))
+            && self.client().needs_absolute_location()
+            && let Ok(absolute) = HeaderValue::from_str(&format!("{}{path}", screened.origin()))
+        {
+            answer.headers_mut().insert(header::LOCATION, absolute);
+        }
+        answer
+    }
+
+    fn generation(&self) -> Generation {
+        let legacy = self.rooms.legacy.as_ref().map(|index| index.registry().clients());
+        self.client().generation(legacy.unwrap_or_default())
+    }
+
+    fn client(&self) -> Client {
+        Client::parse(self.parts.headers.get(header::USER_AGENT).map(|text| text.as_bytes()).unwrap_or_default())
     }
 
     async fn answer(
@@ -181,12 +202,10 @@ impl Walk<'_> {
 
     /// Old clients find nothing under `/v2/`, and nothing that tells of v2, whatever they ask there.
     fn route(&self) -> Result<Routed, Failure> {
-        let user_agent = self.parts.headers.get(header::USER_AGENT).map(|text| text.as_bytes()).unwrap_or_default();
-        let generation = Client::parse(user_agent).generation();
         let path = self.parts.uri.path();
-        if generation == Generation::V1 && (path == "/v2" || path.starts_with("/v2/")) {
+        if self.generation() == Generation::V1 && (path == "/v2" || path.starts_with("/v2/")) {
             let message = match &self.rooms.legacy {
-                Some(_) => "docker before 1.6 is served by the v1 registry under /v1/",
+                Some(_) => "this version of docker is served by the v1 registry under /v1/",
                 None => self.no_legacy_message(),
             };
             let failure = Failure::new(StatusCode::NOT_FOUND, ErrorCode::Unsupported, message);

@@ -53,6 +53,8 @@ pub enum ManifestError {
     Malformed(String),
     /// The media type is none that can be stored here.
     UnsupportedMediaType(String),
+    /// It is of docker's schema 1, which docker pushed up to 1.9.
+    Schema1,
     /// `mediaType` in the body and `Content-Type` differ.
     MediaTypeMismatch {
         /// What the request said.
@@ -74,6 +76,10 @@ impl fmt::Display for ManifestError {
                     "the media type {found:?} is not supported; push docker schema 2 or OCI manifests and indexes"
                 )
             }
+            Self::Schema1 => f.write_str(
+                "manifests of docker's schema 1 are not kept here; push with docker 1.10 or newer, or ask the operator for \
+                 clients = \"docker < 1.10\" in the file of the v1 registry",
+            ),
             Self::MediaTypeMismatch { header, body } => {
                 write!(f, "Content-Type is {header:?} but the manifest's mediaType is {body:?}; they must be the same")
             }
@@ -109,6 +115,9 @@ impl Manifest {
         let malformed = |error: serde_json::Error| ManifestError::Malformed(error.to_string());
         check_keys(bytes).map_err(malformed)?;
         let raw: Raw = serde_json::from_slice(bytes).map_err(malformed)?;
+        if raw.schema_version == 1 {
+            return Err(ManifestError::Schema1);
+        }
         let media_type = agreed_media_type(&raw, content_type)?;
         raw.check_shape(media_type)?;
         Ok(raw.into_manifest(media_type))
@@ -343,6 +352,14 @@ mod tests {
         assert!(matches!(docker, Err(ManifestError::MediaTypeMismatch { .. })));
         let other = Manifest::parse(image().as_bytes(), Some("text/plain"));
         assert_eq!(other, Err(ManifestError::UnsupportedMediaType("text/plain".into())));
+    }
+
+    #[test]
+    fn schema_1_is_told_from_what_is_only_wrong() {
+        let text = r#"{"schemaVersion":1,"name":"app","tag":"1","fsLayers":[],"history":[],"signatures":[]}"#;
+        for header in [None, Some("application/vnd.docker.distribution.manifest.v1+prettyjws"), Some("application/json")] {
+            assert_eq!(Manifest::parse(text.as_bytes(), header), Err(ManifestError::Schema1));
+        }
     }
 
     #[test]

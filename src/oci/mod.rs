@@ -22,6 +22,6 @@ pub use manifest::{Child, ChildKind, MANIFEST_DEPTH_MAX, Manifest, ManifestError
 pub use media_type::MediaType;
 pub use name::{NameError, RepositoryName};
 pub use reference::{Reference, ReferenceError, Tag, TagError};
-pub use schema1::schema1_payload;
+pub use schema1::is_schema1;
 pub use upload_id::{UploadId, UploadIdError};
 pub use verifier::{Mismatch, Verified, Verifier};

@@ -5,6 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
+use super::{Digest, Verified};
+
 #[derive(Deserialize)]
 struct Signed {
     #[serde(rename = "schemaVersion")]
@@ -24,9 +26,13 @@ struct Protected {
     format_tail: String,
 }
 
-/// What was signed, if the bytes are a signed manifest of schema 1. The signature itself is not checked: the digest says
+/// Whether the bytes are a signed manifest of schema 1 with this digest. The signature itself is not checked: the digest says
 /// what was asked for.
-pub fn schema1_payload(bytes: &[u8]) -> Option<Vec<u8>> {
+pub fn is_schema1(bytes: &[u8], digest: &Digest) -> bool {
+    schema1_payload(bytes).is_some_and(|payload| Verified::check(&payload, digest).is_ok())
+}
+
+fn schema1_payload(bytes: &[u8]) -> Option<Vec<u8>> {
     let signed: Signed = serde_json::from_slice(bytes).ok().filter(|signed: &Signed| signed.version == 1)?;
     let protected = URL_SAFE_NO_PAD.decode(&signed.signatures.first()?.protected).ok()?;
     let protected: Protected = serde_json::from_slice(&protected).ok()?;
@@ -52,6 +58,15 @@ mod tests {
     fn what_was_signed_comes_back() {
         let payload = "{\n   \"schemaVersion\": 1,\n   \"name\": \"library/app\"\n}";
         assert_eq!(schema1_payload(sign(payload).as_bytes()).as_deref(), Some(payload.as_bytes()));
+    }
+
+    #[test]
+    fn its_digest_is_that_of_what_was_signed() {
+        let payload = "{\n   \"schemaVersion\": 1,\n   \"name\": \"library/app\"\n}";
+        let signed = sign(payload);
+        assert!(is_schema1(signed.as_bytes(), &Digest::sha256(payload.as_bytes())));
+        assert!(!is_schema1(signed.as_bytes(), &Digest::sha256(signed.as_bytes())));
+        assert!(!is_schema1(payload.as_bytes(), &Digest::sha256(payload.as_bytes())));
     }
 
     #[test]

@@ -131,7 +131,7 @@ pub(crate) fn config(peers: &[SocketAddr]) -> Transport {
 pub(crate) fn legacy(peers: &[SocketAddr]) -> Legacy {
     Legacy {
         transport: config(peers),
-        clients: "docker < 1.6".to_owned(),
+        clients: crate::docker::LegacyClients::default(),
         standalone: true,
         forward_basic: false,
         credentials: None,

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# docker 1.3.3 and 1.5.0 themselves (old_docker/build.sh) before the real docker-registry 0.9.1: their command lines, and
-# their engines without what runs containers. Each has two engines, with images and a login of their own: one that pushes, and
-# one that pulls what the other pushed.
+# docker 1.3.3, 1.5.0 and 1.6.2 themselves (old_docker/build.sh) before the real docker-registry 0.9.1 and dockgate's own
+# registry: their command lines, and their engines without what runs containers. Each has two engines, with images and a login
+# of their own: one that pushes, and one that pulls what the other pushed.
 # shellcheck source=lib.sh
 source "${BASH_SOURCE[0]%/*}/lib.sh"
 # shellcheck source=v1_registry.sh
@@ -9,6 +9,8 @@ source "${BASH_SOURCE[0]%/*}/v1_registry.sh"
 
 old_dockers=$tests/../.test/old-docker
 versions=(1.3 1.5)
+by_name=hub.example:5000  # the gateway's name for all of the registry of schema 1
+schema_1=127.0.0.1:5091
 
 # old VERSION WHO ARGUMENT…: docker of this version, at the engine of this one.
 old() {
@@ -77,8 +79,11 @@ needs_the_ca() {
     engine_start "$version" distrustful SSL_CERT_FILE=/dev/null
     refused 'certificate|insecure-registry' old "$version" distrustful search "$secure/anything"
   done
-  mkdir -p "/etc/docker/certs.d/$secure"
-  cp "$ca" "/etc/docker/certs.d/$secure/ca.crt"
+  local name
+  for name in "$secure" "$by_name"; do
+    mkdir -p "/etc/docker/certs.d/$name"
+    cp "$ca" "/etc/docker/certs.d/$name/ca.crt"
+  done
   for version in "${versions[@]}"; do
     old "$version" distrustful search "$secure/anything"
     refused 'certificate' login "$version" distrustful dev developer-password "$secure"
@@ -162,6 +167,47 @@ v2_is_not_seen() {
   refused 'not found|404' old 1.5 author pull "$secure/team/nothing-here:1"
 }
 
+# docker 1.6 is of the new world, but of schema 1. Where v2 does not have an image it asks v1.
+first_of_the_new() {
+  local host name
+  for host in "$secure" "$plain"; do
+    refused 'unauthorized|401|incorrect' login 1.6 author dev 'not the password' "$host"
+    login 1.6 author dev developer-password "$host"
+    login 1.6 reader reader reader-password "$host"
+    name=$(repository 1.5 "$host"):1.0
+    old 1.6 author pull "$name"
+    same "$(ids 1.5 "$name")" "$(ids 1.6 "$name")"
+    # The built-in registry does not keep schema 1.
+    image_load 1.6 "$host/team/refused:1.0"
+    refused 400 old 1.6 author push "$host/team/refused:1.0"
+  done
+}
+
+# through_to_schema_1: to a registry of the kind that docker 1.6 was made for.
+through_to_schema_1() {
+  local name=$by_name/team/app:1.0 id
+  login 1.6 author dev developer-password "$by_name"
+  login 1.6 reader reader reader-password "$by_name"
+  id=$(image_load 1.6 "$name")
+  old 1.6 author push "$name"
+  old 1.6 reader pull "$name"
+  same_image 1.6 "$name" "$id"
+}
+
+schema_1_answers() { curl --fail --silent --output /dev/null "http://$schema_1/v2/"; }
+
+schema_1_start() {
+  cat >"$place/schema-1.yml" <<EOF
+version: 0.1
+log: {level: warn}
+storage: {filesystem: {rootdirectory: "$place/schema-1"}}
+http: {addr: "$schema_1"}
+compatibility: {schema1: {enabled: true}}
+EOF
+  daemon_start schema-1 30 schema_1_answers docker-registry serve "$place/schema-1.yml"
+  printf 'kind = "fronted"\nurl = "http://%s"\nhosts = ["%s"]\n' "$schema_1" "${by_name%:*}" >"$gateway/upstreams/behind.toml"
+}
+
 down_is_told() {
   await 30 healthy_peers 0
   local version
@@ -173,7 +219,7 @@ down_is_told() {
 its_index() {
   await 30 healthy_peers 1
   local name id version
-  for version in "${versions[@]}"; do
+  for version in "${versions[@]}" 1.6; do
     name=$secure/team/indexed-$version:1.0
     id=$(image_load "$version" "$name")
     old "$version" author push "$name"
@@ -187,12 +233,12 @@ its_index() {
 
 more_configuration='[[access]]
 who = ["group:developers"]
-repositories = ["public/**"]
-actions = ["push"]
+repositories = ["public/**", "behind/**"]
+actions = ["pull", "push"]
 
 [[access]]
 who = ["user:reader"]
-repositories = ["team/**"]
+repositories = ["team/**", "behind/**"]
 actions = ["pull"]
 
 [[access]]
@@ -202,11 +248,12 @@ actions = ["*"]
 '
 upstream_is true
 registry_start
+schema_1_start
 gateway_start
 user_add dev developer-password
 user_add reader reader-password
 user_add stranger strange-password
-for version in "${versions[@]}"; do
+for version in "${versions[@]}" 1.6; do
   engine_start "$version" author SSL_CERT_FILE="$ca"
   engine_start "$version" reader SSL_CERT_FILE="$ca"
 done
@@ -219,10 +266,13 @@ check 'search finds what anyone may pull' each searches
 check 'a stranger pulls and pushes nothing' each stranger_gets_nothing
 check 'logged out' each logged_out
 check 'what is not there' v2_is_not_seen
+check 'docker 1.6 logs in, and pulls what only v1 has' first_of_the_new
+check 'docker 1.6 pushes to and pulls from a registry behind that keeps schema 1' through_to_schema_1
 registry_stop
 check 'the registry is down' down_is_told
 check 'SIGTERM ends it' gateway_stops_cleanly
 upstream_is false
+printf 'clients = "docker < 1.10"\n' >>"$gateway/upstreams/legacy-v1.toml"
 gateway_start
 registry_start STANDALONE=false INDEX_ENDPOINT="http://$plain"
-check 'a registry whose index the gateway is' its_index
+check 'a registry whose index the gateway is, for docker 1.6 too' its_index

@@ -44,7 +44,7 @@ const KNOWN_HEADERS: [&str; 27] = [
 
 #[derive(Clone)]
 pub struct Client {
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     ca: Option<PathBuf>,
     headers: Vec<(String, String)>,
 }

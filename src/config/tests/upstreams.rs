@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::Site;
+use crate::docker::LegacyClients;
+
 use crate::config::{BasicCredentials, Health, Legacy, Secret, Upstream};
 
 const GOOD: &[u8] = b"kind = \"legacy\"\npeers = [\"http://127.0.0.1:5002\"]\n";
@@ -31,7 +33,7 @@ fn a_legacy_upstream_thinks_long_by_default() {
     let transport = legacy.transport;
     assert_eq!(transport.name, "old-1");
     assert_eq!(transport.peers[0].authority, "127.0.0.1:5002");
-    assert_eq!((transport.health, legacy.clients.as_str()), (Some(health), "docker < 1.6"));
+    assert_eq!((transport.health, legacy.clients), (Some(health), LegacyClients::Before1_6));
     assert_eq!((transport.first_byte_timeout.as_secs(), transport.idle_timeout.as_secs()), (900, 900));
     assert_eq!((transport.connect_timeout.as_secs(), transport.concurrency), (5, 64));
     assert!(!legacy.forward_basic && legacy.credentials.is_none() && transport.ca.is_none());
@@ -83,7 +85,7 @@ fn mistakes_name_the_file_of_the_upstream() {
         ),
         (
             "clients = \"docker < 1.7\"",
-            "3:11: clients: found \"docker < 1.7\", but it takes \"docker < 1.6\"; did you mean \"docker < 1.6\"?",
+            "3:11: clients: found \"docker < 1.7\", but it takes \"docker < 1.6\" or \"docker < 1.10\"; did you mean \"docker < 1.6\"?",
         ),
         ("username = \"a\"", "3:12: username: this needs password or password_file too"),
         ("password = \"hunter2\"", "3:12: password: this needs username too"),

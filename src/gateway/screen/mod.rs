@@ -27,6 +27,14 @@ pub(super) struct Screened {
     pub(super) client: IpAddr,
 }
 
+impl Screened {
+    /// What a URL of ours begins with for this caller: `https://registry.example.com:5000`.
+    pub(super) fn origin(&self) -> String {
+        let scheme = if self.https { "https" } else { "http" };
+        format!("{scheme}://{}", self.host)
+    }
+}
+
 /// Why a request is not read any further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {

@@ -12,6 +12,7 @@ use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Empty};
 
 use crate::config;
+use crate::docker::LegacyClients;
 use crate::telemetry::Metrics;
 use crate::upstream::{Body, Fault, Forwarded, OpenError, Peers, SendError};
 
@@ -22,6 +23,7 @@ pub use index::{ANSWER_BYTES_MAX, Begin, Index, Presence, Understood, Visit, und
 #[derive(Debug)]
 pub struct Legacy {
     peers: Arc<Peers>,
+    clients: LegacyClients,
     standalone: bool,
     forward_basic: bool,
     /// What we say to the registry about ourselves, marked as sensitive.
@@ -50,13 +52,18 @@ impl Legacy {
     pub async fn open(config: &config::Legacy, metrics: &Metrics) -> Result<Self, OpenError> {
         let peers = Arc::new(Peers::open(&config.transport, metrics).await?);
         let authorization = config.credentials.as_ref().and_then(headers::basic);
-        let config::Legacy { standalone, forward_basic, .. } = *config;
-        Ok(Self { peers, standalone, forward_basic, authorization })
+        let config::Legacy { clients, standalone, forward_basic, .. } = *config;
+        Ok(Self { peers, clients, standalone, forward_basic, authorization })
     }
 
     /// The servers that answer.
     pub const fn peers(&self) -> &Arc<Peers> {
         &self.peers
+    }
+
+    /// Which clients it is there for.
+    pub const fn clients(&self) -> LegacyClients {
+        self.clients
     }
 
     /// Whether it is its own index; else it asks us about every request, by the token that goes with it.

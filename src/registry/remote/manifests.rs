@@ -149,7 +149,7 @@ impl Remote {
         let named = |media_type| Manifest { digest: *digest, media_type, bytes: bytes.clone(), tier };
         if let Err(mismatch) = Verified::check(&bytes, digest) {
             // Schema 1 is signed: its digest is that of what was signed, and it is not kept.
-            if oci::schema1_payload(&bytes).is_some_and(|payload| Verified::check(&payload, digest).is_ok()) {
+            if oci::is_schema1(&bytes, digest) {
                 return Ok(named(Cow::Owned(media_type.unwrap_or_else(|| UNNAMED.to_owned()))));
             }
             self.told_mismatch(digest, &mismatch);

@@ -10,10 +10,11 @@ use http_body_util::{BodyExt as _, Full};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
-use crate::oci::{Algorithm, Digest, Reference, Verified};
+use crate::oci::{self, Algorithm, Digest, Reference, Verified};
 use crate::upstream::{Ask, Body};
 
 use super::super::{ManifestPut, Pushed, RegistryError};
+use super::tags::header_digest;
 use super::{Reach, Remote, RemoteError, Target};
 
 /// How much of an upstream's error is read.
@@ -52,6 +53,7 @@ impl Remote {
         self.check_writable()?;
         let digest = match &put.reference {
             Reference::Tag(_) => Algorithm::Sha256.digest(&put.bytes),
+            Reference::Digest(stated) if oci::is_schema1(&put.bytes, stated) => *stated,
             Reference::Digest(stated) => {
                 let verified = Verified::check(&put.bytes, stated);
                 *verified
@@ -60,7 +62,7 @@ impl Remote {
             }
         };
         let reach = self.reach(&target);
-        self.check_overwrite(&target, &reach, &put.reference, &digest).await?;
+        self.check_overwrite(&target, &reach, &put, &digest).await?;
         let (remote, stored) = (Arc::clone(self), put.reference.clone());
         // A task of its own: what was stored there must be remembered here even if the caller leaves meanwhile.
         let task = tokio::spawn(async move { remote.store_manifest(&reach, put, digest).await });
@@ -76,20 +78,21 @@ impl Remote {
         self: &Arc<Self>,
         target: &Target,
         reach: &Reach,
-        reference: &Reference,
+        put: &ManifestPut,
         digest: &Digest,
     ) -> Result<(), RegistryError> {
-        let Reference::Tag(tag) = reference else { return Ok(()) };
+        let Reference::Tag(tag) = &put.reference else { return Ok(()) };
         if target.permit.may_overwrite() {
             return Ok(());
         }
         let ask = self.read_manifest_of(Method::HEAD, reach, tag.as_str());
         let asked = async { Ok(self.origin.send(ask?).await?) };
         let answer = asked.await.map_err(|error: RemoteError| RegistryError::Remote(Box::new(error)))?;
+        let is_same = |there: Digest| there == *digest || oci::is_schema1(&put.bytes, &there);
         match answer.status() {
             StatusCode::NOT_FOUND => Ok(()),
-            StatusCode::OK if super::tags::header_digest(answer.headers()) == Some(*digest) => Ok(()),
-            StatusCode::OK => Err(RegistryError::TagExists(reference.clone())),
+            StatusCode::OK if header_digest(answer.headers()).is_some_and(is_same) => Ok(()),
+            StatusCode::OK => Err(RegistryError::TagExists(put.reference.clone())),
             status => Err(RegistryError::Remote(Box::new(self.unexpected(reach, status)))),
         }
     }
@@ -116,6 +119,9 @@ impl Remote {
         if !matches!(answer.status(), StatusCode::CREATED | StatusCode::ACCEPTED | StatusCode::OK) {
             return Err(self.rejected(reach, answer).await);
         }
+        // Docker's registry names a signed manifest of schema 1 by what was signed, others name it by its bytes.
+        let there = header_digest(answer.headers()).filter(|there| oci::is_schema1(&put.bytes, there));
+        let digest = there.unwrap_or(digest);
         let subject = serde_json::from_slice::<Subject>(&put.bytes).ok().and_then(|manifest| manifest.subject);
         let subject = subject.filter(|_| answer.headers().contains_key("oci-subject"));
         self.keep_manifest(reach, &digest, put.bytes, put.content_type).await?;

@@ -1,7 +1,8 @@
+//go:build daemon
 // +build daemon
 
-// docker/daemon.go of the docker 1.3 and 1.5 that build.sh builds: their engine with its API, its images and its registry client,
-// and without what runs containers, which neither builds nor runs today.
+// docker/daemon.go of the dockers that build.sh builds: their engine with its API, its images and its registry client, and without
+// what runs containers, which neither builds nor runs today.
 package main
 
 import (
@@ -18,6 +19,7 @@ import (
 	"github.com/docker/docker/graph"
 	flag "github.com/docker/docker/pkg/mflag"
 	"github.com/docker/docker/pkg/signal"
+	"github.com/docker/docker/trust"
 )
 
 const CanDaemon = true
@@ -32,6 +34,7 @@ func mainDaemon() {
 	must(eng.Register("acceptconnections", server.AcceptConnections))
 	must(installRegistry(eng))
 	must(installImages(eng))
+	must(installTrust(eng))
 	go func() { must(eng.Job("acceptconnections").Run()) }()
 
 	job := eng.Job("serveapi", flHosts...)
@@ -50,6 +53,15 @@ func installImages(eng *engine.Engine) error {
 	tags, err := newTagStore(filepath.Join(*flRoot, "repositories-vfs"), images)
 	must(err)
 	return tags.Install(eng)
+}
+
+// Whom images are from is looked up in it, of which there is none.
+func installTrust(eng *engine.Engine) error {
+	directory := filepath.Join(*flRoot, "trust")
+	must(os.MkdirAll(directory, 0700))
+	store, err := trust.NewTrustStore(directory)
+	must(err)
+	return store.Install(eng)
 }
 
 func must(err error) {

@@ -244,3 +244,26 @@ fn an_upload_belongs_to_its_repository() {
     }
     client.get(&location).expect(204);
 }
+
+/// Docker 1.6 and 1.7 put a layer only where a whole URL leads; "unsupported protocol scheme" is what they said. What others
+/// are told holds whatever stands before us.
+#[test]
+fn docker_1_6_did_not_find_where_to_upload_to() {
+    let gate = open("");
+    for (client, scheme) in [(gate.plain(), "http"), (gate.tls(), "https")] {
+        let begin = |agent: &str| {
+            let answer = client.send("POST", "/v2/app/blobs/uploads/", &[("User-Agent", agent)], b"").expect(202);
+            answer.header("location").unwrap().to_owned()
+        };
+        let origin = format!("{scheme}://localhost:{}", client.address.port());
+        for agent in ["docker/1.6.2 go/go1.4.2 git-commit/7c8fca2", "docker/1.7.1 go/go1.4.2"] {
+            let location = begin(agent);
+            let path = location.strip_prefix(&origin).unwrap_or_else(|| panic!("{location}"));
+            let bytes = agent.as_bytes();
+            client.send("PUT", &format!("{path}?digest={}", digest(bytes)), &[], bytes).expect(201);
+        }
+        for agent in ["docker/1.8.0 go/go1.4.2", "docker/28.2.2 go/go1.24.3", "skopeo/1.9.3", ""] {
+            assert!(begin(agent).starts_with("/v2/app/"), "{agent}");
+        }
+    }
+}

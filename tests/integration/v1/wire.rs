@@ -102,6 +102,21 @@ fn old_clients_find_nothing_under_v2_and_new_ones_do() {
 }
 
 #[test]
+fn docker_up_to_1_9_is_sent_to_v1_where_the_file_says_so() {
+    let upstream = V1Upstream::echo();
+    let gate = start_with(&[upstream.address], "clients = \"docker < 1.10\"");
+    for client in [gate.plain(), dev(&gate)] {
+        for agent in ["docker/1.5.0 go/go1.4.1", "docker/1.6.2 go/go1.4.2", "docker/1.9.1 go/go1.4.3"] {
+            let answer = client.with("User-Agent", agent).get("/v2/").expect(404);
+            assert_eq!((answer.header(V2), answer.header("www-authenticate")), (None, None), "{agent}");
+        }
+        for agent in ["docker/1.10.3 go/go1.5.3", "docker/17.12.1-ce go/go1.9.4", "skopeo/1.9.3"] {
+            assert_eq!(client.with("User-Agent", agent).get("/v2/").header(V2), Some("registry/2.0"), "{agent}");
+        }
+    }
+}
+
+#[test]
 fn the_registry_learns_from_us_alone_who_called_and_how() {
     let upstream = V1Upstream::echo();
     let gate = start(&[upstream.address]);

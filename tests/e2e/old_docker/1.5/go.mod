@@ -1,4 +1,4 @@
-module dockgate/tests/e2e/clients/old_docker
+module dockgate/tests/e2e/old_docker
 
 go 1.17
 

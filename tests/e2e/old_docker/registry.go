@@ -1,3 +1,4 @@
+//go:build daemon
 // +build daemon
 
 package main

@@ -1,0 +1,15 @@
+module dockgate/tests/e2e/old_docker
+
+go 1.17
+
+require (
+	github.com/Sirupsen/logrus v0.7.1
+	github.com/coreos/go-systemd v0.0.0-20191104093116-d3cd4ed1dbcf
+	github.com/docker/distribution v2.0.0+incompatible
+	github.com/docker/docker v1.6.2
+	github.com/docker/libcontainer v2.0.0+incompatible
+	github.com/docker/libtrust v0.0.0-20160708172513-aabc10ec26b7
+	github.com/gorilla/mux v1.8.0
+	github.com/tchap/go-patricia v1.0.1
+	golang.org/x/net v0.12.0
+)
