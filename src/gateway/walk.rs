@@ -24,7 +24,7 @@ use super::names::Names;
 use super::observe::{Ids, Observed, Record};
 use super::pick::{Answerer, Picked};
 use super::respond::{Failure, Form};
-use super::route::{self, Route, Routed};
+use super::route::{self, Route, Routed, Verb};
 use super::screen::{self, Screened};
 
 /// The gateway: from a request to its answer. Cheap to clone.
@@ -214,11 +214,21 @@ impl Walk<'_> {
         route::parse(&self.parts.method, &self.parts.uri).map_err(|error| self.in_form(error.into()))
     }
 
-    /// Every error under `/v1/` is told as v1 clients print it.
+    /// Every error under `/v1/` is told as v1 clients print it. Where a manifest is asked for, a repository that is not known
+    /// is told as docker's own registry does: docker up to 1.9 looks for the image in v1 then, and only then.
     fn in_form(&self, failure: Failure) -> Failure {
         let path = self.parts.uri.path();
         let v1 = path.starts_with("/v1/") || matches!(path, "/v1" | "/_ping");
-        if v1 { failure.in_form(Form::V1) } else { failure }
+        match failure.code {
+            _ if v1 => failure.in_form(Form::V1),
+            ErrorCode::NameUnknown if self.reads_manifest() => Failure { code: ErrorCode::ManifestUnknown, ..failure },
+            _ => failure,
+        }
+    }
+
+    fn reads_manifest(&self) -> bool {
+        let routed = route::parse(&self.parts.method, &self.parts.uri);
+        routed.is_ok_and(|routed| matches!(routed.route, Route::Manifest(_, _, Verb::Get | Verb::Head)))
     }
 
     /// There is no v1 registry to ask.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# docker 1.3.3, 1.5.0 and 1.6.2 themselves (old_docker/build.sh) before the real docker-registry 0.9.1 and dockgate's own
+# docker 1.3.3, 1.5.0, 1.6.2 and 1.9.1 themselves (old_docker/build.sh) before the real docker-registry 0.9.1 and dockgate's own
 # registry: their command lines, and their engines without what runs containers. Each has two engines, with images and a login
 # of their own: one that pushes, and one that pulls what the other pushed.
 # shellcheck source=lib.sh
@@ -9,6 +9,7 @@ source "${BASH_SOURCE[0]%/*}/v1_registry.sh"
 
 old_dockers=$tests/../.test/old-docker
 versions=(1.3 1.5)
+schema_1_versions=(1.6 1.9)
 by_name=hub.example:5000  # the gateway's name for all of the registry of schema 1
 schema_1=127.0.0.1:5091
 
@@ -167,31 +168,38 @@ v2_is_not_seen() {
   refused 'not found|404' old 1.5 author pull "$secure/team/nothing-here:1"
 }
 
-# docker 1.6 is of the new world, but of schema 1. Where v2 does not have an image it asks v1.
-first_of_the_new() {
-  local host name
-  for host in "$secure" "$plain"; do
-    refused 'unauthorized|401|incorrect' login 1.6 author dev 'not the password' "$host"
-    login 1.6 author dev developer-password "$host"
-    login 1.6 reader reader reader-password "$host"
-    name=$(repository 1.5 "$host"):1.0
-    old 1.6 author pull "$name"
-    same "$(ids 1.5 "$name")" "$(ids 1.6 "$name")"
-    # The built-in registry does not keep schema 1.
-    image_load 1.6 "$host/team/refused:1.0"
-    refused 400 old 1.6 author push "$host/team/refused:1.0"
+# docker 1.6 to 1.9 is of the new world, but of schema 1. Where v2 does not have an image it asks v1.
+of_schema_1() {
+  local version host name
+  for version in "${schema_1_versions[@]}"; do
+    for host in "$secure" "$plain"; do
+      refused 'unauthorized|401|incorrect' login "$version" author dev 'not the password' "$host"
+      login "$version" author dev developer-password "$host"
+      login "$version" reader reader reader-password "$host"
+      name=$(repository 1.5 "$host"):1.0
+      old "$version" author pull "$name"
+      same "$(ids 1.5 "$name")" "$(ids "$version" "$name")"
+      # The built-in registry does not keep schema 1.
+      image_load "$version" "$host/team/refused-$version:1.0"
+      refused '400|schema 1' old "$version" author push "$host/team/refused-$version:1.0"
+    done
   done
 }
 
-# through_to_schema_1: to a registry of the kind that docker 1.6 was made for.
+# To a registry of the kind that they were made for.
 through_to_schema_1() {
-  local name=$by_name/team/app:1.0 id
-  login 1.6 author dev developer-password "$by_name"
-  login 1.6 reader reader reader-password "$by_name"
-  id=$(image_load 1.6 "$name")
-  old 1.6 author push "$name"
-  old 1.6 reader pull "$name"
-  same_image 1.6 "$name" "$id"
+  local version name id
+  for version in "${schema_1_versions[@]}"; do
+    name=$by_name/team/app-$version:1.0
+    login "$version" author dev developer-password "$by_name"
+    login "$version" reader reader reader-password "$by_name"
+    id=$(image_load "$version" "$name")
+    old "$version" author push "$name"
+    old "$version" reader pull "$name"
+    # Since 1.8 the one who pulls names the images.
+    [[ $version != 1.6 ]] || same_image "$version" "$name" "$id"
+    [[ -n $(old "$version" reader images --no-trunc --quiet "${name%:*}") ]] || fail "nothing was pulled"
+  done
 }
 
 schema_1_answers() { curl --fail --silent --output /dev/null "http://$schema_1/v2/"; }
@@ -219,7 +227,7 @@ down_is_told() {
 its_index() {
   await 30 healthy_peers 1
   local name id version
-  for version in "${versions[@]}" 1.6; do
+  for version in "${versions[@]}" "${schema_1_versions[@]}"; do
     name=$secure/team/indexed-$version:1.0
     id=$(image_load "$version" "$name")
     old "$version" author push "$name"
@@ -257,6 +265,9 @@ for version in "${versions[@]}" 1.6; do
   engine_start "$version" author SSL_CERT_FILE="$ca"
   engine_start "$version" reader SSL_CERT_FILE="$ca"
 done
+for who in author reader; do
+  mkdir "$place/1.9-$who"  # where it keeps what an engine would
+done
 check 'nothing works without the CA, and all but login with it in certs.d' needs_the_ca
 check 'login' each logs_in
 check 'push and pull of an image' each push_and_pull
@@ -266,8 +277,8 @@ check 'search finds what anyone may pull' each searches
 check 'a stranger pulls and pushes nothing' each stranger_gets_nothing
 check 'logged out' each logged_out
 check 'what is not there' v2_is_not_seen
-check 'docker 1.6 logs in, and pulls what only v1 has' first_of_the_new
-check 'docker 1.6 pushes to and pulls from a registry behind that keeps schema 1' through_to_schema_1
+check 'docker 1.6 and 1.9 log in, and pull what only v1 has' of_schema_1
+check 'docker 1.6 and 1.9 push to and pull from a registry behind that keeps schema 1' through_to_schema_1
 registry_stop
 check 'the registry is down' down_is_told
 check 'SIGTERM ends it' gateway_stops_cleanly
@@ -275,4 +286,4 @@ upstream_is false
 printf 'clients = "docker < 1.10"\n' >>"$gateway/upstreams/legacy-v1.toml"
 gateway_start
 registry_start STANDALONE=false INDEX_ENDPOINT="http://$plain"
-check 'a registry whose index the gateway is, for docker 1.6 too' its_index
+check 'a registry whose index the gateway is, for docker 1.6 and 1.9 too' its_index

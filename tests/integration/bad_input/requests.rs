@@ -93,8 +93,12 @@ fn who_somebody_is_and_what_they_may() {
     refused(put_manifest(&puller, "app", "v1", b"{}"), 403, "DENIED", &["you may not", "app"]);
     refused(puller.delete(path), 403, "DENIED", &["you may not delete app"]);
     let words = ["not known", "check its name", "log in as a user who may pull it"];
-    for path in [path, "/v2/missing/manifests/v1", "/v2/app/tags/list"] {
-        refused(stranger.get(path), 404, "NAME_UNKNOWN", &words);
+    for (path, code) in [
+        (path, "MANIFEST_UNKNOWN"),
+        ("/v2/missing/manifests/v1", "MANIFEST_UNKNOWN"),
+        ("/v2/app/tags/list", "NAME_UNKNOWN"),
+    ] {
+        refused(stranger.get(path), 404, code, &words);
     }
     refused(stranger.send("POST", uploads, &[], b""), 404, "NAME_UNKNOWN", &words);
     house.is_whole();

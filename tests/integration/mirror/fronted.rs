@@ -2,6 +2,9 @@
 
 use std::io::Write;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::{Mirror, OPEN, cache_is_clean, is_error, noise, prepare, upstream};
 use crate::support::content::{OCI_MANIFEST, begin, digest, manifest, push_blob, push_image, put_manifest};
 use crate::support::v2_upstream::{Door, Fault};
@@ -253,4 +256,33 @@ fn slow_pushes_took_all_slots() {
     super::are_there(&mirror.gate, pushing.len());
     assert_eq!(digest(&mirror.pull("/v2/up/app/manifests/v1").expect(200).body), image);
     drop(pushing);
+}
+
+/// What docker up to 1.9 pushes: signed, with the signatures before the last bracket. What was signed, and all of it.
+fn signed() -> (Vec<u8>, Vec<u8>) {
+    let payload = b"{\n   \"schemaVersion\": 1,\n   \"name\": \"app\"\n}".to_vec();
+    let length = payload.len() - 2;
+    let protected = URL_SAFE_NO_PAD.encode(format!(r#"{{"formatLength":{length},"formatTail":"Cn0"}}"#));
+    let signatures = format!(r#","signatures":[{{"signature":"x","protected":"{protected}"}}]"#);
+    let whole = [&payload[..length], signatures.as_bytes(), b"\n}"].concat();
+    (payload, whole)
+}
+
+/// "Unable to verify manifest digest" is what docker said: it is that of what was signed, where the upstream is docker's registry.
+#[test]
+fn a_signed_manifest_was_named_by_all_of_its_bytes() {
+    let (payload, whole) = signed();
+    let kind = [("Content-Type", "application/vnd.docker.distribution.manifest.v1+prettyjws")];
+    for named in [digest(&payload), digest(&whole)] {
+        let mirror = fronted(OPEN, "");
+        let client = mirror.gate.plain();
+        mirror.up.fault("PUT", "/manifests/", Fault::Digest(named.clone()));
+        for reference in ["v1", &named] {
+            let pushed = client.send("PUT", &format!("/v2/up/app/manifests/{reference}"), &kind, &whole).expect(201);
+            assert_eq!(pushed.header("docker-content-digest"), Some(&*named), "{reference}");
+            assert_eq!(pushed.header("location"), Some(&*format!("/v2/up/app/manifests/{named}")));
+        }
+        let other = format!("/v2/up/app/manifests/{}", digest(b"other"));
+        is_error(&client.send("PUT", &other, &kind, &whole), 400, "DIGEST_INVALID");
+    }
 }

@@ -53,7 +53,7 @@ fn a_name_that_nobody_has_is_404_and_nobody_is_asked() {
         if path.starts_with("/up/") {
             continue;
         }
-        is_error(&answer, 404, "NAME_UNKNOWN");
+        is_error(&answer, 404, "MANIFEST_UNKNOWN");
         assert!(answer.message().contains(words), "{path}: {}", answer.message());
         assert_eq!(answer.header("oci-namespace"), None);
     }
