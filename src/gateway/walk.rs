@@ -215,7 +215,7 @@ impl Walk<'_> {
     }
 
     /// Every error under `/v1/` is told as v1 clients print it. Where a manifest is asked for, a repository that is not known
-    /// is told as docker's own registry does: docker up to 1.9 looks for the image in v1 then, and only then.
+    /// is told as docker's own registry does: docker 1.8 and 1.9 look for the image in v1 then, and only then.
     fn in_form(&self, failure: Failure) -> Failure {
         let path = self.parts.uri.path();
         let v1 = path.starts_with("/v1/") || matches!(path, "/v1" | "/_ping");

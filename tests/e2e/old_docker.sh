@@ -18,13 +18,13 @@ old() {
   DOCKER_HOST=unix://$place/$1-$2.sock HOME=$place/$1-$2 bounded "$old_dockers/docker-$1" "${@:3}"
 }
 
-socket_is_there() { [[ -S $socket ]]; }
+old_engine_answers() { curl --fail --silent --output /dev/null --max-time 5 --unix-socket "$socket" http://engine/_ping; }
 
 # engine_start VERSION WHO [VARIABLE…]
 engine_start() {
   local socket=$place/$1-$2.sock
   mkdir -p "$place/$1-$2"
-  daemon_start "$1-$2" 60 socket_is_there \
+  daemon_start "$1-$2" 60 old_engine_answers \
     env "${@:3}" "$old_dockers/docker-$1" -d -D -g "$place/$1-$2/images" -H "unix://$socket" --insecure-registry 127.0.0.0/8
 }
 
@@ -239,6 +239,19 @@ its_index() {
   done
 }
 
+# Who asks for an account gets one, where the operator says so.
+makes_accounts() {
+  local version name
+  for version in "${versions[@]}"; do
+    login "$version" reader "new-$version" newcomers-password "$secure" | tee "$place/said"
+    grep -q 'Account created' "$place/said" || fail "no account was made"
+    grep -q "^new-$version:" "$gateway/htpasswd" || fail "the account is not in htpasswd"
+    old "$version" reader pull "$secure/public/$version-5000:1.0"
+    refused 'not found|404' old "$version" reader pull "$secure/team/$version-5000:1.0"
+    refused 'wrong login|wrong user name' login "$version" reader "new-$version" 'not the password' "$secure"
+  done
+}
+
 more_configuration='[[access]]
 who = ["group:developers"]
 repositories = ["public/**", "behind/**"]
@@ -284,6 +297,8 @@ check 'the registry is down' down_is_told
 check 'SIGTERM ends it' gateway_stops_cleanly
 upstream_is false
 printf 'clients = "docker < 1.10"\n' >>"$gateway/upstreams/legacy-v1.toml"
+export DOCKGATE__IDENTITY__REGISTRATION=true
 gateway_start
 registry_start STANDALONE=false INDEX_ENDPOINT="http://$plain"
 check 'a registry whose index the gateway is, for docker 1.6 and 1.9 too' its_index
+check 'docker login makes accounts where it may' makes_accounts

@@ -31,16 +31,13 @@ func mainDaemon() {
 	signal.Trap(eng.Shutdown)
 	must(events.New().Install(eng))
 	must(eng.Register("serveapi", server.ServeApi))
-	must(eng.Register("acceptconnections", server.AcceptConnections))
 	must(installRegistry(eng))
 	must(installImages(eng))
 	must(installTrust(eng))
-	go func() { must(eng.Job("acceptconnections").Run()) }()
 
 	job := eng.Job("serveapi", flHosts...)
 	job.SetenvBool("Logging", true)
 	job.Setenv("Version", dockerversion.VERSION)
-	job.SetenvBool("BufferRequests", true)
 	must(job.Run())
 }
 
