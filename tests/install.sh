@@ -15,6 +15,7 @@ main() {
     mount openssl podman procps python3-venv runc shellcheck skopeo strace util-linux
   need_node
   need_docker_client
+  need_cpp_compiler
   need_go
   need_rust_components
   need_cargo_deny
@@ -26,7 +27,12 @@ need_docker_client() {
   command -v docker >/dev/null || need_packages 'For the tests' docker-cli
 }
 
-# Debian 12's 1.19 is enough for the conformance suite and for crane and regctl as pinned.
+# libFuzzer is made of it.
+need_cpp_compiler() {
+  command -v c++ >/dev/null || need_packages 'For the tests' g++
+}
+
+# Debian 12's 1.19 is enough for the conformance suite, for crane and regctl as pinned, and for old docker.
 need_go() {
   command -v go >/dev/null || need_packages 'For the tests' golang-go
   local found

@@ -13,6 +13,7 @@ main() {
   [[ ${#failed[@]} -eq 0 ]] || finish
   step 'format' cargo fmt --check
   step 'lints' cargo clippy --locked --all-targets -- -D warnings
+  step 'fuzz targets' fuzz_targets
   step 'shell scripts' shell_scripts
   step 'licences and sources of the dependencies' licences
   step 'unit and integration tests' cargo test --locked
@@ -35,6 +36,9 @@ step() {
 }
 
 shell_scripts() { git ls-files -z -- '*.sh' .ci/run | xargs -0 shellcheck; }
+
+# That they build; `make fuzz` runs them.
+fuzz_targets() { CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target} cargo check --locked --manifest-path fuzz/Cargo.toml --bins; }
 
 licences() {
   cargo deny --locked check licenses bans sources &&

@@ -3,7 +3,7 @@
 #![no_main]
 
 use dockgate::docker::{
-    Client, Generation, ImageId, ImageJson, TokenFields, answered_images, listed_images, tagged_image,
+    Client, Generation, ImageId, ImageJson, LegacyClients, TokenFields, answered_images, listed_images, tagged_image,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -15,7 +15,11 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(fields.to_string().parse(), Ok(fields));
     }
     let expected = if is_old(bytes) { Generation::V1 } else { Generation::V2 };
-    assert_eq!(Client::parse(bytes).generation(), expected);
+    let client = Client::parse(bytes);
+    assert_eq!(client.generation(LegacyClients::Before1_6), expected);
+    if expected == Generation::V1 {
+        assert_eq!(client.generation(LegacyClients::Before1_10), Generation::V1);
+    }
     if let Ok(text) = std::str::from_utf8(bytes)
         && let Ok(id) = text.parse::<ImageId>()
     {

@@ -153,7 +153,7 @@ impl Walk<'_> {
     /// A `Location` names no host, so that it holds whatever stands before us; but the first v2 clients do not go there.
     fn located(&self, mut answer: Response<Body>, screened: &Screened) -> Response<Body> {
         let location = answer.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
-        if let Some(path) = location.filter(|location| location.starts_with('/'))
+        if let Some(path) = location.filter(|location| location.starts_with("/v2/"))
             && self.client().needs_absolute_location()
             && let Ok(absolute) = HeaderValue::from_str(&format!("{}{path}", screened.origin()))
         {
@@ -245,7 +245,7 @@ impl Walk<'_> {
     }
 }
 
-const NO_LEGACY: &str = "no v1 registry is configured; to serve docker before 1.6 write upstreams/legacy-v1.toml with kind = \"legacy\", \
+const NO_LEGACY: &str = "no v1 registry is configured; to serve old docker write upstreams/legacy-v1.toml with kind = \"legacy\", \
                          or remove enabled = false from it";
 
 const BROKEN_LEGACY: &str =

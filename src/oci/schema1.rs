@@ -4,6 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::{Digest, Verified};
 
@@ -26,8 +27,22 @@ struct Protected {
     format_tail: String,
 }
 
-/// Whether the bytes are a signed manifest of schema 1 with this digest. The signature itself is not checked: the digest says
-/// what was asked for.
+/// What stands between what was signed and its end.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Signatures {
+    #[serde(rename = "signatures")]
+    _any: IgnoredAny,
+}
+
+#[derive(Deserialize)]
+struct Unsigned {
+    #[serde(rename = "schemaVersion")]
+    version: u64,
+}
+
+/// Whether the bytes are a signed manifest of schema 1 with this digest. The signature itself is not checked, but that the bytes
+/// are what was signed, the signatures, and nothing else is: what was signed is said by whoever sends them.
 pub fn is_schema1(bytes: &[u8], digest: &Digest) -> bool {
     schema1_payload(bytes).is_some_and(|payload| Verified::check(&payload, digest).is_ok())
 }
@@ -36,9 +51,17 @@ fn schema1_payload(bytes: &[u8]) -> Option<Vec<u8>> {
     let signed: Signed = serde_json::from_slice(bytes).ok().filter(|signed: &Signed| signed.version == 1)?;
     let protected = URL_SAFE_NO_PAD.decode(&signed.signatures.first()?.protected).ok()?;
     let protected: Protected = serde_json::from_slice(&protected).ok()?;
-    let mut payload = bytes.get(..protected.format_length)?.to_vec();
-    payload.extend(URL_SAFE_NO_PAD.decode(protected.format_tail).ok()?);
-    Some(payload)
+    let (begin, rest) = bytes.split_at_checked(protected.format_length)?;
+    let tail = URL_SAFE_NO_PAD.decode(protected.format_tail).ok()?;
+    let payload = [begin, &tail].concat();
+    let unsigned: Unsigned = serde_json::from_slice(&payload).ok()?;
+    (unsigned.version == 1 && tail.trim_ascii() == b"}" && is_only_signatures(rest)).then_some(payload)
+}
+
+/// Whether it is `,"signatures": …}`.
+fn is_only_signatures(rest: &[u8]) -> bool {
+    let object = rest.strip_prefix(b",").map(|members| [b"{", members].concat());
+    object.is_some_and(|object| serde_json::from_slice::<Signatures>(&object).is_ok())
 }
 
 #[cfg(test)]
@@ -67,6 +90,31 @@ mod tests {
         assert!(is_schema1(signed.as_bytes(), &Digest::sha256(payload.as_bytes())));
         assert!(!is_schema1(signed.as_bytes(), &Digest::sha256(signed.as_bytes())));
         assert!(!is_schema1(payload.as_bytes(), &Digest::sha256(payload.as_bytes())));
+    }
+
+    /// Whoever sends the bytes says what of them was signed.
+    #[test]
+    fn nothing_can_be_added_to_what_was_signed() {
+        let payload = "{\n   \"schemaVersion\": 1,\n   \"name\": \"app\"\n}";
+        let claim = |length: usize, tail: &str| {
+            let tail = URL_SAFE_NO_PAD.encode(tail);
+            URL_SAFE_NO_PAD.encode(format!(r#"{{"formatLength":{length},"formatTail":"{tail}"}}"#))
+        };
+        let begin = &payload[..payload.len() - 2];
+        let signatures = |claim: &str| format!(r#""signatures":[{{"protected":"{claim}"}}]"#);
+        let good = format!("{begin},{}\n}}", signatures(&claim(begin.len(), "\n}")));
+        assert_eq!(schema1_payload(good.as_bytes()).as_deref(), Some(payload.as_bytes()));
+        for bad in [
+            format!(r#"{{"schemaVersion":1,{},"layers":[]}}"#, signatures(&claim(0, payload))),
+            format!(r#"{{"schemaVersion":1,{}}}"#, signatures(&claim(1, &payload[1..]))),
+            format!("{begin},{},\"layers\":[]\n}}", signatures(&claim(begin.len(), "\n}"))),
+            format!("{begin},\"layers\":[],{}\n}}", signatures(&claim(begin.len(), "\n}"))),
+            format!("{begin} ,{}\n}}", signatures(&claim(begin.len(), "\n}"))),
+        ] {
+            assert_eq!(schema1_payload(bad.as_bytes()), None, "{bad}");
+        }
+        let other = sign("{\"schemaVersion\": 2\n}").replace(": 2", ": 1");
+        assert_eq!(schema1_payload(other.as_bytes()).as_deref(), Some(&b"{\"schemaVersion\": 1\n}"[..]));
     }
 
     #[test]

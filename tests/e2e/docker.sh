@@ -13,7 +13,7 @@ logged_out() { docker logout "$1"; }
 # push NAME: tags the test image so, pushes it, prints its digest.
 push() {
   docker tag dockgate-test:single "$1"
-  docker push "$1" | tee /dev/stderr | sed -n 's/.* digest: \(sha256:[0-9a-f]*\) .*/\1/p'
+  docker push "$1" | tee -a /dev/stderr | sed -n 's/.* digest: \(sha256:[0-9a-f]*\) .*/\1/p'
 }
 
 forget() {
@@ -23,7 +23,7 @@ forget() {
 }
 
 # pull NAME: prints the digest that was pulled.
-pull() { docker pull "$1" | tee /dev/stderr | sed -n 's/^Digest: //p'; }
+pull() { docker pull "$1" | tee -a /dev/stderr | sed -n 's/^Digest: //p'; }
 
 remember() { docker load --quiet --input "$images/single.tar"; }
 

@@ -60,10 +60,10 @@ docker_round_trip() {
   local pushed
   docker load --quiet --input "$images/single.tar"
   docker tag dockgate-test:single "$secure/$1"
-  pushed=$(docker push "$secure/$1" | tee /dev/stderr | sed -n 's/.* digest: \(sha256:[0-9a-f]*\) .*/\1/p')
+  pushed=$(docker push "$secure/$1" | tee -a /dev/stderr | sed -n 's/.* digest: \(sha256:[0-9a-f]*\) .*/\1/p')
   same "$pushed" "$(upstream_digest "$1")"
   docker image prune --all --force
-  same "$pushed" "$(docker pull "$secure/$1" | tee /dev/stderr | sed -n 's/^Digest: //p')"
+  same "$pushed" "$(docker pull "$secure/$1" | tee -a /dev/stderr | sed -n 's/^Digest: //p')"
   same "$marker" "$(docker run --rm --network none "$secure/$1")"
 }
 

@@ -154,6 +154,7 @@ container_storage() {
 check() {
   local name="$client: $1" log=$place/check.log status=0
   shift
+  : >"$log"
   # In the background, because a `set -e` that is part of a condition would be ignored.
   (
     trap - EXIT
@@ -162,7 +163,7 @@ check() {
     BASH_XTRACEFD=9
     set -x
     "$@"
-  ) </dev/null >"$log" 2>&1 &
+  ) </dev/null >>"$log" 2>&1 &
   wait $! || status=$?
   if [[ $status -eq 0 ]]; then
     printf 'ok %s\n' "$name" | tee -a "$results"

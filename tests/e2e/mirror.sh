@@ -80,7 +80,7 @@ engine_has_mirror() { [[ $(command docker info --format '{{json .RegistryConfig.
 # docker_pulls NAME: cold, and runs it.
 docker_pulls() {
   docker image prune --all --force
-  docker pull "$1" | tee /dev/stderr >"$place/pulled"
+  docker pull "$1" | tee -a /dev/stderr >"$place/pulled"
   same "$multi" "$(sed -n 's/^Digest: //p' "$place/pulled")"
   same "$marker" "$(docker run --rm --network none "$1")"
 }

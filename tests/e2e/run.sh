@@ -20,7 +20,7 @@ main() {
     require_programs
     build_go_clients
     install_v1_clients
-    "$here/old_docker/build.sh" "$here/../../.test/old-docker" || refuse "docker 1.3 and 1.5 do not build: see above"
+    "$here/old_docker/build.sh" "$here/../../.test/old-docker" || refuse "old docker does not build: see above"
     "$here/../v1/install.sh" "$here/../../.test/v1"
     enter_namespaces "$binary" "${clients[@]}"
   fi

@@ -123,9 +123,9 @@ docker_round_trip() {
   local pushed
   docker load --quiet --input "$images/single.tar"
   docker tag dockgate-test:single "$secure/$1"
-  pushed=$(docker push "$secure/$1" | tee /dev/stderr | sed -n 's/.* digest: \(sha256:[0-9a-f]*\) .*/\1/p')
+  pushed=$(docker push "$secure/$1" | tee -a /dev/stderr | sed -n 's/.* digest: \(sha256:[0-9a-f]*\) .*/\1/p')
   docker image prune --all --force
-  same "$pushed" "$(docker pull "$secure/$1" | tee /dev/stderr | sed -n 's/^Digest: //p')"
+  same "$pushed" "$(docker pull "$secure/$1" | tee -a /dev/stderr | sed -n 's/^Digest: //p')"
   same "$marker" "$(docker run --rm --network none "$secure/$1")"
 }
 
@@ -157,7 +157,7 @@ mirror_of_the_second() {
 anyone_pulls_what_is_public() {
   docker logout "$secure"
   docker image prune --all --force
-  same "$multi" "$(docker pull "$secure/open/public/app:1" | tee /dev/stderr | sed -n 's/^Digest: //p')"
+  same "$multi" "$(docker pull "$secure/open/public/app:1" | tee -a /dev/stderr | sed -n 's/^Digest: //p')"
   refused 'denied|unauthorized' docker pull "$secure/open/team/app:1"
   refused 'denied|unauthorized|no basic auth' docker pull "$secure/behind/team/app:1"
   log_in "$secure" dev developer-password
@@ -211,7 +211,7 @@ forwarded_logins() {
   log_in "$by_name" dev developer-password
   skopeo copy --all --preserve-digests "oci:$images/oci:multi" "docker://$by_name/team/forward:1"
   docker image prune --all --force
-  same "$multi" "$(docker pull "$by_name/team/forward:1" | tee /dev/stderr | sed -n 's/^Digest: //p')"
+  same "$multi" "$(docker pull "$by_name/team/forward:1" | tee -a /dev/stderr | sed -n 's/^Digest: //p')"
   crane validate --remote "$by_name/team/forward:1"
 }
 

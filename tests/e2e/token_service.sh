@@ -12,7 +12,7 @@ login() { docker login --username "$1" --password-stdin "$2" <<<"$3"; }
 
 push() {
   docker tag dockgate-test:single "$1"
-  docker push "$1" | tee /dev/stderr | sed -n 's/.* digest: \(sha256:[0-9a-f]*\) .*/\1/p'
+  docker push "$1" | tee -a /dev/stderr | sed -n 's/.* digest: \(sha256:[0-9a-f]*\) .*/\1/p'
 }
 
 forget() {
@@ -21,7 +21,7 @@ forget() {
   docker image prune --force --all
 }
 
-pull() { docker pull "$1" | tee /dev/stderr | sed -n 's/^Digest: //p'; }
+pull() { docker pull "$1" | tee -a /dev/stderr | sed -n 's/^Digest: //p'; }
 remember() { docker load --quiet --input "$images/single.tar"; }
 
 ask() { curl --fail-with-body --silent --show-error --cacert "$ca" "$@"; }

@@ -233,7 +233,7 @@ public_ones() {
 }
 
 # finds COMMAND…: the names that a search prints.
-finds() { "$@" | tee /dev/stderr | awk 'NR > 1 { print $1 }' | sort | paste -sd' '; }
+finds() { "$@" | tee -a /dev/stderr | awk 'NR > 1 { print $1 }' | sort | paste -sd' '; }
 
 finds_nothing() {
   local found

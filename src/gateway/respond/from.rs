@@ -75,7 +75,7 @@ impl From<RouteError> for Failure {
             RouteError::Unknown => Self::new(
                 StatusCode::NOT_FOUND,
                 ErrorCode::Unsupported,
-                "nothing is served under this path; registries answer under /v2/, and those of docker before 1.6 under /v1/",
+                "nothing is served under this path; registries answer under /v2/, and those of old docker under /v1/",
             ),
             RouteError::MethodNotAllowed { allow } => {
                 let message = format!("this path takes {allow} only");

@@ -101,10 +101,10 @@ const WORDS: [&str; 5] = ["tags", "images", "auth", "json", "properties"];
 
 /// What is not a name of the v1 protocol, and may be one of v2.
 const NAMES: &str =
-    "the v1 protocol knows names of one or two parts only, such as team/app; use docker 1.6 or newer for longer ones";
+    "the v1 protocol knows names of one or two parts only, such as team/app; use docker 1.10 or newer for longer ones";
 
 /// What the server would read as a name, and its clients as a word.
-const RESERVED: &str = "in the v1 protocol nothing can be called tags, images, auth, json or properties; use docker 1.6 or newer for such names";
+const RESERVED: &str = "in the v1 protocol nothing can be called tags, images, auth, json or properties; use docker 1.10 or newer for such names";
 
 /// What comes after `/v1/`. One slash at its end is as good as none; but about a repository it makes a name of all that is before
 /// it, to clients and to the server.

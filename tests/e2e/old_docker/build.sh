@@ -3,11 +3,11 @@
 # and so on from their own sources, the command line and the daemon in one; of 1.9 what both do with images (1.9/main.go).
 # What is changed in those: imports, a call and a constant whose homes are gone, docker/daemon.go (see daemon.go here), the file
 # that docker's own build writes with its version, and what Go 1.4 would have done by itself: how the end of a file is read
-# (tar.go), the name that a ping says (go14.go), and no TLS 1.3.
+# (tar.go), and in their v1 calls the name that a ping says (go14.go) and no TLS 1.3.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-export GOFLAGS='-mod=readonly -buildvcs=false' CGO_ENABLED=0 GO111MODULE=on
+export GOFLAGS='-mod=readonly -buildvcs=false' CGO_ENABLED=0 GO111MODULE=on GOWORK=off
 
 main() {
   local out=$1 found
@@ -24,9 +24,10 @@ main() {
 
 # build SERIES VERSION COMMIT DIRECTORY
 build() {
-  local recipe=$here/$1 tree=$4/source-$1 version=github.com/docker/docker/dockerversion
+  local recipe=$here/$1 tree=$4/source-$1 version=github.com/docker/docker/dockerversion sources
+  sources=$(sources "$recipe")
   rm -rf "$tree"
-  cp -r "$(sources "$recipe")" "$tree"
+  cp -r "$sources" "$tree"
   chmod -R u+w "$tree"
   cd "$tree"
   cp "$recipe/go.mod" "$recipe/go.sum" .

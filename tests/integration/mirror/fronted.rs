@@ -286,3 +286,24 @@ fn a_signed_manifest_was_named_by_all_of_its_bytes() {
         is_error(&client.send("PUT", &other, &kind, &whole), 400, "DIGEST_INVALID");
     }
 }
+
+/// Whoever may make tags and not move them wrote into a signature that what stands in the tag was signed.
+#[test]
+fn a_forged_signature_does_not_move_a_tag() {
+    const MAKER: &str = "[[access]]\nwho = [\"authenticated\"]\nrepositories = [\"**\"]\nactions = [\"pull\", \"create\"]\n";
+    let mirror = fronted(MAKER, "");
+    let ada = mirror.gate.tls().user("ada", "ada");
+    let kind = [("Content-Type", "application/vnd.docker.distribution.manifest.v1+prettyjws")];
+    let (payload, whole) = signed();
+    let put = |body: &[u8]| ada.send("PUT", "/v2/up/app/manifests/v1", &kind, body);
+    mirror.up.manifest("app", "v1", &payload);
+    let tail = URL_SAFE_NO_PAD.encode(&payload);
+    let protected = URL_SAFE_NO_PAD.encode(format!(r#"{{"formatLength":0,"formatTail":"{tail}"}}"#));
+    let forged = format!(r#"{{"schemaVersion":1,"name":"other","signatures":[{{"protected":"{protected}"}}]}}"#);
+    for body in [forged.as_bytes(), b"{\"schemaVersion\":1}"] {
+        assert_eq!(put(body).expect(403).code(), "DENIED");
+    }
+    assert_eq!(mirror.up.count("PUT", "/manifests/"), 0);
+    // What is there may be said once more, with whatever signature.
+    put(&whole).expect(201);
+}

@@ -13,7 +13,6 @@ import (
 	"github.com/docker/docker/daemon/events"
 	"github.com/docker/docker/daemon/graphdriver"
 	_ "github.com/docker/docker/daemon/graphdriver/vfs"
-	"github.com/docker/docker/dockerversion"
 	"github.com/docker/docker/graph"
 	"github.com/docker/docker/opts"
 	"github.com/docker/docker/pkg/parsers"
@@ -31,7 +30,6 @@ func main() {
 	if reexec.Init() {
 		return
 	}
-	dockerversion.VERSION, dockerversion.GITCOMMIT = "1.9.1", "a34a1d5"
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	login := cliconfig.AuthConfig{}
 	flags.StringVar(&login.Username, "username", "", "")
