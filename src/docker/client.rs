@@ -141,7 +141,9 @@ mod tests {
     #[test]
     fn those_of_schema_1_can_be_sent_to_v1_too() {
         let generation = |text: &str| Client::parse(text.as_bytes()).generation(LegacyClients::Before1_10);
-        for old in ["Go 1.1 package http", "docker/1.3.0", "docker/1.5.0-dev", "docker/1.6.2 go/go1.4.2", "docker/1.9.1"] {
+        for old in
+            ["Go 1.1 package http", "docker/1.3.0", "docker/1.5.0-dev", "docker/1.6.2 go/go1.4.2", "docker/1.9.1"]
+        {
             assert_eq!(generation(old), Generation::V1, "{old}");
         }
         for new in ["", "docker/1.10.0", "docker/1.90.0", "docker/17.6.0", "docker/28.2.2", "Go-http-client/1.1"] {
@@ -155,7 +157,9 @@ mod tests {
         for old in ["docker/1.6.0 go/go1.4.2", "docker/1.6.2", "docker/1.7.1 go/go1.4.2", "docker/1.5.0-dev"] {
             assert!(needs(old), "{old}");
         }
-        for new in ["", "docker/1.8.0 go/go1.4.2", "docker/1.60.0", "docker/28.2.2", "docker/6.7.0", "containers/5.23.1"] {
+        for new in
+            ["", "docker/1.8.0 go/go1.4.2", "docker/1.60.0", "docker/28.2.2", "docker/6.7.0", "containers/5.23.1"]
+        {
             assert!(!needs(new), "{new}");
         }
     }

@@ -357,7 +357,9 @@ mod tests {
     #[test]
     fn schema_1_is_told_from_what_is_only_wrong() {
         let text = r#"{"schemaVersion":1,"name":"app","tag":"1","fsLayers":[],"history":[],"signatures":[]}"#;
-        for header in [None, Some("application/vnd.docker.distribution.manifest.v1+prettyjws"), Some("application/json")] {
+        for header in
+            [None, Some("application/vnd.docker.distribution.manifest.v1+prettyjws"), Some("application/json")]
+        {
             assert_eq!(Manifest::parse(text.as_bytes(), header), Err(ManifestError::Schema1));
         }
     }

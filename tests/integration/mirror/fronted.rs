@@ -290,7 +290,8 @@ fn a_signed_manifest_was_named_by_all_of_its_bytes() {
 /// Whoever may make tags and not move them wrote into a signature that what stands in the tag was signed.
 #[test]
 fn a_forged_signature_does_not_move_a_tag() {
-    const MAKER: &str = "[[access]]\nwho = [\"authenticated\"]\nrepositories = [\"**\"]\nactions = [\"pull\", \"create\"]\n";
+    const MAKER: &str =
+        "[[access]]\nwho = [\"authenticated\"]\nrepositories = [\"**\"]\nactions = [\"pull\", \"create\"]\n";
     let mirror = fronted(MAKER, "");
     let ada = mirror.gate.tls().user("ada", "ada");
     let kind = [("Content-Type", "application/vnd.docker.distribution.manifest.v1+prettyjws")];

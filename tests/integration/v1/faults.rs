@@ -266,7 +266,7 @@ fn names_and_ids_that_are_none_are_told_as_old_clients_print_it() {
         for (method, rest) in [("PUT", "/"), ("GET", "/images"), ("GET", "/tags"), ("PUT", "/tags/1"), ("DELETE", "/")]
         {
             let message = v1_error(root.send(method, &format!("/v1/repositories/{name}{rest}"), &[], b"[]"), 400);
-            assert!(message.contains("one or two parts") && message.contains("1.6"), "{message}");
+            assert!(message.contains("one or two parts") && message.contains("1.10"), "{message}");
         }
     }
     for name in ["UPPER/app", "team/app-", "team/a..b", ".team/app"] {

@@ -332,7 +332,7 @@ fn v1_paths_that_read_two_ways_reach_nobody() {
     ] {
         for method in ["GET", "PUT", "DELETE"] {
             let message = v1_error(root.send(method, path, &[], b""), 400);
-            assert!(message.contains("docker 1.6"), "{message}");
+            assert!(message.contains("docker 1.10"), "{message}");
         }
     }
     for path in
