@@ -240,6 +240,38 @@ its_index() {
   done
 }
 
+# The gateway is killed within a layer and comes again: the pull goes on in the middle. The registry is slow for that.
+goes_on_where_it_broke_off() {
+  local version name id pull layers
+  for version in "${versions[@]}"; do
+    id=$(image_load "$version" "$secure/team/broken-$version:1.0")
+    old "$version" author push "$secure/team/broken-$version:1.0"
+    login "$version" reader reader reader-password "$secure"
+    printf '%s\n' "$id" >"$place/broken-$version"
+  done
+  gateway_stops_cleanly
+  printf 'bytes_per_second = "1MiB"\n' >>"$gateway/upstreams/legacy-v1.toml"
+  gateway_start
+  for version in "${versions[@]}"; do
+    name=$secure/team/broken-$version:1.0
+    layers=$(layers_begun)
+    old "$version" reader pull "$name" &
+    pull=$!
+    await 30 another_layer_begins || fail "no layer came"
+    sleep 1
+    kill -KILL "$(cat "$gateway/pid")"
+    await 30 test -s "$gateway/exit"
+    gateway_start
+    wait "$pull" || fail "the pull did not go on"
+    same_image "$version" "$name" "$(cat "$place/broken-$version")"
+    grep -qE "method=GET target=/v1/images/[0-9a-f]{64}/layer status=206 .*docker/$version" "$gateway/log" || fail "it began anew"
+  done
+}
+
+# As its engine says, once the head of an answer is there.
+layers_begun() { grep -c 'server supports resume' "$place/$version-reader.log" || true; }
+another_layer_begins() { [[ $(layers_begun) -gt $layers ]]; }
+
 # Who asks for an account gets one, where the operator says so.
 makes_accounts() {
   local version name
@@ -304,3 +336,4 @@ gateway_start
 registry_start STANDALONE=false INDEX_ENDPOINT="http://$plain"
 check 'a registry whose index the gateway is, for docker 1.6 and 1.9 too' its_index
 check 'docker login makes accounts where it may' makes_accounts
+check 'a pull goes on where it broke off' goes_on_where_it_broke_off
