@@ -258,7 +258,8 @@ fn forged_tokens_are_refused_whatever_they_say_of_themselves() {
         ..jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256)
     };
     let public = set["keys"][0].to_string();
-    let mac = jsonwebtoken::encode(&mac, &claims, &jsonwebtoken::EncodingKey::from_secret(public.as_bytes())).unwrap();
+    let mac = jsonwebtoken::encode(&mac, &claims, &jsonwebtoken::EncodingKey::from_secret(public.as_bytes()).unwrap())
+        .unwrap();
     for (forged, why) in [
         (forged(none.clone(), ""), "alg none"),
         (forged(none, &genuine), "alg none with a signature"),

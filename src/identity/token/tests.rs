@@ -204,7 +204,7 @@ fn an_hmac_made_with_the_public_key_is_no_signature() {
     let header = Header { kid: Some(key.id.clone()), ..Header::new(Algorithm::HS256) };
     let jwk = key.jwk().to_string();
     for public in [key.decoding.try_get_as_bytes().unwrap(), jwk.as_bytes(), keys.authority_pem().as_bytes()] {
-        refused(&keys, &encode(&header, &claims(), &EncodingKey::from_secret(public)).unwrap(), "HS256");
+        refused(&keys, &encode(&header, &claims(), &EncodingKey::from_secret(public).unwrap()).unwrap(), "HS256");
     }
 }
 
