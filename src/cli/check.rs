@@ -9,6 +9,7 @@ use dockgate::identity::UserFile;
 use dockgate::net::tls::TlsError;
 use dockgate::net::{Concern, certificates, describe, tls};
 use dockgate::registry::Origin;
+use dockgate::server::descriptors;
 use dockgate::telemetry::Metrics;
 
 use super::Common;
@@ -27,6 +28,7 @@ pub(super) fn run(common: &Common) -> Result<(), Exit> {
     let config = common.load_strictly()?;
     let mut found = Found::default();
     found.warnings.extend(config.warnings.iter().map(ToString::to_string));
+    check_descriptors(&config, &mut found);
     check_certificates(&config, &mut found);
     check_client_ca(&config, &mut found);
     check_directories(&config, &mut found);
@@ -38,6 +40,14 @@ pub(super) fn run(common: &Common) -> Result<(), Exit> {
     }
     println!("the configuration is good");
     Ok(())
+}
+
+fn check_descriptors(config: &Config, found: &mut Found) {
+    let descriptors = descriptors::available();
+    match descriptors < descriptors::LEAST {
+        true => found.errors.push(descriptors::too_few(descriptors)),
+        false => found.warnings.extend(descriptors::shortage(config.limits.connections, descriptors)),
+    }
 }
 
 fn check_certificates(config: &Config, found: &mut Found) {

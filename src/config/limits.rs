@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::defaults::BCRYPT_CONCURRENCY;
-use super::reader::Section;
+use super::reader::{Report, Section};
+use super::size;
 
 /// Every limit and every deadline of the program. Sizes are in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,10 @@ pub struct Limits {
     pub http2_stream_window_bytes: u64,
     /// What an HTTP/2 connection may have in flight towards us.
     pub http2_connection_window_bytes: u64,
+    /// What answers may hold in memory while clients take them, all together; a client may have at most half of it.
+    pub outgoing_bytes: u64,
+    /// What bodies that are read whole may hold in memory, all together; a client may have at most half of it.
+    pub incoming_bytes: u64,
     /// A manifest.
     pub manifest_bytes: u64,
     /// Entries on one page of a list of tags, repositories or referrers.
@@ -76,8 +81,9 @@ const MONTH: Duration = Duration::from_secs(30 * 86_400);
 /// Reads `[limits]`.
 pub(super) fn read_limits(section: &mut Section<'_>) -> Limits {
     let default = Limits::default();
+    let report = section.report;
     let bcrypt = (default.bcrypt_concurrency, BCRYPT_CONCURRENCY.to_owned());
-    Limits {
+    let limits = Limits {
         connections: section.integer("connections", default.connections, 1..=1_000_000),
         connections_per_client: section.integer(
             "connections_per_client",
@@ -103,6 +109,8 @@ pub(super) fn read_limits(section: &mut Section<'_>) -> Limits {
             default.http2_connection_window_bytes,
             64 * KIB..=1_024 * MIB,
         ),
+        outgoing_bytes: section.size("outgoing_bytes", default.outgoing_bytes, MIB..=1_024 * 1_024 * MIB),
+        incoming_bytes: section.size("incoming_bytes", default.incoming_bytes, MIB..=1_024 * 1_024 * MIB),
         manifest_bytes: section.size("manifest_bytes", default.manifest_bytes, 64 * KIB..=64 * MIB),
         page_entries: section.integer("page_entries", default.page_entries, 1..=100_000),
         tls_handshake_timeout: section.duration("tls_handshake_timeout", default.tls_handshake_timeout, INSTANT..=HOUR),
@@ -121,5 +129,17 @@ pub(super) fn read_limits(section: &mut Section<'_>) -> Limits {
         upload_lifetime: section.duration("upload_lifetime", default.upload_lifetime, MINUTE..=MONTH),
         disk_reserve: section.size("disk_reserve", default.disk_reserve, 0..=1_024 * TIB),
         disk_reserve_percent: section.integer("disk_reserve_percent", default.disk_reserve_percent, 0..=90),
+    };
+    check_incoming(&limits, report);
+    limits
+}
+
+/// One client may have half of the room at most, and needs enough for one manifest.
+fn check_incoming(limits: &Limits, report: &Report) {
+    let (incoming, manifest) = ("limits.incoming_bytes", "limits.manifest_bytes");
+    if limits.incoming_bytes / 2 < limits.manifest_bytes && report.is_sound(&[incoming, manifest]) {
+        let sizes = (size::format(limits.incoming_bytes), size::format(limits.manifest_bytes));
+        let text = format!("{} is less than twice {}, {}; raise it", sizes.0, report.end(manifest), sizes.1);
+        report.conflict(incoming, manifest, text);
     }
 }

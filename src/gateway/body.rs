@@ -5,13 +5,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::registry::Content;
 
 /// How much of a body in memory goes out at once: as good as 1 MiB and better than 64 KiB (docs/performance.md).
-const CHUNK_BYTES: usize = 256 * 1024;
+pub(super) const CHUNK_BYTES: usize = 256 * 1024;
 
 /// The body of an answer.
 pub(super) enum Body {
@@ -33,6 +33,11 @@ impl Body {
     pub(super) const fn empty() -> Self {
         Self::Memory(Bytes::new())
     }
+
+    /// Whether its bytes are shared with others, so that it takes no memory of its own.
+    pub(super) const fn is_shared(&self) -> bool {
+        matches!(self, Self::Memory(_))
+    }
 }
 
 impl<B: Into<Bytes>> From<B> for Body {
@@ -41,19 +46,21 @@ impl<B: Into<Bytes>> From<B> for Body {
     }
 }
 
-impl HttpBody for Body {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        match self.get_mut() {
+impl Body {
+    /// The next part of it: up to `most` bytes of what is here, or as much as an upstream sent at a time.
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        most: usize,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match self {
             Self::Memory(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Memory(bytes) => {
-                let chunk = bytes.split_to(bytes.len().min(CHUNK_BYTES));
+                let chunk = bytes.split_to(bytes.len().min(most));
                 Poll::Ready(Some(Ok(Frame::data(chunk))))
             }
             Self::Blob { left: Some(0), .. } => Poll::Ready(None),
-            Self::Blob { content, left } => content.poll_chunk(cx, CHUNK_BYTES).map(|chunk| match (chunk, left) {
+            Self::Blob { content, left } => content.poll_chunk(cx, most).map(|chunk| match (chunk, left) {
                 (Some(Ok(chunk)), left) => {
                     *left = left.map(|left| left.saturating_sub(chunk.len() as u64));
                     Some(Ok(Frame::data(chunk)))
@@ -66,7 +73,7 @@ impl HttpBody for Body {
         }
     }
 
-    fn is_end_stream(&self) -> bool {
+    pub(super) fn is_end_stream(&self) -> bool {
         match self {
             Self::Memory(bytes) => bytes.is_empty(),
             Self::Blob { left, .. } => *left == Some(0),
@@ -74,7 +81,7 @@ impl HttpBody for Body {
         }
     }
 
-    fn size_hint(&self) -> SizeHint {
+    pub(super) fn size_hint(&self) -> SizeHint {
         match self {
             Self::Memory(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Blob { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),

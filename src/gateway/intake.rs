@@ -1,12 +1,14 @@
 //! Bodies of requests, read with deadlines: silence and trickles are cut off, long uploads are not.
 
+use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body::Body;
+use http_body::{Body, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
@@ -15,11 +17,16 @@ use tokio::time::Instant;
 use crate::config::Limits;
 use crate::net::client::BoxError;
 
+use super::byte_budget::{ByteBudget, Pressure, Taker, Ticket};
+
 /// How much of a body is read on after its request was refused.
 const DISCARD_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// How long that may take.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a body waits for room in memory, and how long one that holds some of it may stand still while others wait.
+const CROWDED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A request's body, of any kind.
 pub(super) struct Intake<B> {
@@ -27,6 +34,14 @@ pub(super) struct Intake<B> {
     body: Option<B>,
     pace: Pace,
     received: Count,
+    room: Room,
+}
+
+/// What a body that is read whole may hold in memory.
+struct Room {
+    taker: Taker,
+    pressure: Pressure,
+    tickets: Vec<Ticket>,
 }
 
 /// How many bytes of a body came so far, for whoever wants to know while somebody else reads it.
@@ -66,12 +81,15 @@ pub(super) enum IntakeError {
         /// How much is taken, in bytes.
         limit: u64,
     },
+    /// Too much of others is in memory already.
+    Crowded,
     /// The client left, or its body is not well formed.
     Broken,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
-    pub(super) fn new(body: B, limits: &Limits) -> Self {
+    /// The body of a request of `client`; what of it is held in memory comes out of `budget`.
+    pub(super) fn new(body: B, limits: &Limits, budget: &ByteBudget, client: IpAddr) -> Self {
         let pace = Pace {
             idle_timeout: limits.body_idle_timeout,
             rate_bytes: limits.body_rate_bytes,
@@ -79,12 +97,14 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
             waited: Duration::ZERO,
             window_bytes: 0,
         };
-        Self { body: Some(body), pace, received: Count::default() }
+        let room = Room { taker: budget.taker(client), pressure: budget.pressure(), tickets: vec![] };
+        Self { body: Some(body), pace, received: Count::default(), room }
     }
 
     /// Hands the rest of the body on; nothing more comes from here.
     pub(super) fn hand_on(&mut self) -> Self {
-        Self { body: self.body.take(), pace: self.pace.clone(), received: self.received.clone() }
+        let room = Room { taker: self.room.taker.again(), pressure: self.room.pressure.clone(), tickets: vec![] };
+        Self { body: self.body.take(), pace: self.pace.clone(), received: self.received.clone(), room }
     }
 
     /// Reads on and throws away what comes, within limits: a client that is still sending would not see the answer.
@@ -109,11 +129,8 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, IntakeError> {
         loop {
             let began = Instant::now();
-            let Some(body) = &mut self.body else { return Ok(None) };
-            let frame = tokio::time::timeout(self.pace.idle_timeout, body.frame());
-            let frame = frame.await.map_err(|_| IntakeError::Idle)?;
+            let Some(frame) = self.frame().await? else { return Ok(None) };
             self.pace.waited += began.elapsed();
-            let Some(frame) = frame.transpose().map_err(|_| IntakeError::Broken)? else { return Ok(None) };
             if let Ok(bytes) = frame.into_data() {
                 self.received.add(bytes.len() as u64);
                 self.pace.count(bytes.len() as u64)?;
@@ -122,19 +139,52 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
         }
     }
 
-    /// The whole body, if it has at most `limit` bytes.
+    async fn frame(&mut self) -> Result<Option<Frame<Bytes>>, IntakeError> {
+        let due = Instant::now() + self.pace.idle_timeout;
+        loop {
+            let Some(body) = &mut self.body else { return Ok(None) };
+            let look = due.min(Instant::now() + CROWDED_TIMEOUT);
+            match tokio::time::timeout_at(look, body.frame()).await {
+                Ok(frame) => return frame.transpose().map_err(|_| IntakeError::Broken),
+                Err(_) if look == due => return Err(IntakeError::Idle),
+                Err(_) if self.room.is_wanted() => return Err(IntakeError::Crowded),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// The whole body, if it has at most `limit` bytes. It takes room in memory until the request is answered.
     pub(super) async fn whole(&mut self, limit: u64) -> Result<Bytes, IntakeError> {
+        let announced = self.body.as_ref().and_then(|body| body.size_hint().exact()).filter(|length| *length <= limit);
         let mut whole = BytesMut::new();
         while let Some(bytes) = self.next().await? {
             if self.received() > limit {
                 return Err(IntakeError::TooLarge { limit });
             }
-            if whole.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream) {
-                return Ok(bytes);
+            self.room.take(bytes.len()).await?;
+            if whole.is_empty() {
+                if self.body.as_ref().is_none_or(Body::is_end_stream) {
+                    return Ok(bytes);
+                }
+                // Memory that nothing is written to costs nothing.
+                whole.reserve(announced.and_then(|length| usize::try_from(length).ok()).unwrap_or_default());
             }
             whole.extend_from_slice(&bytes);
         }
         Ok(whole.freeze())
+    }
+}
+
+impl Room {
+    async fn take(&mut self, bytes: usize) -> Result<(), IntakeError> {
+        let taken = poll_fn(|context| self.taker.poll_take(context, bytes, bytes));
+        self.tickets.push(tokio::time::timeout(CROWDED_TIMEOUT, taken).await.map_err(|_| IntakeError::Crowded)?);
+        Ok(())
+    }
+
+    /// Whether others wait for what is held here.
+    fn is_wanted(&self) -> bool {
+        !self.tickets.is_empty() && self.pressure.is_on()
     }
 }
 
@@ -144,7 +194,7 @@ impl Intake<Incoming> {
         let frames = futures_util::stream::unfold(Some(self), |intake| async {
             let mut intake = intake?;
             match intake.next().await {
-                Ok(Some(bytes)) => Some((Ok(http_body::Frame::data(bytes)), Some(intake))),
+                Ok(Some(bytes)) => Some((Ok(Frame::data(bytes)), Some(intake))),
                 Ok(None) => None,
                 Err(error) => Some((Err(broken(error)), None)),
             }
@@ -186,11 +236,43 @@ mod tests {
         }
     }
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn room() -> ByteBudget {
+        ByteBudget::new(16 << 20)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_finds_no_room_is_told_so() {
+        let room = ByteBudget::new(8);
+        let mut first = Intake::new(Full::new(Bytes::from_static(b"1234")), &limits(), &room, HERE);
+        assert_eq!(first.whole(5).await, Ok(Bytes::from_static(b"1234")));
+        let mut second = Intake::new(Full::new(Bytes::from_static(b"12345")), &limits(), &room, HERE);
+        assert_eq!(second.whole(5).await, Err(IntakeError::Crowded));
+        drop(first);
+        let mut third = Intake::new(Full::new(Bytes::from_static(b"12345")), &limits(), &room, HERE);
+        assert_eq!(third.whole(5).await, Ok(Bytes::from_static(b"12345")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_holds_room_and_sends_nothing_goes_first_when_others_wait() {
+        let room = ByteBudget::new(8);
+        let frames =
+            futures_util::stream::iter([Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from_static(b"1234")))]);
+        let silent = StreamBody::new(futures_util::StreamExt::chain(frames, futures_util::stream::pending()));
+        let mut silent = Intake::new(silent, &limits(), &room, HERE);
+        let mut waiting = Intake::new(Full::new(Bytes::from_static(b"12345")), &limits(), &room, HERE);
+        let began = Instant::now();
+        let (silent, _) = tokio::join!(silent.whole(100), waiting.whole(5));
+        assert_eq!(silent, Err(IntakeError::Crowded));
+        assert!(began.elapsed() <= 2 * CROWDED_TIMEOUT, "{:?}", began.elapsed());
+    }
+
     #[tokio::test]
     async fn a_body_within_the_limit_is_read_whole() {
-        let mut intake = Intake::new(Full::new(Bytes::from_static(b"12345")), &limits());
+        let mut intake = Intake::new(Full::new(Bytes::from_static(b"12345")), &limits(), &room(), HERE);
         assert_eq!(intake.whole(5).await, Ok(Bytes::from_static(b"12345")));
-        let mut intake = Intake::new(Full::new(Bytes::from_static(b"123456")), &limits());
+        let mut intake = Intake::new(Full::new(Bytes::from_static(b"123456")), &limits(), &room(), HERE);
         assert_eq!(intake.whole(5).await, Err(IntakeError::TooLarge { limit: 5 }));
     }
 
@@ -198,7 +280,7 @@ mod tests {
     fn trickle(bytes: &'static [u8], pause: Duration) -> impl Body<Data = Bytes> + Unpin {
         let frames = futures_util::stream::unfold((), move |()| async move {
             tokio::time::sleep(pause).await;
-            let frame = http_body::Frame::data(Bytes::from_static(bytes));
+            let frame = Frame::data(Bytes::from_static(bytes));
             Some((Ok::<_, std::convert::Infallible>(frame), ()))
         });
         StreamBody::new(Box::pin(frames))
@@ -206,21 +288,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_is_cut_off() {
-        let mut intake = Intake::new(trickle(b"x", Duration::from_secs(61)), &limits());
+        let mut intake = Intake::new(trickle(b"x", Duration::from_secs(61)), &limits(), &room(), HERE);
         assert_eq!(intake.whole(1 << 20).await, Err(IntakeError::Idle));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_trickle_is_cut_off_after_the_window() {
         let began = Instant::now();
-        let mut intake = Intake::new(trickle(b"x", Duration::from_secs(1)), &limits());
+        let mut intake = Intake::new(trickle(b"x", Duration::from_secs(1)), &limits(), &room(), HERE);
         assert_eq!(intake.whole(1 << 20).await, Err(IntakeError::TooSlow));
         assert!(began.elapsed() <= Duration::from_secs(31));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_but_steady_client_is_not() {
-        let mut intake = Intake::new(trickle(&[0; 2048], Duration::from_secs(1)), &limits());
+        let mut intake = Intake::new(trickle(&[0; 2048], Duration::from_secs(1)), &limits(), &room(), HERE);
         assert_eq!(intake.whole(1 << 20).await, Err(IntakeError::TooLarge { limit: 1 << 20 }));
     }
 }

@@ -4,6 +4,7 @@
 pub mod admin;
 mod arrival;
 mod body;
+mod byte_budget;
 mod conditions;
 mod forwarded;
 mod hosted;
@@ -12,6 +13,7 @@ mod intake;
 mod legacy;
 pub mod names;
 mod observe;
+mod outgoing;
 mod pick;
 mod query;
 mod remote;
@@ -22,5 +24,7 @@ mod token;
 mod walk;
 
 pub use arrival::{Arrival, BadHead, Transport};
+pub use byte_budget::{ByteBudget, Pressure};
 pub use observe::Observed;
+pub use outgoing::Flight;
 pub use walk::{Gateway, Rooms, Settings};

@@ -18,8 +18,10 @@ use crate::access::Principal;
 use crate::registry::Tier;
 use crate::telemetry::{Labels, Metrics, Sizes};
 
-use super::body::Body;
+use super::body::{Body, CHUNK_BYTES};
+use super::byte_budget::ByteBudget;
 use super::intake::Count;
+use super::outgoing::Outgoing;
 
 /// What nginx calls it when the client leaves before there is an answer.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -125,7 +127,7 @@ impl Record {
     }
 
     /// The answer is known; the record goes on with its body.
-    pub(super) fn answered(mut self, response: Response<Body>) -> Response<Observed> {
+    pub(super) fn answered(mut self, response: Response<Body>, budget: &ByteBudget) -> Response<Observed> {
         self.status = response.status().as_u16();
         let (mut parts, mut body) = response.into_parts();
         if self.head {
@@ -135,7 +137,11 @@ impl Record {
         if let Ok(id) = HeaderValue::try_from(self.id.to_string()) {
             parts.headers.insert(REQUEST_ID, id);
         }
-        Response::from_parts(parts, Observed { body, record: self })
+        let outgoing = (!body.is_shared()).then(|| Outgoing::new(budget, self.client));
+        if let Some(outgoing) = &outgoing {
+            parts.extensions.insert(outgoing.flight());
+        }
+        Response::from_parts(parts, Observed { body, outgoing, record: self })
     }
 }
 
@@ -184,6 +190,8 @@ fn printable(text: &[u8]) -> std::slice::EscapeAscii<'_> {
 /// A body whose bytes are counted for its record.
 pub struct Observed {
     body: Body,
+    /// Of bodies whose chunks are memory of their own.
+    outgoing: Option<Outgoing>,
     record: Record,
 }
 
@@ -192,20 +200,24 @@ impl HttpBody for Observed {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Self { body, outgoing, .. } = &mut *self;
+        let frame = match outgoing {
+            None => std::task::ready!(body.poll_frame(cx, CHUNK_BYTES)),
+            Some(outgoing) => std::task::ready!(outgoing.poll_frame(body, cx)),
+        };
         match &frame {
             Some(Ok(frame)) => self.record.sent += frame.data_ref().map_or(0, |bytes| bytes.len() as u64),
             Some(Err(error)) => self.record.private = Some(format!("the body ended early: {error}")),
             None => self.record.complete = true,
         }
-        if self.body.is_end_stream() {
+        if self.is_end_stream() {
             self.record.complete = true;
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.is_end_stream() && !self.outgoing.as_ref().is_some_and(Outgoing::has_rest)
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -18,6 +18,7 @@ use crate::telemetry::Metrics;
 
 use super::arrival::Arrival;
 use super::body::Body;
+use super::byte_budget::{ByteBudget, Pressure};
 use super::identify::Identified;
 use super::intake::Intake;
 use super::names::Names;
@@ -57,6 +58,10 @@ pub struct Rooms {
     pub via: String,
     /// Where requests are counted.
     pub metrics: Metrics,
+    /// What bodies on their way out may hold in memory: `limits.outgoing_bytes`.
+    pub outgoing: ByteBudget,
+    /// What bodies that are read whole may hold in memory: `limits.incoming_bytes`.
+    pub incoming: ByteBudget,
 }
 
 /// What can change while the gateway runs.
@@ -91,7 +96,14 @@ impl Gateway {
 
     /// From the next request on, `settings` hold.
     pub fn reload(&self, settings: Settings) {
+        self.0.rooms.outgoing.resize(settings.limits.outgoing_bytes);
+        self.0.rooms.incoming.resize(settings.limits.incoming_bytes);
         self.0.settings.store(Arc::new(settings));
+    }
+
+    /// Whether clients wait for memory that answers to others hold.
+    pub fn pressure(&self) -> Pressure {
+        self.0.rooms.outgoing.pressure()
     }
 
     /// Answers a request. Never fails: what goes wrong is in the answer and in the log.
@@ -100,7 +112,7 @@ impl Gateway {
         let (parts, body) = request.into_parts();
         let metrics = self.0.rooms.metrics.clone();
         let mut record = Record::begin(self.0.ids.next(), arrival.peer.ip(), &parts, metrics, settings.access_log);
-        let mut intake = Intake::new(body, &settings.limits);
+        let mut intake = Intake::new(body, &settings.limits, &self.0.rooms.incoming, arrival.peer.ip());
         record.received = intake.count();
         let walk = Walk { rooms: &self.0.rooms, settings: &settings, parts: &parts };
         let response = match walk.go(&arrival, &mut intake, &mut record).await {
@@ -115,7 +127,7 @@ impl Gateway {
                 failure.into_response(record.id)
             }
         };
-        record.answered(response)
+        record.answered(response, &self.0.rooms.outgoing)
     }
 }
 

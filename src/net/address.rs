@@ -138,6 +138,14 @@ impl Service<Name> for Resolver {
     }
 }
 
+/// Who counts as one client: one IPv4 address, or one IPv6 /64, since whoever has one address of it has them all.
+pub fn client_network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+        address => address,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

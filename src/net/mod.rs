@@ -6,5 +6,5 @@ pub mod client;
 mod description;
 pub mod tls;
 
-pub use address::AddressRule;
+pub use address::{AddressRule, client_network};
 pub use description::{Concern, Description, describe};

@@ -44,10 +44,12 @@ pub(super) async fn accept<H: Handler>(
         match accepted {
             Ok((stream, peer)) => {
                 pause = PAUSE;
-                admit(&listener, &shared, &phases, stream, peer);
+                admit(&listener, &shared, &phases, stream, peer).await;
             }
             Err(error) if is_of_one_client(&error) => {}
             Err(error) => {
+                // It may be the descriptors that are short.
+                shared.budget.make_room();
                 tracing::warn!(listener = &*listener.name, %error, ?pause, "cannot accept connections for now");
                 tokio::select! {
                     biased;
@@ -79,7 +81,7 @@ fn is_of_one_client(error: &io::Error) -> bool {
 }
 
 /// Start a task for `stream`, if there may be one more.
-fn admit<H: Handler>(
+async fn admit<H: Handler>(
     listener: &Arc<Listener>,
     shared: &Shared<H>,
     phases: &watch::Receiver<Phase>,
@@ -88,7 +90,13 @@ fn admit<H: Handler>(
 ) {
     let limits = shared.limits.load_full();
     shared.handler.observe(ConnectionEvent::Opened);
-    let Some(slot) = shared.budget.take(limits.connections) else {
+    let mut slot = shared.budget.take(limits.connections, peer.ip());
+    if slot.is_none() {
+        // Those that were told to make room need a moment; meanwhile the system holds who else comes.
+        tokio::time::sleep(PAUSE).await;
+        slot = shared.budget.take(limits.connections, peer.ip());
+    }
+    let Some(slot) = slot else {
         shared.handler.observe(ConnectionEvent::OverConnections);
         return;
     };
@@ -102,7 +110,11 @@ fn admit<H: Handler>(
         phases: phases.clone(),
     };
     tokio::spawn(async move {
-        let event = connection::run(&setting, stream, peer, slot).await;
+        let cut = slot.cut();
+        let event = tokio::select! {
+            event = connection::run(&setting, stream, peer, slot) => event,
+            () = cut => ConnectionEvent::MadeRoom,
+        };
         setting.handler.observe(event);
     });
 }

@@ -16,6 +16,9 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use crate::gateway::Flight;
+
+use super::stall::Stall;
 use super::streams::Offer;
 
 /// The time of something that has not happened.
@@ -27,6 +30,8 @@ pub(super) struct Activity {
     opened: Instant,
     /// Requests whose answer has not been handed over whole.
     running: AtomicUsize,
+    /// Whether there ever was a request.
+    began: AtomicBool,
     /// Since when there is no request and nothing to write.
     quiet_since: AtomicU64,
     /// Since when a request's head is due of which not all has come.
@@ -40,11 +45,11 @@ pub(super) struct Activity {
 }
 
 /// How long a connection may stay in each state.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Patience {
     pub(super) header_read: Duration,
     pub(super) keep_alive: Duration,
-    pub(super) stall: Duration,
+    pub(super) stall: Stall,
 }
 
 /// What a connection is waiting for.
@@ -66,6 +71,7 @@ impl Activity {
         Self {
             opened: Instant::now(),
             running: AtomicUsize::new(0),
+            began: AtomicBool::new(false),
             quiet_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
             stalled_since: AtomicU64::new(NEVER),
@@ -77,6 +83,7 @@ impl Activity {
     /// A request begins; it ends when what this returns is dropped.
     pub(super) fn begin(self: &Arc<Self>, version: Version) -> Running {
         self.running.fetch_add(1, Ordering::AcqRel);
+        self.began.store(true, Ordering::Relaxed);
         // Of HTTP/2 only the first head has a deadline; on HTTP/1 half of the next one may be here already.
         if version == Version::HTTP_2 {
             self.head_since.store(NEVER, Ordering::Release);
@@ -89,8 +96,13 @@ impl Activity {
         self.is_quiet().then(|| self.opened + Duration::from_millis(self.quiet_since.load(Ordering::Acquire)))
     }
 
+    /// Whether there ever was a request.
+    pub(super) fn had_a_request(&self) -> bool {
+        self.began.load(Ordering::Relaxed)
+    }
+
     /// What the connection waits for, and until when it may; `None`: for nothing that the server limits.
-    pub(super) fn waiting(&self, patience: Patience) -> Option<(Waiting, Instant)> {
+    pub(super) fn waiting(&self, patience: &Patience) -> Option<(Waiting, Instant)> {
         let since = |time: &AtomicU64| {
             let since = time.load(Ordering::Acquire);
             (since != NEVER).then(|| self.opened + Duration::from_millis(since))
@@ -99,7 +111,7 @@ impl Activity {
             return Some((Waiting::End, since + patience.header_read));
         }
         if let Some(since) = since(&self.stalled_since) {
-            return Some((Waiting::Client, since + patience.stall));
+            return Some((Waiting::Client, since + patience.stall.patience()));
         }
         let quiet_since = self.quiet_since()?;
         Some(match since(&self.head_since) {
@@ -175,8 +187,11 @@ pin_project! {
 }
 
 impl<B> Answer<B> {
-    pub(super) fn new(body: B, running: Running) -> Self {
+    pub(super) fn new(body: B, running: Running, flight: Option<Flight>) -> Self {
         let offer = Offer::of_this_stream();
+        if let (Some(offer), Some(flight)) = (&offer, flight) {
+            offer.follow(flight);
+        }
         // The client may have no room even for the first part.
         offer.iter().for_each(Offer::made);
         Self { body, running, offer }

@@ -13,13 +13,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::gateway::Arrival;
+use crate::gateway::{Arrival, Flight};
 
 use super::activity::{Activity, Answer, Monitored, Patience};
 use super::budget::Slot;
 use super::framing::HeadLimits;
 use super::guarded::{Guarded, Verdicts};
 use super::opening::{self, HttpVersion, Opened, Refused, Stream};
+use super::stall::Stall;
 use super::streams::StreamExecutor;
 use super::watch::Watched;
 use super::{ConnectionEvent, Handler, Limits, Listener};
@@ -80,9 +81,11 @@ pub(super) async fn run<H: Handler>(
         }
         Err(_) => return ConnectionEvent::HandshakeTimedOut,
     };
+    let activity = Arc::new(Activity::start());
+    slot.speaks(&activity);
     match stream {
-        Stream::Plain(stream) => serve(stream, version, arrival, handler, limits, phases).await,
-        Stream::Tls(stream) => serve(stream, version, arrival, handler, limits, phases).await,
+        Stream::Plain(stream) => serve(stream, version, arrival, handler, limits, phases, activity).await,
+        Stream::Tls(stream) => serve(stream, version, arrival, handler, limits, phases, activity).await,
     }
 }
 
@@ -94,8 +97,14 @@ pub(super) async fn serve<H: Handler>(
     handler: &H,
     limits: &Limits,
     phases: &watch::Receiver<Phase>,
+    activity: Arc<Activity>,
 ) -> ConnectionEvent {
-    let activity = Arc::new(Activity::start());
+    let stall = Stall { timeout: limits.body_idle_timeout, pressure: handler.pressure() };
+    let patience = Patience {
+        header_read: limits.header_read_timeout,
+        keep_alive: limits.keep_alive_timeout,
+        stall: stall.clone(),
+    };
     let io = Monitored::new(stream, Arc::clone(&activity));
     let verdicts = Arc::new(Verdicts::default());
     let peer = arrival.peer;
@@ -106,11 +115,13 @@ pub(super) async fn serve<H: Handler>(
             let bad_head = verdicts.next();
             let (handler, arrival) = (handler.clone(), Arrival { bad_head, ..arrival.clone() });
             async move {
-                let mut response = handler.handle(arrival, request).await;
+                // In a box of its own, so that its memory is free again while the answer is sent.
+                let mut response = Box::pin(handler.handle(arrival, request)).await;
                 if bad_head.is_some() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, Infallible>(response.map(|body| Answer::new(body, running)))
+                let flight = response.extensions_mut().remove::<Flight>();
+                Ok::<_, Infallible>(response.map(|body| Answer::new(body, running, flight)))
             }
         })
     };
@@ -118,11 +129,11 @@ pub(super) async fn serve<H: Handler>(
         HttpVersion::One => {
             let io = Guarded::new(io, head_limits(limits), verdicts, Arc::clone(&activity));
             let connection = http1(limits).serve_connection(TokioIo::new(io), service);
-            drive(connection, activity, limits, phases, peer).await
+            drive(connection, activity, patience, phases, peer).await
         }
         HttpVersion::Two => {
-            let connection = http2(limits).serve_connection(TokioIo::new(io), service);
-            drive(connection, activity, limits, phases, peer).await
+            let connection = http2(limits, stall).serve_connection(TokioIo::new(io), service);
+            drive(connection, activity, patience, phases, peer).await
         }
     }
 }
@@ -130,15 +141,10 @@ pub(super) async fn serve<H: Handler>(
 async fn drive<C: GracefulConnection<Error = hyper::Error>>(
     connection: C,
     activity: Arc<Activity>,
-    limits: &Limits,
+    patience: Patience,
     phases: &watch::Receiver<Phase>,
     peer: SocketAddr,
 ) -> ConnectionEvent {
-    let patience = Patience {
-        header_read: limits.header_read_timeout,
-        keep_alive: limits.keep_alive_timeout,
-        stall: limits.body_idle_timeout,
-    };
     let stop = reached(phases.clone(), Phase::Draining);
     tokio::select! {
         biased;
@@ -165,8 +171,8 @@ fn head_limits(limits: &Limits) -> HeadLimits {
     HeadLimits { bytes: usize::try_from(limits.header_bytes).unwrap_or(usize::MAX), headers: limits.headers }
 }
 
-fn http2(limits: &Limits) -> http2::Builder<StreamExecutor> {
-    let mut builder = http2::Builder::new(StreamExecutor { patience: limits.body_idle_timeout });
+fn http2(limits: &Limits, stall: Stall) -> http2::Builder<StreamExecutor> {
+    let mut builder = http2::Builder::new(StreamExecutor { stall });
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams)

@@ -8,11 +8,13 @@ mod activity;
 mod bind;
 mod budget;
 mod connection;
+pub mod descriptors;
 mod framing;
 mod guarded;
 mod opening;
 mod proxy;
 mod settings;
+mod stall;
 mod streams;
 mod watch;
 
@@ -26,7 +28,7 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use crate::gateway::Arrival;
+use crate::gateway::{Arrival, Pressure};
 
 pub use bind::{BindError, Drained, Listeners};
 pub use settings::{Limits, Listener, Protocol};
@@ -40,6 +42,11 @@ pub trait Handler: Clone + Send + Sync + 'static {
     /// request is to be refused: nothing but its request line is there. The server closes the connection after that.
     fn handle(&self, arrival: Arrival, request: Request<Incoming>)
     -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// Whether clients wait for memory that answers to others hold.
+    fn pressure(&self) -> Pressure {
+        Pressure::default()
+    }
 
     /// Count what happens to connections.
     fn observe(&self, _event: ConnectionEvent) {}
@@ -59,6 +66,8 @@ pub enum ConnectionEvent {
     OverConnections,
     /// It was closed: `limits.connections_per_client` are open from there.
     OverConnectionsPerClient,
+    /// It said nothing, and others needed its place.
+    MadeRoom,
     /// A trusted proxy sent no good PROXY header.
     BadProxyHeader,
     /// Neither TLS nor HTTP, or what this listener does not speak.

@@ -2,22 +2,32 @@
 //! the other streams, and as long as the client's window is closed hyper does not even ask for more of the answer.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use hyper::rt::Executor;
 use pin_project_lite::pin_project;
 use tokio::task::futures::TaskLocalFuture;
 use tokio::time::{Instant, Sleep};
 
+use crate::gateway::Flight;
+
+use super::stall::Stall;
+
 tokio::task_local! {
     static OFFER: Offer;
 }
 
-/// Since when a part of an answer has been offered to the client, and not taken: nobody asked for the next.
+/// Since when a part of an answer has been offered to the client, and not taken: nobody asked for the next, or what was read
+/// for it is still here.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Offer(Arc<Mutex<Option<Instant>>>);
+pub(super) struct Offer(Arc<Mutex<Offered>>);
+
+#[derive(Debug, Default)]
+struct Offered {
+    since: Option<Instant>,
+    flight: Option<Flight>,
+}
 
 impl Offer {
     /// Of the stream whose task this is; `None` outside of HTTP/2.
@@ -35,26 +45,36 @@ impl Offer {
         self.set(Some(Instant::now()));
     }
 
+    /// The answer tells by itself what the client took.
+    pub(super) fn follow(&self, flight: Flight) {
+        self.lock().flight = Some(flight);
+    }
+
     fn set(&self, since: Option<Instant>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+        self.lock().since = since;
     }
 
     fn since(&self) -> Option<Instant> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let offered = self.lock();
+        offered.flight.as_ref().map_or(offered.since, Flight::stalled_since)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Offered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Runs each stream in a task of its own, and resets it when its client takes nothing for `patience`.
+/// Runs each stream in a task of its own, and resets it when its client takes nothing for too long.
 #[derive(Debug, Clone)]
 pub(super) struct StreamExecutor {
-    pub(super) patience: Duration,
+    pub(super) stall: Stall,
 }
 
 impl<F: Future + Send + 'static> Executor<F> for StreamExecutor {
     fn execute(&self, stream: F) {
         let offer = Offer::default();
         let stream = OFFER.scope(offer.clone(), stream);
-        tokio::spawn(Attended { stream, offer, patience: self.patience, sleep: None });
+        tokio::spawn(Attended { stream, offer, stall: self.stall.clone(), sleep: None });
     }
 }
 
@@ -63,7 +83,7 @@ pin_project! {
         #[pin]
         stream: TaskLocalFuture<Offer, F>,
         offer: Offer,
-        patience: Duration,
+        stall: Stall,
         #[pin]
         sleep: Option<Sleep>,
     }
@@ -78,17 +98,16 @@ impl<F: Future> Future for Attended<F> {
             return Poll::Ready(());
         }
         while let Some(since) = this.offer.since() {
-            let due = since + *this.patience;
             // The timer is only put off when it rings, so that a part that is taken costs nothing.
             if this.sleep.is_none() {
-                this.sleep.set(Some(tokio::time::sleep_until(due)));
+                this.sleep.set(Some(tokio::time::sleep_until(this.stall.look(since))));
             }
             let Some(mut sleep) = this.sleep.as_mut().as_pin_mut() else { break };
             ready!(sleep.as_mut().poll(context));
-            if due <= Instant::now() {
+            if this.stall.is_over(since) {
                 return Poll::Ready(());
             }
-            sleep.reset(due);
+            sleep.reset(this.stall.look(since));
         }
         Poll::Pending
     }

@@ -113,6 +113,11 @@ fn mirror() -> (Mirror, Told) {
 }
 
 impl Told {
+    /// The next request has come.
+    async fn began(&mut self) {
+        self.begun.recv().await.unwrap();
+    }
+
     /// The next event that is not `Opened`.
     async fn end(&mut self) -> ConnectionEvent {
         loop {

@@ -54,7 +54,7 @@ impl<C: GracefulConnection, S: Future> Watched<C, S> {
 
     /// Until when the connection may stay as it is, and why not longer.
     fn due(&self) -> Option<(ConnectionEvent, Instant)> {
-        let waiting = self.activity.waiting(self.patience);
+        let waiting = self.activity.waiting(&self.patience);
         if let Some((Waiting::End, due)) = waiting {
             return Some((self.winding_up.map_or(ConnectionEvent::Closed, |winding_up| winding_up.reason), due));
         }
@@ -96,11 +96,14 @@ impl<C: GracefulConnection, S: Future> Future for Watched<C, S> {
                 continue;
             }
             let due = self.due();
+            // Of one who takes nothing: others may begin to wait for what it holds.
+            let look = due.map(|(event, due)| match event {
+                ConnectionEvent::Stalled => due.min(self.patience.stall.soon()),
+                _ => due,
+            });
             let mut sleep = self.as_mut().project().sleep;
-            if let Some((_, due)) = due
-                && due < sleep.deadline()
-            {
-                sleep.as_mut().reset(due);
+            if let Some(look) = look.filter(|look| *look < sleep.deadline()) {
+                sleep.as_mut().reset(look);
             }
             if sleep.poll(context).is_pending() {
                 return Poll::Pending;
@@ -112,9 +115,10 @@ impl<C: GracefulConnection, S: Future> Future for Watched<C, S> {
                     self.as_mut().wind_up(ConnectionEvent::Idle);
                 }
                 Some((event, due)) if due <= now => return Poll::Ready(Ok(event)),
-                Some((_, due)) => self.as_mut().project().sleep.reset(due),
+                Some((_, due)) => self.as_mut().project().sleep.reset(look.unwrap_or(due)),
                 None => {
-                    let pause = self.patience.header_read.min(self.patience.keep_alive).min(self.patience.stall);
+                    let Patience { header_read, keep_alive, stall } = &self.patience;
+                    let pause = (*header_read).min(*keep_alive).min(stall.timeout);
                     self.as_mut().project().sleep.reset(now + pause);
                 }
             }

@@ -9,7 +9,7 @@ use http_body_util::combinators::MapErr;
 use hyper::body::Incoming;
 
 use dockgate::gateway::admin::{Admin, AdminBody};
-use dockgate::gateway::{Arrival, Gateway, Observed};
+use dockgate::gateway::{Arrival, Gateway, Observed, Pressure};
 use dockgate::server::{ConnectionEvent, Handler};
 use dockgate::telemetry::Metrics;
 
@@ -25,6 +25,10 @@ impl Handler for GatewayHandler {
 
     async fn handle(&self, arrival: Arrival, request: Request<Incoming>) -> Response<Observed> {
         self.gateway.handle(arrival, request).await
+    }
+
+    fn pressure(&self) -> Pressure {
+        self.gateway.pressure()
     }
 
     fn observe(&self, event: ConnectionEvent) {
@@ -43,6 +47,7 @@ const fn outcome(event: ConnectionEvent) -> Option<&'static str> {
         ConnectionEvent::Broken => "broken",
         ConnectionEvent::OverConnections => "over_connections",
         ConnectionEvent::OverConnectionsPerClient => "over_connections_per_client",
+        ConnectionEvent::MadeRoom => "made_room",
         ConnectionEvent::BadProxyHeader => "bad_proxy_header",
         ConnectionEvent::WrongProtocol => "wrong_protocol",
         ConnectionEvent::HandshakeFailed => "handshake_failed",

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use dockgate::config::Config;
 use dockgate::net::describe;
-use dockgate::server::{BindError, Listener, Listeners};
+use dockgate::server::{BindError, Listener, Listeners, descriptors};
 use dockgate::telemetry::{Metrics, log};
 
 use super::Common;
@@ -34,6 +34,10 @@ use signals::Signals;
 pub(super) fn run(common: &Common) -> Result<(), Exit> {
     let config = common.load()?;
     log::init(&config.log);
+    let descriptors = descriptors::raise();
+    if descriptors < descriptors::LEAST {
+        return Err(Exit::new(Code::Unavailable, descriptors::too_few(descriptors)));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| Exit::new(Code::Software, format_args!("no threads can be started: {error}")))?;
@@ -99,6 +103,9 @@ fn warn_of_configuration(config: &Config) {
         config.broken.iter().flat_map(|(name, broken)| broken.errors.iter().map(move |e| (name, e)))
     {
         tracing::error!(upstream, %error, "an upstream is left out; mend its file, and restart");
+    }
+    if let Some(problem) = descriptors::shortage(config.limits.connections, descriptors::available()) {
+        tracing::warn!(%problem, "fewer connections are taken");
     }
     config.warnings.iter().for_each(|problem| tracing::warn!(%problem, "the configuration is taken as it is"));
 }

@@ -13,12 +13,12 @@ use dockgate::cache::Memory;
 use dockgate::config::{self, Config, Upstream};
 use dockgate::gateway::admin::{Admin, Keeper};
 use dockgate::gateway::names::Names;
-use dockgate::gateway::{self, Gateway, Rooms};
+use dockgate::gateway::{self, ByteBudget, Gateway, Rooms};
 use dockgate::identity::{self, Identity};
 use dockgate::net::certificates::{self, Made};
 use dockgate::net::tls::{self, TlsError};
 use dockgate::registry::{Hosted, Index, Legacy};
-use dockgate::server;
+use dockgate::server::{self, descriptors};
 use dockgate::store::{self, OpenError, Store};
 use dockgate::telemetry::Metrics;
 
@@ -69,6 +69,8 @@ impl House {
             default: config.registry.default.clone(),
             via: remotes.via.clone(),
             metrics: metrics.clone(),
+            outgoing: ByteBudget::new(config.limits.outgoing_bytes),
+            incoming: ByteBudget::new(config.limits.incoming_bytes),
         };
         let id_prefix = getrandom::u32().map_err(|error| Exit::new(Code::Software, error))?;
         let gateway = Gateway::new(rooms, gateway_settings(config, config), id_prefix);
@@ -299,7 +301,7 @@ pub(super) fn admin_listener(config: &Config) -> Vec<server::Listener> {
 
 pub(super) fn server_limits(limits: &config::Limits) -> server::Limits {
     server::Limits {
-        connections: limits.connections,
+        connections: limits.connections.min(descriptors::connections(descriptors::available())),
         connections_per_client: limits.connections_per_client,
         headers: limits.headers,
         header_bytes: limits.header_bytes,

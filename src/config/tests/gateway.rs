@@ -323,6 +323,13 @@ fn values_that_do_not_go_together_are_both_named() {
                of them another port"],
         ),
         (
+            "limits = { incoming_bytes = \"7MiB\" }",
+            &[
+                "gateway.toml:1:29: limits.incoming_bytes: 7MiB is less than twice limits.manifest_bytes (the default), \
+               4MiB; raise it",
+            ],
+        ),
+        (
             "cache = { memory = \"8MiB\", memory_object_max = \"16MiB\" }",
             &["gateway.toml:1:48: cache.memory_object_max: 16MiB is more than cache.memory (gateway.toml:1:20), \
                  8MiB; lower it"],

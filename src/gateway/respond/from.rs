@@ -1,5 +1,7 @@
 //! The errors of every room, in HTTP.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use serde_json::json;
 
@@ -16,6 +18,8 @@ use super::{Failure, Form};
 
 const AMBIGUOUS_LENGTH: &str =
     "the length of the request is ambiguous: it needs one Content-Length, one number, or Transfer-Encoding";
+/// When whoever found no room for its body should come again: those that stand still are gone by then.
+const CROWDED_RETRY_AFTER: Duration = Duration::from_secs(5);
 const ONLY_CHUNKED: &str = "the only Transfer-Encoding that is served is chunked, once, in HTTP/1.1";
 
 impl From<Refusal> for Failure {
@@ -120,13 +124,19 @@ impl From<IntakeError> for Failure {
                 ErrorCode::SizeInvalid,
                 format!("the body is larger than {limit} bytes (limits.manifest_bytes)"),
             ),
+            IntakeError::Crowded => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                ErrorCode::Unavailable,
+                "too many bodies are held in memory now; try again in a few seconds (limits.incoming_bytes)".to_owned(),
+            ),
             IntakeError::Broken => (
                 StatusCode::BAD_REQUEST,
                 ErrorCode::BlobUploadInvalid,
                 "the body ended before it was complete; try again".to_owned(),
             ),
         };
-        let failure = Self::new(status, code, message);
+        let retry_after = matches!(error, IntakeError::Crowded).then_some(CROWDED_RETRY_AFTER);
+        let failure = Self { retry_after, ..Self::new(status, code, message) };
         // What is only too large is read on to its end; of the others nothing good comes any more.
         if matches!(error, IntakeError::TooLarge { .. }) { failure } else { failure.closing() }
     }

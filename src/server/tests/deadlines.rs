@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::gateway::Transport;
+use crate::server::activity::Activity;
 use crate::server::connection::{self, Phase};
 use crate::server::opening::HttpVersion;
 
@@ -30,10 +31,10 @@ fn piped(version: HttpVersion, pipe_bytes: usize) -> Piped {
         certificate: None,
         bad_head: None,
     };
-    let served =
-        tokio::spawn(
-            async move { connection::serve(server, version, arrival, &mirror, &Limits::default(), &phases).await },
-        );
+    let activity = Arc::new(Activity::start());
+    let served = tokio::spawn(async move {
+        connection::serve(server, version, arrival, &mirror, &Limits::default(), &phases, activity).await
+    });
     Piped { client, told, served, phase, begin: Instant::now() }
 }
 

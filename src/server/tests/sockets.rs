@@ -88,14 +88,26 @@ async fn a_handshake_that_fails_or_stops_is_ended() {
 async fn there_are_no_more_connections_than_the_budget_has() {
     let mut server = start(listener(Protocol::Auto), Limits { connections: 2, ..generous() }).await;
     let (mut first, mut second) = (server.connect().await, server.connect().await);
-    get(&mut first, "/").await;
-    get(&mut second, "/").await;
+    for busy in [&mut first, &mut second] {
+        busy.write_all(b"GET /hold HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        server.told.began().await;
+    }
     assert_eq!(rest(&mut server.connect().await).await, "");
     assert_eq!(server.told.end().await, ConnectionEvent::OverConnections);
     drop(first);
-    assert_eq!(server.told.end().await, ConnectionEvent::Closed);
+    assert_eq!(server.told.end().await, ConnectionEvent::Broken);
     get(&mut server.connect().await, "/").await;
-    get(&mut second, "/").await;
+}
+
+#[tokio::test]
+async fn who_says_nothing_makes_room_for_others() {
+    let mut server = start(listener(Protocol::Auto), Limits { connections: 2, ..generous() }).await;
+    let (silent, mut idle) = (server.connect().await, server.connect().await);
+    get(&mut idle, "/").await;
+    get(&mut server.connect().await, "/").await;
+    assert_eq!(server.told.end().await, ConnectionEvent::MadeRoom);
+    get(&mut idle, "/").await;
+    drop(silent);
 }
 
 #[tokio::test]
