@@ -17,6 +17,7 @@ use crate::gateway::{Arrival, Flight};
 
 use super::activity::{Activity, Answer, Monitored, Patience};
 use super::budget::Slot;
+use super::frames::{Flooded, Frames};
 use super::framing::HeadLimits;
 use super::guarded::{Guarded, Verdicts};
 use super::opening::{self, HttpVersion, Opened, Refused, Stream};
@@ -132,8 +133,11 @@ pub(super) async fn serve<H: Handler>(
             drive(connection, activity, patience, phases, peer).await
         }
         HttpVersion::Two => {
+            let flooded = Flooded::default();
+            let io = Frames::new(io, flooded.clone());
             let connection = http2(limits, stall).serve_connection(TokioIo::new(io), service);
-            drive(connection, activity, patience, phases, peer).await
+            let event = drive(connection, activity, patience, phases, peer).await;
+            if flooded.is_so() { ConnectionEvent::Flooded } else { event }
         }
     }
 }

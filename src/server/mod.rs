@@ -9,6 +9,7 @@ mod bind;
 mod budget;
 mod connection;
 pub mod descriptors;
+mod frames;
 mod framing;
 mod guarded;
 mod opening;
@@ -82,6 +83,8 @@ pub enum ConnectionEvent {
     Idle,
     /// The client took nothing for `limits.body_idle_timeout`.
     Stalled,
+    /// It sent many more frames of HTTP/2 than its requests need.
+    Flooded,
     /// It was cut off at the end of `limits.drain_timeout`.
     Forced,
 }

@@ -55,6 +55,7 @@ const fn outcome(event: ConnectionEvent) -> Option<&'static str> {
         ConnectionEvent::HeaderTimedOut => "header_timed_out",
         ConnectionEvent::Idle => "idle",
         ConnectionEvent::Stalled => "stalled",
+        ConnectionEvent::Flooded => "flooded",
         ConnectionEvent::Forced => "forced",
     })
 }
