@@ -9,6 +9,7 @@ mod support;
 mod access_matrix;
 mod bad_input;
 mod changes;
+mod crowds;
 mod first_start;
 mod kill;
 mod mirror;

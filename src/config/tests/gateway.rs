@@ -289,6 +289,15 @@ fn rules_are_checked_word_by_word() {
 }
 
 #[test]
+fn one_client_must_find_room_for_a_manifest() {
+    check(&[(
+        "limits = { incoming_bytes = \"7MiB\" }",
+        &["gateway.toml:1:29: limits.incoming_bytes: 7MiB is less than twice limits.manifest_bytes (the default), \
+               4MiB; raise it"],
+    )]);
+}
+
+#[test]
 fn values_that_do_not_go_together_are_both_named() {
     check(&[
         (
@@ -321,13 +330,6 @@ fn values_that_do_not_go_together_are_both_named() {
             &["gateway.toml:1:23: admin.address: 127.0.0.1:5001 is taken by listen.main.address \
                  (gateway.toml:1:23); give one \
                of them another port"],
-        ),
-        (
-            "limits = { incoming_bytes = \"7MiB\" }",
-            &[
-                "gateway.toml:1:29: limits.incoming_bytes: 7MiB is less than twice limits.manifest_bytes (the default), \
-               4MiB; raise it",
-            ],
         ),
         (
             "cache = { memory = \"8MiB\", memory_object_max = \"16MiB\" }",
