@@ -10,18 +10,24 @@ work=
 daemons=()
 
 main() {
-  local binary driver
-  binary=$(realpath "${binary:-${CARGO_TARGET_DIR:-$root/target}/release/dockgate}")
+  local program driver
+  program=$(realpath -m "${binary:-${CARGO_TARGET_DIR:-$root/target}/release/dockgate}")
   cd "$root"
   case " $* " in *' --help '*) exec cargo bench --locked --bench siege -- --help ;; esac
-  [[ -x $binary ]] || { printf '%s is not there: make build\n' "$binary" >&2; exit 1; }
-  driver=(cargo bench --locked --bench siege -- --binary "$binary")
+  [[ -x $program ]] || { printf '%s is not there: make build\n' "$program" >&2; exit 1; }
+  work=$(mktemp -d "${TMPDIR:-/tmp}/dockgate-siege.XXXXXX")
+  trap leave EXIT
+  # Building the driver may build the program again, with what only tests need.
+  cp "$program" "$work/dockgate"
+  driver=(cargo bench --locked --bench siege -- --binary "$work/dockgate")
   case " $* " in
     *' --short '*) ;;
-    *) driver+=(--page docs/reliability.md --beside benches/siege/a96346b.tsv) ;;
+    *)
+      driver+=(--beside benches/siege/a96346b.tsv --record "${CARGO_TARGET_DIR:-target}/siege.tsv")
+      driver+=(--page docs/reliability.md)
+      ;;
   esac
   if [[ ${engines:-0} == 1 ]]; then
-    trap leave EXIT
     start_engines
     driver+=(--during "$(realpath "${BASH_SOURCE[0]%.sh}/pull.sh")")
   fi
@@ -34,7 +40,6 @@ start_engines() {
   for program in docker dockerd containerd ctr podman skopeo; do
     command -v "$program" >/dev/null || { printf '%s is not there: tests/install.sh\n' "$program" >&2; exit 1; }
   done
-  work=$(mktemp -d "${TMPDIR:-/tmp}/dockgate-siege.XXXXXX")
   export SIEGE_WORK=$work
   export DOCKER_HOST=unix://$work/docker.sock
   printf '[storage]\ndriver = "vfs"\ngraphroot = "%s"\nrunroot = "%s"\n' "$work/root" "$work/runroot" >"$work/storage.conf"

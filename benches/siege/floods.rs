@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::Outcome;
 use crate::client::Way;
@@ -89,7 +89,6 @@ async fn under(
         let way = way(Ipv4Addr::new(127, 0, 11, number));
         besiegers.spawn(flood_on(way, flood.clone(), endings.clone()));
     }
-    sleep(context.times.lead.min(context.times.flood / 4)).await;
     neighbours.call(&context.thread, context.times.flood, true).await
 }
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::sleep;
 
 use crate::Outcome;
 use crate::client::Way;
 use crate::content::{Content, IMAGE, MANIFEST_TYPE};
 use crate::gateway::{Gateway, Setup};
 use crate::logins::login;
-use crate::neighbours::{Tally, get};
+use crate::neighbours::{Tally, at_rate, get};
 use crate::random::Random;
 use crate::report::{Figure, bytes};
 use crate::siege::{Context, all};
@@ -42,7 +42,7 @@ pub async fn run(context: &Context<'_>) -> Outcome<Vec<Figure>> {
         tokio::join!(neighbours.call(&context.thread, time, true), more, sample(&gateway, context, until));
     let seen = seen?;
     drop(besiegers);
-    let mut figures = vec![flat(&samples, context.speed)];
+    let mut figures = vec![flat(&samples, context)];
     figures.push(all(NAME, "good pulls that failed", &seen.pulls));
     figures.push(all(NAME, "good pushes that failed", &seen.pushes));
     figures.push(all(NAME, "pulls through the mirror that failed", &mirror));
@@ -63,50 +63,41 @@ async fn sample(gateway: &Gateway, context: &Context<'_>, until: Instant) -> Vec
 }
 
 /// The first sixth is not judged, and the short form not at all: it ends before anything is warm.
-fn flat(samples: &[u64], judged: bool) -> Figure {
+fn flat(samples: &[u64], context: &Context<'_>) -> Figure {
     let warm = (samples.len() as f64 * WARM) as usize;
     let rest = &samples[warm..];
     let (least, most) = (rest.iter().min().copied().unwrap_or(0), rest.iter().max().copied().unwrap_or(0));
     let half = (most - least) as f64 / (most + least).max(1) as f64;
-    let value = format!("{} to {} (± {:.1} %)", bytes(least), bytes(most), half * 100.0);
+    let minutes = context.times.hour.as_secs_f64() / 60.0;
+    let value = format!("{} to {} (± {:.1} %) in {minutes:.0} min", bytes(least), bytes(most), half * 100.0);
     let name = "resident memory after a sixth of the time";
-    Figure::speed(NAME, name, "± 5 %", value, half <= FLAT || !judged)
+    Figure::speed(NAME, name, "± 5 %", value, half <= FLAT || !context.speed)
 }
 
 /// Pulls through the mirror, and all else.
 async fn others(gateway: &Gateway, content: &Arc<Content>, until: Instant) -> (Tally, Tally) {
     let way = |last| gateway.way(Ipv4Addr::new(127, 0, 7, last));
     let mut random = Random::new(SEED);
-    let mirror = every(PULL_EVERY, until, || {
+    let mirror = at_rate(PULL_EVERY, until, || {
         let number = random.below(IMAGES);
-        async move { pull_through(way(1), number).await }
+        pull_through(way(1), number)
     });
-    let large = every(LARGE_EVERY, until, || get(way(2), content.large_path(), String::new(), content.large.clone()));
-    let lists = every(LIST_EVERY, until, || async move {
-        way(3).ask("GET", &format!("/v2/{IMAGE}/tags/list"), "", b"").await?.expect(200)?;
-        way(3).ask("HEAD", &format!("/v2/{IMAGE}/manifests/latest"), "", b"").await?.expect(200).map(drop)
+    let large = at_rate(LARGE_EVERY, until, || get(way(2), content.large_path(), String::new(), content.large.clone()));
+    let list = way(3);
+    let lists = at_rate(LIST_EVERY, until, || async move {
+        list.ask("GET", &format!("/v2/{IMAGE}/tags/list"), "", b"").await?.expect(200)?;
+        list.ask("HEAD", &format!("/v2/{IMAGE}/manifests/latest"), "", b"").await?.expect(200).map(drop)
     });
     let mut number = 0;
-    let wrong = every(WRONG_EVERY, until, || {
+    let wrong = at_rate(WRONG_EVERY, until, || {
         number += 1;
-        async move { login(way(4), &format!("nobody-{number}"), "wrong").await?.expect(401).map(drop) }
+        let caller = way(4);
+        async move { login(caller, &format!("nobody-{number}"), "wrong").await?.expect(401).map(drop) }
     });
     let (mirror, mut rest, lists, wrong) = tokio::join!(mirror, large, lists, wrong);
     rest.join(lists);
     rest.join(wrong);
     (mirror, rest)
-}
-
-async fn every<F: Future<Output = Outcome>>(pause: Duration, until: Instant, mut once: impl FnMut() -> F) -> Tally {
-    let mut ticks = interval(pause);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut tally = Tally::default();
-    while Instant::now() < until {
-        ticks.tick().await;
-        let began = Instant::now();
-        tally.add(began, once().await);
-    }
-    tally
 }
 
 async fn pull_through(way: Way, number: usize) -> Outcome {

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Outcome;
-use crate::client::Way;
+use crate::client::{Answer, Way};
 use crate::gateway::{Gateway, Setup};
-use crate::neighbours::{Neighbours, Seen, Tally};
+use crate::neighbours::{Neighbours, Seen, Tally, at_rate};
 use crate::report::{Figure, quantile, time};
 use crate::siege::{Context, all, memory, slower};
 use crate::sink::Sink;
@@ -36,6 +36,9 @@ const REGULAR_EVERY: Duration = Duration::from_millis(400);
 const CREDENTIAL_LIFETIME: &str = "credential_lifetime = \"1s\"";
 /// Between two wrong passwords: a hundred a second.
 const WRONG_EVERY: Duration = Duration::from_millis(10);
+/// Where new users log in, and where the others do.
+const NEW: Ipv4Addr = Ipv4Addr::new(127, 0, 4, 1);
+const REGULAR: Ipv4Addr = Ipv4Addr::new(127, 0, 5, 1);
 /// Addresses of the siege that comes from many.
 const MANY: u32 = 250;
 /// At a p99 that long, good logins may take.
@@ -51,7 +54,7 @@ pub async fn from_many(context: &Context<'_>) -> Outcome<Vec<Figure>> {
     siege(context, "100 wrong logins/s from 250 addresses", MANY).await
 }
 
-async fn siege(context: &Context<'_>, name: &'static str, addresses: u32) -> Outcome<Vec<Figure>> {
+async fn siege(context: &Context<'_>, name: &str, addresses: u32) -> Outcome<Vec<Figure>> {
     let hash = bcrypt::hash_with_salt(PASSWORD, COST, SALT)?.to_string();
     let mut users = String::new();
     for name in (0..NEW_USERS).map(|number| format!("new-{number}")).chain((0..REGULARS).map(regular)) {
@@ -85,7 +88,7 @@ fn regular(number: u32) -> String {
     format!("regular-{number}")
 }
 
-fn in_time(siege: &'static str, name: &'static str, tally: &Tally) -> Figure {
+fn in_time(siege: &str, name: &str, tally: &Tally) -> Figure {
     let value = quantile(&mut tally.times.clone(), 0.99);
     Figure::speed(siege, name, "≤ 500 ms", time(value), value.is_some_and(|value| value <= LOGIN_MAX))
 }
@@ -115,46 +118,30 @@ impl Good {
         let mut besiegers = JoinSet::new();
         let ways = (0..addresses).map(|number| wrong(Ipv4Addr::new(127, 0, 9, 1 + number as u8))).collect();
         besiegers.spawn(wrong_logins(ways));
-        sleep(context.times.lead).await;
         let time = context.times.siege;
-        let (gate, new) = (gateway.way(Ipv4Addr::LOCALHOST), self.new.clone());
-        let news = logins(gate, 4, NEW_EVERY, time, move || {
-            format!("new-{}", new.fetch_add(1, Ordering::Relaxed) % NEW_USERS)
+        let until = Instant::now() + time;
+        let next = self.new.clone();
+        let news = logins(gateway.way(NEW), NEW_EVERY, until, move || {
+            format!("new-{}", next.fetch_add(1, Ordering::Relaxed) % NEW_USERS)
         });
         let mut turn = 0;
-        let regulars = logins(gate, 5, REGULAR_EVERY, time, move || {
+        let regulars = logins(gateway.way(REGULAR), REGULAR_EVERY, until, move || {
             turn = (turn + 1) % REGULARS;
             regular(turn)
         });
-        let [news, regulars] = [context.thread.spawn(news), context.thread.spawn(regulars)];
+        let (news, regulars) = (context.thread.spawn(news), context.thread.spawn(regulars));
         let others = neighbours.call(&context.thread, time, true).await?;
         Ok(Logins { new: news.await?, regular: regulars.await?, others })
     }
 }
 
-/// One after another begins, whether or not those before it are done; each user has an address.
-async fn logins(gate: Way, network: u8, every: Duration, time: Duration, mut name: impl FnMut() -> String) -> Tally {
-    let mut running = JoinSet::new();
-    let mut ticks = interval(every);
-    let until = Instant::now() + time;
-    let mut number = 0;
-    while Instant::now() < until {
-        ticks.tick().await;
-        number = number % 250 + 1;
-        let way = Way { from: Ipv4Addr::new(127, 0, network, number), ..gate };
+/// Right passwords, all from one address: a fleet stands behind one.
+async fn logins(way: Way, every: Duration, until: Instant, mut name: impl FnMut() -> String) -> Tally {
+    at_rate(every, until, || {
         let name = name();
-        running.spawn(async move {
-            let began = Instant::now();
-            let mut tally = Tally::default();
-            tally.add(began, async { login(way, &name, PASSWORD).await?.expect(200).map(drop) }.await);
-            tally
-        });
-    }
-    let mut all = Tally::default();
-    while let Some(one) = running.join_next().await {
-        all.join(one.unwrap_or_default());
-    }
-    all
+        async move { login(way, &name, PASSWORD).await?.expect(200).map(drop) }
+    })
+    .await
 }
 
 async fn wrong_logins(ways: Vec<Way>) {
@@ -169,7 +156,7 @@ async fn wrong_logins(ways: Vec<Way>) {
     }
 }
 
-pub async fn login(way: Way, name: &str, password: &str) -> Outcome<crate::client::Answer> {
+pub async fn login(way: Way, name: &str, password: &str) -> Outcome<Answer> {
     let credentials = STANDARD.encode(format!("{name}:{password}"));
     way.ask("GET", "/v2/", &format!("Authorization: Basic {credentials}\r\n"), b"").await
 }

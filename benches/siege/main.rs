@@ -23,7 +23,7 @@ mod upstream;
 mod writers;
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Handle};
 
 use crate::content::Content;
-use crate::report::{Figure, Values, Verdict, record, recorded, table, values, write_page};
+use crate::report::{Figure, Verdict, record, recorded, table, write_page};
 use crate::siege::{Context, Times};
 
 /// What is said of an error is all that is done with it.
@@ -75,7 +75,7 @@ struct Arguments {
     /// The page that gets the table
     #[arg(long)]
     page: Option<PathBuf>,
-    /// The file that gets the figures
+    /// The file that gets the figures; what else it has stays, and is in the table too
     #[arg(long)]
     record: Option<PathBuf>,
     /// What cargo says to every benchmark
@@ -148,20 +148,18 @@ impl Arguments {
             Times {
                 warm: millisecond(500),
                 quiet: second(1),
-                lead: second(1),
-                siege: second(5),
+                siege: second(4),
                 flood: millisecond(1200),
-                hour: second(20),
+                hour: second(15),
                 sample: second(1),
                 passwords: 10,
             }
         } else {
             Times {
                 warm: second(2),
-                quiet: second(8),
-                lead: second(2),
-                siege: second(20),
-                flood: second(8),
+                quiet: second(6),
+                siege: second(15),
+                flood: second(5),
                 hour: second(60 * self.minutes),
                 sample: second(10),
                 passwords: 40,
@@ -220,13 +218,14 @@ async fn run(arguments: &Arguments, thread: &Handle) -> Outcome<bool> {
     for siege in arguments.sieges() {
         if let Some(program) = &arguments.against {
             println!("--- {}", program.display());
-            today.extend(values(&besiege(siege, &context(program)).await?));
+            today = [besiege(siege, &context(program)).await?, today].concat();
             println!("--- {}", arguments.binary.display());
         }
         figures.extend(besiege(siege, &context(&arguments.binary)).await?);
     }
-    tell(arguments, &figures, &today)?;
-    Ok(!arguments.check || figures.iter().all(|figure| figure.verdict != Verdict::Broken))
+    let holds = figures.iter().all(|figure| figure.verdict != Verdict::Broken);
+    tell(arguments, figures, &today)?;
+    Ok(holds || !arguments.check)
 }
 
 async fn besiege(siege: Siege, context: &Context<'_>) -> Outcome<Vec<Figure>> {
@@ -237,12 +236,15 @@ async fn besiege(siege: Siege, context: &Context<'_>) -> Outcome<Vec<Figure>> {
     Ok(figures)
 }
 
-fn tell(arguments: &Arguments, figures: &[Figure], today: &Values) -> Outcome {
-    let table = table(figures, today);
+/// The page gets all that is recorded, so that a part of the sieges can be run again.
+fn tell(arguments: &Arguments, figures: Vec<Figure>, today: &[Figure]) -> Outcome {
+    let figures = match &arguments.record {
+        Some(path) => record(path, &figures)?,
+        None => figures,
+    };
+    let table = table(&figures, today);
     println!("\n{table}");
-    let to = |path: &Option<PathBuf>, write: &dyn Fn(&Path) -> Outcome| path.as_deref().map_or(Ok(()), write);
-    to(&arguments.page, &|page| write_page(page, &table))?;
-    to(&arguments.record, &|path| record(path, figures))
+    arguments.page.as_deref().map_or(Ok(()), |page| write_page(page, &table))
 }
 
 /// The besiegers are thousands of connections.

@@ -1,7 +1,7 @@
 //! The good clients beside a siege: pulls, pushes and an operator's probe, and what they see. They run on a thread of
 //! their own, so that the besiegers' work in this process does not slow what is measured.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::process::Command;
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio::time::interval;
 
 use crate::Outcome;
 use crate::client::Way;
@@ -19,8 +21,8 @@ use crate::random::Random;
 const PULLERS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 1, 1), Ipv4Addr::new(127, 0, 1, 2)];
 const PUSHER: Ipv4Addr = Ipv4Addr::new(127, 0, 2, 1);
 const OPERATOR: Ipv4Addr = Ipv4Addr::LOCALHOST;
-/// Between the end of a puller's pull and its next one.
-const PULL_PAUSE: Duration = Duration::from_millis(10);
+/// Between the beginnings of two pulls.
+const PULL_EVERY: Duration = Duration::from_millis(20);
 const PUSH_PAUSE: Duration = Duration::from_millis(100);
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
 /// Of the file in a pushed layer.
@@ -72,8 +74,8 @@ impl Tally {
 /// Whom the neighbours call, and with what.
 #[derive(Debug, Clone)]
 pub struct Neighbours {
-    address: std::net::SocketAddr,
-    admin: std::net::SocketAddr,
+    address: SocketAddr,
+    admin: SocketAddr,
     content: Arc<Content>,
     /// A shell's command that is run again and again.
     command: Option<String>,
@@ -97,28 +99,21 @@ impl Neighbours {
         let this = Self { command: self.command.clone().filter(|_| siege), ..self.clone() };
         let until = Instant::now() + time;
         let calls = async move {
-            let pulls = async {
-                let [first, second] = PULLERS;
-                let (mut one, other) = tokio::join!(this.pulls(first, until), this.pulls(second, until));
-                one.join(other);
-                one
-            };
             let (pulls, pushes, probes, commands) =
-                tokio::join!(pulls, this.pushes(until), this.probes(until), this.commands(until));
+                tokio::join!(this.pulls(until), this.pushes(until), this.probes(until), this.commands(until));
             Seen { pulls, pushes, probes, commands }
         };
         Ok(thread.spawn(calls).await?)
     }
 
-    async fn pulls(&self, from: Ipv4Addr, until: Instant) -> Tally {
-        let way = Way { from, to: self.address };
-        let mut tally = Tally::default();
-        while Instant::now() < until {
-            let began = Instant::now();
-            tally.add(began, pull(way, &self.content.image).await);
-            tokio::time::sleep(PULL_PAUSE).await;
-        }
-        tally
+    async fn pulls(&self, until: Instant) -> Tally {
+        let mut pullers = PULLERS.into_iter().cycle();
+        at_rate(PULL_EVERY, until, || {
+            let way = Way { from: pullers.next().unwrap_or(OPERATOR), to: self.address };
+            let content = self.content.clone();
+            async move { pull(way, &content.image).await }
+        })
+        .await
     }
 
     async fn pushes(&self, until: Instant) -> Tally {
@@ -170,6 +165,33 @@ impl Neighbours {
         }
         tally
     }
+}
+
+/// One after another begins, whether or not those before it are done: nobody's pull waits because another one does.
+pub async fn at_rate<F>(every: Duration, until: Instant, mut once: impl FnMut() -> F) -> Tally
+where
+    F: Future<Output = Outcome> + Send + 'static,
+{
+    let mut running = JoinSet::new();
+    let mut ticks = interval(every);
+    let mut all = Tally::default();
+    while Instant::now() < until {
+        ticks.tick().await;
+        let call = once();
+        running.spawn(async move {
+            let began = Instant::now();
+            let mut tally = Tally::default();
+            tally.add(began, call.await);
+            tally
+        });
+        while let Some(one) = running.try_join_next() {
+            all.join(one.unwrap_or_default());
+        }
+    }
+    while let Some(one) = running.join_next().await {
+        all.join(one.unwrap_or_default());
+    }
+    all
 }
 
 /// A manifest and its layer, each on a connection of its own, and every byte as it was pushed.

@@ -74,12 +74,7 @@ pub async fn silent(context: &Context<'_>) -> Outcome<Vec<Figure>> {
     Ok(context.round(&setup, besiege).await?.figures("1,100 silent connections, 1,024 descriptors"))
 }
 
-async fn readers(
-    context: &Context<'_>,
-    siege: &'static str,
-    reader: Reader,
-    descriptors: Option<u32>,
-) -> Outcome<Vec<Figure>> {
+async fn readers(context: &Context<'_>, siege: &str, reader: Reader, descriptors: Option<u32>) -> Outcome<Vec<Figure>> {
     let setup = Setup { descriptors, ..Setup::default() };
     let besiege = |gateway: &Gateway| {
         let mut besiegers = JoinSet::new();

@@ -26,8 +26,6 @@ pub struct Times {
     /// Before anything is measured, so that memory and caches are warm.
     pub warm: Duration,
     pub quiet: Duration,
-    /// Between the besiegers' start and the measurement.
-    pub lead: Duration,
     pub siege: Duration,
     /// Each flood, and the same one at a sink.
     pub flood: Duration,
@@ -73,7 +71,6 @@ impl Context<'_> {
         let quiet = neighbours.call(&self.thread, self.times.quiet, false).await?;
         let before = gateway.memory().peak;
         let besiegers = besiege(&gateway);
-        tokio::time::sleep(self.times.lead).await;
         let siege = neighbours.call(&self.thread, self.times.siege, true).await?;
         let growth = gateway.memory().peak.saturating_sub(before);
         drop(besiegers);
@@ -86,7 +83,7 @@ impl Context<'_> {
 
 impl Round {
     /// Of the sieges that are not floods or logins.
-    pub fn figures(&self, siege: &'static str) -> Vec<Figure> {
+    pub fn figures(&self, siege: &str) -> Vec<Figure> {
         let mut figures = vec![
             memory(siege, self.growth),
             slower(siege, "good pulls' p99, beside quiet", &self.quiet.pulls, &self.siege.pulls),
@@ -101,13 +98,13 @@ impl Round {
     }
 }
 
-pub fn memory(siege: &'static str, growth: u64) -> Figure {
+pub fn memory(siege: &str, growth: u64) -> Figure {
     let value = format!("+{}", bytes(growth));
     Figure::rule(siege, "resident memory", "≤ +64 MiB", value, growth <= MEMORY_MAX)
 }
 
 /// Where none succeeded, there is nothing to compare.
-pub fn slower(siege: &'static str, name: &'static str, quiet: &Tally, besieged: &Tally) -> Figure {
+pub fn slower(siege: &str, name: &str, quiet: &Tally, besieged: &Tally) -> Figure {
     let [before, after] = [quiet, besieged].map(|tally| quantile(&mut tally.times.clone(), 0.99));
     let (value, met) = match (before, after) {
         (Some(before), Some(after)) => {
@@ -120,13 +117,13 @@ pub fn slower(siege: &'static str, name: &'static str, quiet: &Tally, besieged: 
 }
 
 /// Every one must succeed, and there must be some.
-pub fn all(siege: &'static str, name: &'static str, tally: &Tally) -> Figure {
+pub fn all(siege: &str, name: &str, tally: &Tally) -> Figure {
     let reason = tally.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     let value = format!("{} of {}{reason}", tally.failed, tally.all());
     Figure::rule(siege, name, "0", value, tally.failed == 0 && tally.all() > 0)
 }
 
-fn probes(siege: &'static str, tally: &Tally) -> Figure {
+fn probes(siege: &str, tally: &Tally) -> Figure {
     let longest = tally.times.iter().max().copied();
     let (name, target) = ("`/readyz`, the longest", "≤ 100 ms");
     if tally.failed > 0 {
