@@ -61,7 +61,7 @@ latency: ## Measure mirrors: an image that is cold, on disk, in memory (args as 
 	benches/mirror.sh latency $(args)
 
 .PHONY: siege
-siege: build ## Besiege it for two hours: readers that do not read, logins, floods, an hour of mixed load (args="--short", args="--help")
+siege: build ## Besiege it for an hour and a quarter: readers that do not read, logins, floods, an hour of mixed load (args="--short", args="--help")
 	benches/siege.sh $(args)
 
 .PHONY: fuzz
