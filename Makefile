@@ -60,6 +60,10 @@ trace: ## Measure a mirror's tiers: a workload shaped like a public registry's, 
 latency: ## Measure mirrors: an image that is cold, on disk, in memory (args as above)
 	benches/mirror.sh latency $(args)
 
+.PHONY: siege
+siege: build ## Besiege it for an hour and a quarter: readers that do not read, logins, floods, an hour of mixed load (args="--short", args="--help")
+	benches/siege.sh $(args)
+
 .PHONY: fuzz
 fuzz: needs ## Fuzz each target for a while (seconds=60, targets="oci route" for some of them)
 	fuzz/run.sh $(seconds) $(targets)
