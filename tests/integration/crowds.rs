@@ -117,9 +117,9 @@ fn manifests_that_stall_leave_room_for_those_of_others() {
             socket
         })
         .collect();
-    let told = stalled.into_iter().filter(|socket| {
-        let mut said = [0; 4096];
-        let length = { &mut &*socket }.read(&mut said).unwrap_or(0);
+    let told = stalled.iter().filter(|socket| {
+        let (mut said, mut socket) = ([0; 4096], *socket);
+        let length = socket.read(&mut said).unwrap_or(0);
         let said = String::from_utf8_lossy(&said[..length]).into_owned();
         said.starts_with("HTTP/1.1 503") && said.to_lowercase().contains("retry-after: 5")
     });
