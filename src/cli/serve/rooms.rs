@@ -286,17 +286,6 @@ pub(super) fn listeners(config: &Config) -> Vec<server::Listener> {
     config.listen.iter().map(listener).collect()
 }
 
-pub(super) fn admin_listener(config: &Config) -> Vec<server::Listener> {
-    let listener = |address| server::Listener {
-        name: "admin".into(),
-        address,
-        protocol: server::Protocol::Plain,
-        trusted_proxies: Vec::new(),
-        proxy_protocol: false,
-    };
-    config.admin.address.map(listener).into_iter().collect()
-}
-
 pub(super) fn server_limits(limits: &config::Limits) -> server::Limits {
     server::Limits {
         connections: limits.connections,
