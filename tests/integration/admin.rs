@@ -3,14 +3,19 @@
 use std::fs::{self, Permissions};
 use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
 
 use crate::support::Gate;
 use crate::support::gate::{PATIENCE, Prepared, wait_until};
 
 /// How soon health is told.
 const SOON: Duration = Duration::from_millis(100);
+
+/// How soon readiness is told on a machine that strace slows down.
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// Exit codes.
 const UNAVAILABLE: i32 = 69;
@@ -134,4 +139,64 @@ fn health_is_told_while_there_is_not_one_descriptor_left() {
     wait_until("the public port to answer again", || {
         gate.plain().try_send("GET", "/v2/", &[], b"").is_ok_and(|answer| answer.status == 401)
     });
+}
+
+/// Has every read of a file end as `effect` says, until it is dropped.
+struct Tampered(Child);
+
+impl Tampered {
+    fn reads(gate: &Gate, effect: &str) -> Self {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-p", &gate.id().to_string(), "-e", "trace=pread64"]);
+        command.args(["-e", &format!("inject=pread64:{effect}")]).stdin(Stdio::null());
+        Self(command.spawn().expect("strace is needed; tests/install.sh installs it"))
+    }
+}
+
+impl Drop for Tampered {
+    fn drop(&mut self) {
+        let _ = rustix::process::kill_process(Pid::from_child(&self.0), Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until readiness is so; what was said. Every answer comes at once.
+fn readiness_becomes(gate: &Gate, status: u16) -> String {
+    let mut said = String::new();
+    wait_until(&format!("readiness to be {status}"), || {
+        let began = Instant::now();
+        let answer = gate.admin().get("/readyz");
+        assert!(began.elapsed() < AT_ONCE, "it took {:?} to tell {}", began.elapsed(), answer.status);
+        said = answer.text();
+        answer.status == status
+    });
+    said
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_is_told_and_so_is_its_return() {
+    let gate = Gate::start("");
+    readiness_becomes(&gate, 200);
+    let tampered = Tampered::reads(&gate, "error=EIO");
+    let said = readiness_becomes(&gate, 503);
+    assert!(said.contains("the data directory cannot be read; check its disk") && said.contains("version: "), "{said}");
+    gate.wait_for_log("the data directory cannot be read");
+    drop(tampered);
+    readiness_becomes(&gate, 200);
+    gate.wait_for_log("the data directory can be read again");
+    // As if it had been unmounted.
+    fs::rename(gate.path("data"), gate.path("elsewhere")).unwrap();
+    readiness_becomes(&gate, 503);
+    fs::rename(gate.path("elsewhere"), gate.path("data")).unwrap();
+    readiness_becomes(&gate, 200);
+}
+
+#[test]
+fn a_disk_that_never_answers_keeps_nobody_waiting_for_readiness() {
+    let gate = Gate::start("");
+    let tampered = Tampered::reads(&gate, "delay_enter=60s");
+    let said = readiness_becomes(&gate, 503);
+    assert!(said.contains("a read takes longer than 5s"), "{said}");
+    drop(tampered);
+    readiness_becomes(&gate, 200);
 }

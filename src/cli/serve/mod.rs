@@ -94,10 +94,14 @@ async fn serve(config: Config, common: &Common) -> Result<(), Exit> {
 
 /// Answers the operator: at the address, and over a socket in the data directory, which is locked by now.
 fn serve_admin(config: &Config, address: Option<TcpListener>, house: &House) -> Result<admin::Serving, Exit> {
-    let socket = admin::Socket::bind(&config.registry.data);
-    let socket = socket.map_err(|error| Exit::new(Code::CannotCreate, error))?;
+    // Nothing can be made in a read-only directory, and what comes over the socket is for changes.
+    let socket = (!house.is_read_only()).then(|| admin::Socket::bind(&config.registry.data)).transpose();
+    let socket = socket.unwrap_or_else(|error| {
+        tracing::error!(%error, "`dockgate cache` cannot be used; all else goes on");
+        None
+    });
     let handler = AdminHandler { admin: house.admin.clone(), runtime: Handle::current() };
-    admin::serve(address, Some(socket), handler)
+    admin::serve(address, socket, handler)
         .map_err(|error| Exit::new(Code::Software, format_args!("the admin listener cannot be served: {error}")))
 }
 

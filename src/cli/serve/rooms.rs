@@ -101,6 +101,11 @@ impl House {
         tasks
     }
 
+    /// Whether nothing can be written to the data directory.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.store.is_read_only()
+    }
+
     /// Writes what waits, and gives the data directory back.
     pub(super) async fn close(self) {
         self.remotes.shelves.disk.close().await;
@@ -144,7 +149,10 @@ const fn open_code(error: &OpenError) -> Code {
     match error {
         OpenError::InUse { .. } => Code::TryAgain,
         OpenError::ReadOnly { .. } | OpenError::Io { .. } => Code::CannotCreate,
-        OpenError::NewerVersion { .. } | OpenError::Database { .. } => Code::Data,
+        OpenError::NewerVersion { .. }
+        | OpenError::OlderVersion { .. }
+        | OpenError::NotClosed { .. }
+        | OpenError::Database { .. } => Code::Data,
     }
 }
 

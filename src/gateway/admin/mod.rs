@@ -71,14 +71,20 @@ impl Admin {
         text(StatusCode::INTERNAL_SERVER_ERROR, format!("the command failed: {error}; look at the gateway's log\n"))
     }
 
+    /// Whether requests should be sent here. It goes by what is known: nothing is tried while somebody waits.
     fn readiness(&self) -> Response<AdminBody> {
-        match (self.ready.load(Ordering::Relaxed), self.hosted.is_healthy()) {
-            (true, true) => text(StatusCode::OK, "ready\n"),
-            (_, false) => {
-                text(StatusCode::SERVICE_UNAVAILABLE, "not ready: the disk failed a sync; check it and start again\n")
-            }
-            (false, _) => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping\n"),
+        let not_ready = |why: &str| text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n"));
+        if !self.hosted.is_healthy() {
+            return not_ready("the disk failed a sync; check it and start again");
         }
+        if let Some(error) = self.hosted.unreadable() {
+            return not_ready(&format!("the data directory cannot be read; check its disk ({error})"));
+        }
+        if !self.ready.load(Ordering::Relaxed) {
+            return not_ready("starting or stopping");
+        }
+        let note = if self.hosted.is_read_only() { ": pulls only, the data directory is read-only" } else { "" };
+        text(StatusCode::OK, format!("ready{note}\n"))
     }
 
     fn page(&self) -> Response<AdminBody> {
