@@ -1,19 +1,22 @@
-//! `dockgate cache`: what the running gateway keeps of registries elsewhere.
+//! `dockgate cache`: what the running gateway keeps of registries elsewhere, asked over the socket in its data directory.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use http::{Method, Request};
+use http::header::HOST;
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
+use hyper::client::conn::http1::handshake;
+use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
+use tokio::time::timeout;
 
-use dockgate::gateway::admin::CONSENT;
-use dockgate::net::client::{Client, Settings};
+use dockgate::server::admin::{SocketError, connect};
 
 use super::Common;
 use super::exit::{Code, Exit};
@@ -197,40 +200,41 @@ impl Progress<'_> {
     }
 }
 
-/// The admin listener of the gateway that runs.
+/// The gateway that runs on a data directory.
 struct Gateway {
-    client: Client,
-    address: SocketAddr,
+    data: PathBuf,
 }
 
 impl Gateway {
     fn of(common: &Common) -> Result<Self, Exit> {
-        let address = common.load()?.admin.address.ok_or_else(|| {
-            Exit::config("admin.address is \"\": the running gateway can only be asked there; give it an address")
-        })?;
-        let settings = Settings { connect_timeout: TIMEOUT, first_byte_timeout: TIMEOUT, ..Settings::default() };
-        let client = Client::new(&settings).map_err(|error| Exit::new(Code::Software, error))?;
-        Ok(Self { client, address: reachable(address) })
+        Ok(Self { data: common.load()?.registry.data })
     }
 
     async fn send(&self, method: Method, target: &str) -> Result<Lines, Exit> {
-        let request = Request::builder().method(method).uri(format!("http://{}{target}", self.address));
-        let request = request.header(CONSENT, "1").body(Empty::<Bytes>::new());
-        let request = request.map_err(|error| Exit::new(Code::Software, error))?;
-        let answer = self.client.send(request).await.map_err(|error| {
-            let address = self.address;
+        let stream = connect(&self.data).await.map_err(|error| match error {
+            SocketError::Forbidden { .. } => Exit::new(Code::NoPermission, error),
+            error => Exit::new(Code::Unavailable, error),
+        })?;
+        let broke = |error| Exit::new(Code::Unavailable, format_args!("the gateway broke off: {error}"));
+        let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broke)?;
+        tokio::spawn(connection);
+        let request = Request::builder().method(method).uri(target).header(HOST, "admin.sock");
+        let request = request.body(Empty::<Bytes>::new()).map_err(|error| Exit::new(Code::Software, error))?;
+        let answer = timeout(TIMEOUT, sender.send_request(request)).await.map_err(|_| {
             Exit::new(
                 Code::Unavailable,
-                format_args!("the gateway does not answer at {address} ({error}): is it running?"),
+                format_args!("the gateway does not answer within {TIMEOUT:?}; look at its log"),
             )
         })?;
-        let is_good = answer.status().is_success();
+        let answer = answer.map_err(broke)?;
+        let status = answer.status();
         let mut lines = Lines { body: answer.into_body(), buffer: Vec::new() };
-        if is_good {
+        if status.is_success() {
             return Ok(lines);
         }
         while lines.more().await? {}
-        Err(Exit::new(Code::Data, String::from_utf8_lossy(&lines.buffer).trim().to_owned()))
+        let code = if status == StatusCode::FORBIDDEN { Code::NoPermission } else { Code::Data };
+        Err(Exit::new(code, String::from_utf8_lossy(&lines.buffer).trim().to_owned()))
     }
 
     async fn lines(&self, method: Method, target: &str) -> Result<Lines, Exit> {
@@ -273,16 +277,6 @@ impl Lines {
     }
 }
 
-/// Where a listener for any address is reached from here.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let here = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(here, address.port())
-}
-
 fn with_image(path: &str, image: &str) -> String {
     format!("{path}?image={}", utf8_percent_encode(image, NON_ALPHANUMERIC))
 }
@@ -316,12 +310,5 @@ mod tests {
         {
             assert_eq!(bytes(size), text);
         }
-    }
-
-    #[test]
-    fn a_listener_for_any_address_is_reached_here() {
-        assert_eq!(reachable("0.0.0.0:5001".parse().unwrap()).to_string(), "127.0.0.1:5001");
-        assert_eq!(reachable("[::]:5001".parse().unwrap()).to_string(), "[::1]:5001");
-        assert_eq!(reachable("10.0.0.1:1".parse().unwrap()).to_string(), "10.0.0.1:1");
     }
 }

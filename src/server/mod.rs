@@ -5,6 +5,7 @@
 
 mod accept;
 mod activity;
+pub mod admin;
 mod bind;
 mod budget;
 mod connection;

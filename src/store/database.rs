@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 
+use super::directory::try_to_write;
+use super::schema::{self, migrate};
 use super::{OpenError, StoreError};
 
 /// How many connections read; each has a thread.
@@ -55,7 +56,8 @@ pub(super) type Work<'c, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Sen
 /// A handle to the database.
 pub(super) struct Database {
     readers: SqlitePool,
-    writer: mpsc::Sender<Message>,
+    /// None where nothing can be written.
+    writer: Option<mpsc::Sender<Message>>,
     health: Health,
 }
 
@@ -68,31 +70,34 @@ impl Database {
     /// Opens the database, made if it is missing, and brings it up to date.
     pub(super) async fn open(path: &Path, health: Health) -> Result<Self, OpenError> {
         let failed = |error: sqlx::Error| OpenError::Database { path: path.into(), detail: error.to_string() };
-        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT).foreign_keys(true);
-        // What is large while a statement runs would else be written below /var/tmp, which may be full or read-only.
-        let options = options.pragma("temp_store", "memory");
-        let writing = options
-            .clone()
+        let writing = options(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .pragma("journal_size_limit", LOG_BYTES);
         let mut connection = writing.connect().await.map_err(failed)?;
         migrate(&mut connection, path).await?;
-        let readers = SqlitePoolOptions::new()
-            .min_connections(READERS)
-            .max_connections(READERS)
-            .acquire_timeout(READER_WAIT_TIMEOUT)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .connect_with(options.read_only(true))
-            .await
-            .map_err(failed)?;
+        let readers = open_readers(options(path).read_only(true)).await.map_err(failed)?;
         let (writer, queue) = mpsc::channel(QUEUE);
         let directory = path.parent().unwrap_or(path).to_owned();
         tokio::spawn(Writer { connection, directory, health: health.clone() }.write_until_closed(queue));
-        Ok(Self { readers, writer, health })
+        Ok(Self { readers, writer: Some(writer), health })
+    }
+
+    /// Opens a database that is there, where nothing can be written.
+    pub(super) async fn open_for_reading(path: &Path, health: Health) -> Result<Self, OpenError> {
+        let log = path.with_extension("db-wal");
+        let is_clean = fs::metadata(&log).map_or(true, |log| log.len() == 0);
+        // Without a log SQLite needs no file for locks, which it could not make; a log has to be read, so it must not be told
+        // that nothing changes.
+        let failed = |error: sqlx::Error| match is_clean {
+            true => OpenError::Database { path: path.into(), detail: error.to_string() },
+            false => OpenError::NotClosed { log: log.clone(), detail: error.to_string() },
+        };
+        let readers = open_readers(options(path).read_only(true).immutable(is_clean)).await.map_err(failed)?;
+        // The first query is what opens the files.
+        schema::check_version(schema::version(&readers).await.map_err(failed)?, path)?;
+        Ok(Self { readers, writer: None, health })
     }
 
     /// Where to read.
@@ -102,7 +107,7 @@ impl Database {
 
     /// Whether the writer still runs.
     pub(super) fn is_open(&self) -> bool {
-        !self.writer.is_closed()
+        self.writer.as_ref().is_none_or(|writer| !writer.is_closed())
     }
 
     /// Runs `work` in a transaction; what it answers is true on the disk. It runs even if the caller stops waiting.
@@ -112,10 +117,11 @@ impl Database {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
+        let writer = self.writer.as_ref().ok_or(StoreError::ReadOnly)?;
         self.health.check()?;
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Pending { work: Some(work), result: None, reply });
-        self.writer.send(Message::Job(job)).await.map_err(|_| StoreError::Unhealthy)?;
+        writer.send(Message::Job(job)).await.map_err(|_| StoreError::Unhealthy)?;
         answer.await.map_err(|_| StoreError::Unhealthy)?
     }
 
@@ -123,21 +129,30 @@ impl Database {
     pub(super) async fn close(&self) {
         let (done, closed) = oneshot::channel();
         self.readers.close().await;
-        if self.writer.send(Message::Close(done)).await.is_ok() {
+        if let Some(writer) = &self.writer
+            && writer.send(Message::Close(done)).await.is_ok()
+        {
             let _ = closed.await;
         }
     }
 }
 
-async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
-    let migrations = sqlx::migrate!("src/store/migrations/sqlite");
-    migrations.run(connection).await.map_err(|error| match error {
-        MigrateError::VersionMissing(found) => OpenError::NewerVersion {
-            data: path.parent().unwrap_or(path).into(),
-            found: found.try_into().unwrap_or_default(),
-        },
-        error => OpenError::Database { path: path.into(), detail: error.to_string() },
-    })
+fn options(path: &Path) -> SqliteConnectOptions {
+    let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT).foreign_keys(true);
+    // What is large while a statement runs would else be written below /var/tmp, which may be full or read-only.
+    options.pragma("temp_store", "memory")
+}
+
+async fn open_readers(options: SqliteConnectOptions) -> sqlx::Result<SqlitePool> {
+    SqlitePoolOptions::new()
+        .min_connections(READERS)
+        .max_connections(READERS)
+        .acquire_timeout(READER_WAIT_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_with(options)
+        .await
 }
 
 /// The one who writes.
@@ -198,15 +213,9 @@ impl Writer {
     }
 }
 
-/// Whether the disk has become read-only. Only a file that is made can tell: Linux may make a disk read-only after an
-/// error without saying so in its flags.
+/// Whether the disk has become read-only.
 async fn refuses_files(directory: PathBuf) -> bool {
-    let probe = move || {
-        let path = directory.join("probe");
-        let made = fs::OpenOptions::new().write(true).create(true).truncate(true).open(&path);
-        let _ = fs::remove_file(path);
-        made.is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
-    };
+    let probe = move || try_to_write(&directory).is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem);
     tokio::task::spawn_blocking(probe).await.unwrap_or(false)
 }
 

@@ -16,6 +16,10 @@ use super::{OpenError, StoreError};
 
 /// The format of the directory that this program writes.
 const VERSION: u64 = 1;
+/// The file that says so.
+const VERSION_FILE: &str = "version";
+/// The file that is locked.
+const LOCK_FILE: &str = "lock";
 
 /// The data directory, locked for this process as long as this lives.
 #[derive(Debug)]
@@ -24,16 +28,41 @@ pub(super) struct Directory {
     health: Health,
     /// The directories below `blobs/` whose own entries are known to be on the disk.
     synced: Mutex<HashSet<PathBuf>>,
-    _lock: File,
+    is_read_only: bool,
+    /// None on a read-only directory that has no lock.
+    _lock: Option<File>,
 }
 
 impl Directory {
-    /// Makes what is missing, and locks it. Blocks.
+    /// Makes what is missing, and locks it; where nothing can be written, what is there is opened for reading alone. Blocks.
     pub(super) fn open(data: &Path, health: Health) -> Result<Self, OpenError> {
+        match Self::open_for_writing(data, health.clone()) {
+            Err(OpenError::ReadOnly { .. }) if data.join(VERSION_FILE).exists() => Self::open_for_reading(data, health),
+            opened => opened,
+        }
+    }
+
+    fn open_for_reading(data: &Path, health: Health) -> Result<Self, OpenError> {
+        // Several may read, but not beside one who writes.
+        let lock = match File::open(data.join(LOCK_FILE)) {
+            Ok(file) => Some(take_lock(data, file, FlockOperation::NonBlockingLockShared)?),
+            Err(_) => None,
+        };
+        check_version(data)?;
+        Ok(Self { data: data.into(), health, synced: Mutex::default(), is_read_only: true, _lock: lock })
+    }
+
+    fn open_for_writing(data: &Path, health: Health) -> Result<Self, OpenError> {
         let failed = |path: &Path, error: io::Error| open_error(data, path, &error);
         make_directory(data, true).map_err(|error| failed(data, error))?;
         let lock = lock(data)?;
         check_version(data)?;
+        // A disk that is only full is no reason not to start.
+        if let Err(error) = try_to_write(data)
+            && is_refusal(&error)
+        {
+            return Err(failed(data, error));
+        }
         for name in ["blobs", "uploads", "quarantine"] {
             let path = data.join(name);
             make_directory(&path, false).map_err(|error| failed(&path, error))?;
@@ -42,8 +71,18 @@ impl Directory {
         let database = data.join("metadata.db");
         private().create(true).append(true).open(&database).map_err(|error| failed(&database, error))?;
         sync_directory(data).map_err(|error| failed(data, error))?;
-        write_version(data).map_err(|error| failed(&data.join("version"), error))?;
-        Ok(Self { data: data.into(), health, synced: Mutex::default(), _lock: lock })
+        write_version(data).map_err(|error| failed(&data.join(VERSION_FILE), error))?;
+        Ok(Self { data: data.into(), health, synced: Mutex::default(), is_read_only: false, _lock: Some(lock) })
+    }
+
+    /// Whether nothing could be written when it was opened; nothing is written then.
+    pub(super) const fn is_read_only(&self) -> bool {
+        self.is_read_only
+    }
+
+    /// A small file that is always there.
+    pub(super) fn version(&self) -> PathBuf {
+        self.data.join(VERSION_FILE)
     }
 
     /// The file of the metadata.
@@ -142,12 +181,16 @@ pub(super) fn sync(health: &Health, action: &'static str, file: &File) -> Result
 
 fn open_error(data: &Path, path: &Path, error: &io::Error) -> OpenError {
     let detail = error.to_string();
-    match error.kind() {
-        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-            OpenError::ReadOnly { data: data.into(), detail }
-        }
-        _ => OpenError::Io { path: path.into(), detail },
+    if is_refusal(error) {
+        OpenError::ReadOnly { data: data.into(), detail }
+    } else {
+        OpenError::Io { path: path.into(), detail }
     }
+}
+
+/// Whether nothing may be written there.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
 }
 
 fn private() -> OpenOptions {
@@ -169,24 +212,36 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 
 /// Takes the lock, which the system gives back when this process ends, however it ends.
 fn lock(data: &Path) -> Result<File, OpenError> {
-    let path = data.join("lock");
+    let path = data.join(LOCK_FILE);
     let failed = |error: io::Error| open_error(data, &path, &error);
-    let mut file = private().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-    if let Err(error) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        if error != rustix::io::Errno::WOULDBLOCK {
-            return Err(failed(error.into()));
-        }
-        let mut holder = String::new();
-        let read = (&file).take(32).read_to_string(&mut holder);
-        let pid = read.ok().and_then(|_| holder.trim().parse().ok());
-        return Err(OpenError::InUse { data: data.into(), pid });
-    }
+    let file = private().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    let mut file = take_lock(data, file, FlockOperation::NonBlockingLockExclusive)?;
     file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
     Ok(file)
 }
 
+fn take_lock(data: &Path, file: File, operation: FlockOperation) -> Result<File, OpenError> {
+    let Err(error) = rustix::fs::flock(&file, operation) else { return Ok(file) };
+    if error != rustix::io::Errno::WOULDBLOCK {
+        return Err(open_error(data, &data.join(LOCK_FILE), &error.into()));
+    }
+    let mut holder = String::new();
+    let read = (&file).take(32).read_to_string(&mut holder);
+    let pid = read.ok().and_then(|_| holder.trim().parse().ok());
+    Err(OpenError::InUse { data: data.into(), pid })
+}
+
+/// Only a file that is made can tell: a disk may have become read-only without saying so in its flags, and a lock that is
+/// there already may be opened where no file can be made.
+pub(super) fn try_to_write(data: &Path) -> io::Result<()> {
+    let path = data.join("probe");
+    let made = private().write(true).create(true).truncate(true).open(&path);
+    let _ = fs::remove_file(path);
+    made.map(drop)
+}
+
 fn check_version(data: &Path) -> Result<(), OpenError> {
-    let path = data.join("version");
+    let path = data.join(VERSION_FILE);
     let detail = match fs::read_to_string(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => error.to_string(),
@@ -200,7 +255,7 @@ fn check_version(data: &Path) -> Result<(), OpenError> {
 }
 
 fn write_version(data: &Path) -> io::Result<()> {
-    let path = data.join("version");
+    let path = data.join(VERSION_FILE);
     if path.exists() {
         return Ok(());
     }

@@ -106,7 +106,19 @@ pub enum OpenError {
         /// The format that it has.
         found: u64,
     },
-    /// Nothing can be written there.
+    /// An older program wrote the database, and nothing can be written to bring it up to date.
+    OlderVersion {
+        /// The directory.
+        data: PathBuf,
+    },
+    /// Nothing can be written, and what was written last cannot be read without that.
+    NotClosed {
+        /// SQLite's write-ahead log.
+        log: PathBuf,
+        /// The database's words.
+        detail: String,
+    },
+    /// Nothing can be written there, and nothing is there that could be read.
     ReadOnly {
         /// The directory.
         data: PathBuf,
@@ -142,6 +154,17 @@ impl fmt::Display for OpenError {
                 f,
                 "{} has data format {found}, which a newer dockgate wrote; run that version, or a copy made before",
                 data.display()
+            ),
+            Self::OlderVersion { data } => write!(
+                f,
+                "{} is read-only, and an older dockgate wrote it; make it writable for one start, which brings it up to date",
+                data.display()
+            ),
+            Self::NotClosed { log, detail } => write!(
+                f,
+                "the data directory is read-only, and {} holds what was written last and cannot be read so: {detail}; make \
+                 the directory writable, start dockgate and stop it; after that it may be read-only",
+                log.display()
             ),
             Self::ReadOnly { data, detail } => write!(
                 f,

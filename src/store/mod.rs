@@ -11,7 +11,9 @@ mod legacy;
 mod listing;
 mod manifests;
 mod mirrors;
+mod probe;
 mod recovery;
+mod schema;
 mod sessions;
 mod stage;
 mod upload;
@@ -21,7 +23,7 @@ mod tests;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -40,6 +42,7 @@ pub use upload::Upload;
 use crate::files::{Buffers, Reserve, Space};
 use database::{Database, Health};
 use directory::Directory;
+use probe::{Probe, Reading};
 use sessions::Sessions;
 
 /// Where to keep things, and how much.
@@ -71,10 +74,12 @@ struct Inner {
     sessions: Sessions,
     reserve: Reserve,
     health: Health,
+    reading: Reading,
     buffers: Arc<Buffers>,
     runtime: Handle,
     closing: watch::Sender<bool>,
-    sweeper: Mutex<Option<JoinHandle<()>>>,
+    /// What goes on until it is closed.
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Store {
@@ -86,24 +91,38 @@ impl Store {
     pub async fn open(settings: Settings) -> Result<Self, OpenError> {
         let health = Health::default();
         let directory = open_directory(settings.data.clone(), health.clone()).await?;
-        let database = Database::open(&directory.database(), health.clone()).await?;
+        let database = match directory.is_read_only() {
+            false => Database::open(&directory.database(), health.clone()).await?,
+            true => Database::open_for_reading(&directory.database(), health.clone()).await?,
+        };
         let inner = Arc::new(Inner {
             database,
             directory,
             sessions: Sessions::new(settings.uploads, settings.upload_lifetime),
             reserve: Reserve { bytes: settings.disk_reserve, percent: settings.disk_reserve_percent },
             health,
+            reading: Reading::default(),
             buffers: Arc::default(),
             runtime: Handle::current(),
             closing: watch::Sender::new(false),
-            sweeper: Mutex::default(),
+            tasks: Mutex::default(),
         });
+        let probe = Probe {
+            file: inner.directory.version(),
+            readers: inner.database.readers().clone(),
+            reading: inner.reading.clone(),
+        };
+        inner.tasks().push(tokio::spawn(probe.run_until_closed(inner.closing.subscribe())));
+        if inner.directory.is_read_only() {
+            tracing::warn!("the data directory is read-only: pulls are served, pushes are refused");
+            return Ok(Self { inner });
+        }
         recovery::recover_uploads(&inner).await.map_err(|error| OpenError::Database {
             path: inner.directory.database(),
             detail: format!("the uploads cannot be taken up again: {error}"),
         })?;
         let sweeper = tokio::spawn(recovery::sweep_until_closed(Arc::downgrade(&inner), inner.closing.subscribe()));
-        *inner.sweeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(sweeper);
+        inner.tasks().push(sweeper);
         Ok(Self { inner })
     }
 
@@ -112,13 +131,23 @@ impl Store {
         self.inner.health.is_good() && self.inner.database.is_open()
     }
 
+    /// Why what is kept cannot be read now, if it cannot; looked for all the time, so that this waits for nothing.
+    pub fn unreadable(&self) -> Option<String> {
+        self.inner.reading.trouble()
+    }
+
+    /// Whether nothing could be written when it was opened, so that nothing is.
+    pub fn is_read_only(&self) -> bool {
+        self.inner.directory.is_read_only()
+    }
+
     /// Writes what waits and closes the database; everything fails afterwards. The directory stays locked until the
     /// last clone, upload and commit of this store is gone.
     pub async fn close(&self) {
         self.inner.closing.send_replace(true);
-        let sweeper = self.inner.sweeper.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(sweeper) = sweeper {
-            let _ = sweeper.await;
+        let tasks = std::mem::take(&mut *self.inner.tasks());
+        for task in tasks {
+            let _ = task.await;
         }
         self.inner.database.close().await;
     }
@@ -171,14 +200,21 @@ impl std::fmt::Debug for Store {
 }
 
 impl Inner {
-    /// Whether the disk of a path has more than the reserve. Blocks.
+    /// Whether it may be written to, and the disk of a path has more than the reserve. Blocks.
     fn check_path(&self, path: &Path) -> Result<(), StoreError> {
+        if self.directory.is_read_only() {
+            return Err(StoreError::ReadOnly);
+        }
         self.check_space(Space::of_path(path))
     }
 
     fn check_space(&self, space: io::Result<Space>) -> Result<(), StoreError> {
         let space = space.map_err(|error| StoreError::io("ask for free space", &error))?;
         if self.reserve.is_kept(space) { Ok(()) } else { Err(StoreError::NoSpace) }
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs what blocks where it may. It runs to its end even if nobody waits any more.

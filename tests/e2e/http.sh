@@ -72,6 +72,7 @@ administration() {
   same 200 "$(status_of "http://$admin/livez")"
   same 200 "$(status_of "http://$admin/readyz")"
   ask "http://$admin/metrics" | grep -q '^# TYPE ' || fail "/metrics is not Prometheus text"
+  same 404 "$(status_of --request DELETE "http://$admin/cache?all=1")"
   local path
   for path in livez readyz metrics; do
     [[ $(status_of "https://$secure/$path") == 404 ]] || fail "/$path is on the public port"

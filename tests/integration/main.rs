@@ -7,6 +7,7 @@
 mod support;
 
 mod access_matrix;
+mod admin;
 mod bad_input;
 mod changes;
 mod crowds;

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -45,8 +46,14 @@ fn write_secret(file: &Path, text: &str) -> std::io::Result<()> {
 }
 
 /// What is printed once everything serves: a line for programs, then what a person types next.
-pub(super) fn ready_text(config: &Config, public: &Listeners, admin: &Listeners, first_user: Option<&Path>) -> String {
-    let addresses = public.addresses().chain(admin.addresses()).map(|(name, address)| format!("{name}={address}"));
+pub(super) fn ready_text(
+    config: &Config,
+    public: &Listeners,
+    admin: Option<SocketAddr>,
+    first_user: Option<&Path>,
+) -> String {
+    let admin = admin.map(|address| ("admin", address));
+    let addresses = public.addresses().chain(admin).map(|(name, address)| format!("{name}={address}"));
     let addresses: Vec<String> = addresses.collect();
     let mut text = format!("dockgate {} is ready: {}\n", env!("CARGO_PKG_VERSION"), addresses.join(" "));
     let bound: Vec<_> = public.addresses().map(|(name, address)| (name.to_owned(), address)).collect();

@@ -1,15 +1,12 @@
 //! The rooms that answer, as the server knows them.
 
-use std::convert::Infallible;
-use std::io;
-
 use http::{Request, Response};
-use http_body_util::BodyExt;
-use http_body_util::combinators::MapErr;
 use hyper::body::Incoming;
+use tokio::runtime::Handle;
 
 use dockgate::gateway::admin::{Admin, AdminBody};
 use dockgate::gateway::{Arrival, Gateway, Observed, Pressure};
+use dockgate::server::admin::{Caller, Operator};
 use dockgate::server::{ConnectionEvent, Handler};
 use dockgate::telemetry::Metrics;
 
@@ -60,15 +57,25 @@ const fn outcome(event: ConnectionEvent) -> Option<&'static str> {
     })
 }
 
-/// The admin listener.
+/// The operator's side.
 #[derive(Clone)]
-pub(super) struct AdminHandler(pub(super) Admin);
+pub(super) struct AdminHandler {
+    pub(super) admin: Admin,
+    /// Where commands run: they must not keep the operator's own thread busy.
+    pub(super) runtime: Handle,
+}
 
-impl Handler for AdminHandler {
-    type Body = MapErr<AdminBody, fn(Infallible) -> io::Error>;
+impl Operator for AdminHandler {
+    type Body = AdminBody;
 
-    async fn handle(&self, arrival: Arrival, request: Request<Incoming>) -> Response<Self::Body> {
-        let never: fn(Infallible) -> io::Error = |never| match never {};
-        self.0.handle(&arrival, &request).await.map(|body| body.map_err(never))
+    fn look(&self, request: &Request<Incoming>) -> Response<AdminBody> {
+        self.admin.look(request.method(), request.uri().path())
+    }
+
+    async fn command(&self, caller: Caller, request: Request<Incoming>) -> Response<AdminBody> {
+        let (admin, may) = (self.admin.clone(), caller == Caller::Operator);
+        let (request, _) = request.into_parts();
+        let work = async move { admin.command(may, &request.method, &request.uri).await };
+        self.runtime.spawn(work).await.unwrap_or_else(|error| Admin::failed(&error))
     }
 }

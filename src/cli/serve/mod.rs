@@ -13,15 +13,17 @@ pub(super) use rooms::{certificates, open_legacy, tls_problem, tls_settings};
 pub(super) use trust::{Door, trust_text};
 
 use std::io::Write;
+use std::net::TcpListener;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use time::OffsetDateTime;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use dockgate::config::Config;
 use dockgate::net::describe;
-use dockgate::server::{BindError, Listener, Listeners, descriptors};
+use dockgate::server::{Listeners, admin, descriptors};
 use dockgate::telemetry::{Metrics, log};
 
 use super::Common;
@@ -48,8 +50,10 @@ async fn serve(config: Config, common: &Common) -> Result<(), Exit> {
     let mut signals = Signals::install()?;
     let metrics = Metrics::new();
     warn_of_configuration(&config);
-    let listeners = bind(&rooms::listeners(&config), BindError::to_string)?;
-    let admin_listeners = bind(&rooms::admin_listener(&config), |error| error.explain("admin.address"))?;
+    let listeners = Listeners::bind(&rooms::listeners(&config));
+    let listeners = listeners.map_err(|error| Exit::new(Code::Unavailable, error))?;
+    let address = config.admin.address.map(admin::bind).transpose();
+    let address = address.map_err(|error| Exit::new(Code::Unavailable, error.explain("admin.address")))?;
     // What the operator brought is looked at before anything is made.
     if config.tls.certificate.is_some() {
         rooms::tls(&config)?;
@@ -62,14 +66,13 @@ async fn serve(config: Config, common: &Common) -> Result<(), Exit> {
     let tls = Arc::new(ArcSwap::new(rooms::tls(&config)?));
     warn_of_certificate(&config);
     let limits = Arc::new(ArcSwap::from_pointee(rooms::server_limits(&config.limits)));
-    let ready = first_start::ready_text(&config, &listeners, &admin_listeners, house.first_user.as_deref());
+    let admin_address = address.as_ref().and_then(|listener| listener.local_addr().ok());
+    let ready = first_start::ready_text(&config, &listeners, admin_address, house.first_user.as_deref());
 
     let (stop, stopped) = watch::channel(false);
-    let (stop_admin, admin_stopped) = watch::channel(false);
     let handler = GatewayHandler { gateway: house.gateway.clone(), metrics: metrics.clone() };
     let public = tokio::spawn(listeners.serve(handler, Arc::clone(&limits), Arc::clone(&tls), until(stopped.clone())));
-    let handler = AdminHandler(house.admin.clone());
-    let admin = tokio::spawn(admin_listeners.serve(handler, Arc::clone(&limits), None, until(admin_stopped)));
+    let admin = serve_admin(&config, address, &house)?;
     let tasks = house.spawn_tasks(&metrics, stopped);
     house.admin.set_ready(true);
     print(&ready);
@@ -86,16 +89,24 @@ async fn serve(config: Config, common: &Common) -> Result<(), Exit> {
     if drained.forced > 0 {
         tracing::warn!(connections = drained.forced, "cut off: still busy after limits.drain_timeout");
     }
-    stop_admin.send_replace(true);
-    admin.await.map_err(|error| Exit::new(Code::Software, error))?;
+    tokio::task::spawn_blocking(|| admin.stop()).await.map_err(|error| Exit::new(Code::Software, error))?;
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     house.close().await;
     tracing::info!("stopped");
     Ok(())
 }
 
-fn bind(listeners: &[Listener], explain: fn(&BindError) -> String) -> Result<Listeners, Exit> {
-    Listeners::bind(listeners).map_err(|error| Exit::new(Code::Unavailable, explain(&error)))
+/// Answers the operator: at the address, and over a socket in the data directory, which is locked by now.
+fn serve_admin(config: &Config, address: Option<TcpListener>, house: &House) -> Result<admin::Serving, Exit> {
+    // Nothing can be made in a read-only directory, and what comes over the socket is for changes.
+    let socket = (!house.is_read_only()).then(|| admin::Socket::bind(&config.registry.data)).transpose();
+    let socket = socket.unwrap_or_else(|error| {
+        tracing::error!(%error, "`dockgate cache` cannot be used; all else goes on");
+        None
+    });
+    let handler = AdminHandler { admin: house.admin.clone(), runtime: Handle::current() };
+    admin::serve(address, socket, handler)
+        .map_err(|error| Exit::new(Code::Software, format_args!("the admin listener cannot be served: {error}")))
 }
 
 fn warn_of_configuration(config: &Config) {

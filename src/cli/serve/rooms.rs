@@ -103,6 +103,11 @@ impl House {
         tasks
     }
 
+    /// Whether nothing can be written to the data directory.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.store.is_read_only()
+    }
+
     /// Writes what waits, and gives the data directory back.
     pub(super) async fn close(self) {
         self.remotes.shelves.disk.close().await;
@@ -146,7 +151,10 @@ const fn open_code(error: &OpenError) -> Code {
     match error {
         OpenError::InUse { .. } => Code::TryAgain,
         OpenError::ReadOnly { .. } | OpenError::Io { .. } => Code::CannotCreate,
-        OpenError::NewerVersion { .. } | OpenError::Database { .. } => Code::Data,
+        OpenError::NewerVersion { .. }
+        | OpenError::OlderVersion { .. }
+        | OpenError::NotClosed { .. }
+        | OpenError::Database { .. } => Code::Data,
     }
 }
 
@@ -286,17 +294,6 @@ pub(super) fn listeners(config: &Config) -> Vec<server::Listener> {
         proxy_protocol: listener.proxy_protocol,
     };
     config.listen.iter().map(listener).collect()
-}
-
-pub(super) fn admin_listener(config: &Config) -> Vec<server::Listener> {
-    let listener = |address| server::Listener {
-        name: "admin".into(),
-        address,
-        protocol: server::Protocol::Plain,
-        trusted_proxies: Vec::new(),
-        proxy_protocol: false,
-    };
-    config.admin.address.map(listener).into_iter().collect()
 }
 
 pub(super) fn server_limits(limits: &config::Limits) -> server::Limits {

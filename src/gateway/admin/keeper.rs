@@ -24,8 +24,6 @@ use super::super::names::{Asked, Candidates, Names};
 use super::super::query::Query;
 use super::{AdminBody, text};
 
-/// What every change needs: a page in a browser cannot send it to another host unasked.
-pub const CONSENT: &str = "x-dockgate-cache";
 /// How many entries one list has at the most.
 const ENTRIES_MAX: usize = 100_000;
 /// How many lines of a warming may wait for the one who reads them.
@@ -72,10 +70,7 @@ impl Keeper {
     }
 
     /// Answers what is asked under `/cache`.
-    pub(super) async fn answer(&self, method: &Method, uri: &Uri, consents: bool) -> Response<AdminBody> {
-        if *method != Method::GET && !consents {
-            return text(StatusCode::FORBIDDEN, format!("a change needs the header {CONSENT}: use `dockgate cache`\n"));
-        }
+    pub(super) async fn answer(&self, method: &Method, uri: &Uri) -> Response<AdminBody> {
         let Ok(query) = Query::parse(uri.query().unwrap_or_default()) else {
             return text(StatusCode::BAD_REQUEST, "the query cannot be read\n");
         };

@@ -1,4 +1,5 @@
-//! The admin listener: `/livez`, `/readyz`, `/metrics`, `/cache`. Never on the public port.
+//! What the operator asks: `/livez`, `/readyz` and `/metrics` at an address, where nothing can be changed, and `/cache` over a
+//! socket that only the gateway's own system user can connect to. Never on the public port.
 
 mod keeper;
 
@@ -7,17 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::{Method, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 
 use crate::registry::Hosted;
 use crate::telemetry::Metrics;
 
-use super::arrival::Arrival;
-
-pub use keeper::{CONSENT, Keeper};
+pub use keeper::Keeper;
 
 /// What an answer to the operator carries.
 pub type AdminBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -42,35 +41,50 @@ impl Admin {
         self.ready.store(ready, Ordering::Relaxed);
     }
 
-    /// Answers a request.
-    pub async fn handle<B>(&self, arrival: &Arrival, request: &Request<B>) -> Response<AdminBody> {
-        if arrival.bad_head.is_some() {
-            return text(StatusCode::BAD_REQUEST, "the request can be read in two ways\n");
-        }
-        let path = request.uri().path();
-        if path == "/cache" || path.starts_with("/cache/") {
-            let consents = request.headers().contains_key(CONSENT);
-            return self.keeper.answer(request.method(), request.uri(), consents).await;
-        }
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
+    /// Answers a look: at once, whatever else is going on.
+    pub fn look(&self, method: &Method, path: &str) -> Response<AdminBody> {
+        let is_here = matches!(path, "/livez" | "/readyz" | "/metrics");
+        if is_here && !matches!(*method, Method::GET | Method::HEAD) {
+            let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
+            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return refused;
         }
         match path {
             "/livez" => text(StatusCode::OK, "live\n"),
             "/readyz" => self.readiness(),
             "/metrics" => self.page(),
-            _ => text(StatusCode::NOT_FOUND, "/livez, /readyz, /metrics and /cache are here\n"),
+            _ => text(StatusCode::NOT_FOUND, "only /livez, /readyz and /metrics are here\n"),
         }
     }
 
-    fn readiness(&self) -> Response<AdminBody> {
-        match (self.ready.load(Ordering::Relaxed), self.hosted.is_healthy()) {
-            (true, true) => text(StatusCode::OK, "ready\n"),
-            (_, false) => {
-                text(StatusCode::SERVICE_UNAVAILABLE, "not ready: the disk failed a sync; check it and start again\n")
-            }
-            (false, _) => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping\n"),
+    /// Does what the operator asks. `may`: whether the caller is the operator.
+    pub async fn command(&self, may: bool, method: &Method, uri: &Uri) -> Response<AdminBody> {
+        if !may {
+            let message = "only root and the system user that the gateway runs as may do this\n";
+            return text(StatusCode::FORBIDDEN, message);
         }
+        self.keeper.answer(method, uri).await
+    }
+
+    /// What is said where a command broke down.
+    pub fn failed(error: &dyn std::error::Error) -> Response<AdminBody> {
+        text(StatusCode::INTERNAL_SERVER_ERROR, format!("the command failed: {error}; look at the gateway's log\n"))
+    }
+
+    /// Whether requests should be sent here. It goes by what is known: nothing is tried while somebody waits.
+    fn readiness(&self) -> Response<AdminBody> {
+        let not_ready = |why: &str| text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n"));
+        if !self.hosted.is_healthy() {
+            return not_ready("the disk failed a sync; check it and start again");
+        }
+        if let Some(error) = self.hosted.unreadable() {
+            return not_ready(&format!("the data directory cannot be read; check its disk ({error})"));
+        }
+        if !self.ready.load(Ordering::Relaxed) {
+            return not_ready("starting or stopping");
+        }
+        let note = if self.hosted.is_read_only() { ": pulls only, the data directory is read-only" } else { "" };
+        text(StatusCode::OK, format!("ready{note}\n"))
     }
 
     fn page(&self) -> Response<AdminBody> {

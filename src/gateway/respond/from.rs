@@ -291,7 +291,8 @@ fn refused(error: RegistryError) -> Failure {
             Failure::new(StatusCode::INSUFFICIENT_STORAGE, ErrorCode::Unavailable, message)
         }
         RegistryError::ReadOnly => {
-            let message = "the registry's disk is read-only; pulls go on, pushes need the operator";
+            let message = "the registry's data directory is read-only; pulls go on, pushes need the operator to make it writable \
+                           and to restart the gateway";
             Failure::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
         }
         other => {

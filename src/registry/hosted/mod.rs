@@ -67,6 +67,16 @@ impl Hosted {
         self.store.healthy()
     }
 
+    /// Why what is kept cannot be read now, if it cannot.
+    pub fn unreadable(&self) -> Option<String> {
+        self.store.unreadable()
+    }
+
+    /// Whether nothing can be pushed, because the data directory was read-only at the start.
+    pub fn is_read_only(&self) -> bool {
+        self.store.is_read_only()
+    }
+
     /// Whether anything was ever pushed under this name.
     pub async fn has(&self, repository: &RepositoryName) -> Result<bool, RegistryError> {
         Ok(self.store.has_repository(repository).await?)

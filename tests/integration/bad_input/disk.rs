@@ -1,6 +1,8 @@
 //! Disks that are full or read-only, for real: mounted by the test, which needs root.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use super::says;
 use crate::support::content::{begin, digest, manifest, push_blob, push_image, put_manifest};
@@ -113,33 +115,106 @@ fn a_reserve_that_is_used_up_refuses_pushes_and_serves_pulls() {
     gate.admin().get("/readyz").expect(200);
 }
 
-#[test]
-fn a_read_only_data_directory_does_not_start() {
+const READ_ONLY: &str = "the registry's data directory is read-only";
+
+/// Pulls as before, pushes with a reason, on a gateway that was started where nothing can be written.
+#[track_caller]
+fn only_pulls(gate: &Gate, image: &str, large: &[u8]) {
+    let client = gate.plain();
+    is_whole(&client, image, large);
+    let words = "make it writable and to restart";
+    for answer in [
+        client.send("POST", "/v2/app/blobs/uploads/", &[], b""),
+        post(&client, b"more"),
+        put_manifest(&client, "app", "v2", &manifest(&[b"{}", b"a layer"])),
+        client.send("POST", &format!("/v2/other/blobs/uploads/?mount={}&from=app", digest(large)), &[], b""),
+        client.delete("/v2/app/manifests/v1"),
+    ] {
+        says(&answer.clone().expect(503).message(), &[words]);
+        refused(answer, 503, READ_ONLY);
+    }
+    let readiness = gate.admin().get("/readyz").expect(200).text();
+    assert_eq!(readiness, "ready: pulls only, the data directory is read-only\n");
+    gate.wait_for_log("the data directory is read-only: pulls are served, pushes are refused");
+}
+
+/// A gateway with an image in a data directory on a disk of its own.
+fn with_image() -> (Prepared, Disk, Gate, String, Vec<u8>) {
     let prepared = prepare();
     let disk = Disk::memory(&prepared, "6m");
     let gate = prepared.start();
     let large = blob(0, 100_000);
     let image = push_image(&gate.plain(), "app", "v1");
     push_blob(&gate.plain(), "app", &large);
+    (prepared, disk, gate, image, large)
+}
+
+#[test]
+fn a_data_directory_that_is_read_only_at_the_start_serves_pulls() {
+    let (prepared, disk, gate, image, large) = with_image();
     assert_eq!(gate.stop(), 0);
     disk.remount("ro");
-    let (code, text) = prepared.fail(&["serve"]);
-    assert_eq!(code, 73, "{text}");
-    let data = prepared.path("disk/data").display().to_string();
-    says(&text, &["cannot write in", &data, "make it writable", "registry.data"]);
-    assert_eq!(prepared.succeed(&["check"]), "the configuration is good\n");
-    // Where there is none yet, none can be made.
-    let other = Prepared { directory: std::sync::Arc::clone(&prepared.directory) };
-    other.configure(&CONFIG.replace("disk/data", "disk/other/data"));
-    let (code, text) = other.fail(&["serve"]);
-    assert_eq!(code, 73, "{text}");
-    says(&text, &["cannot write in", "disk/other/data", "make it writable"]);
+    let gate = prepared.start();
+    only_pulls(&gate, &image, &large);
+    // Another may read too; what changes anything has no socket.
+    only_pulls(&prepared.start(), &image, &large);
+    says(&prepared.fail(&["cache", "ls"]).1, &["a gateway on a read-only data directory has no socket"]);
+    assert_eq!(gate.stop(), 0);
 
-    prepared.configure(CONFIG);
     disk.remount("rw");
     let gate = prepared.start();
     is_whole(&gate.plain(), &image, &large);
     push_blob(&gate.plain(), "app", b"more");
+}
+
+#[test]
+fn a_data_directory_that_may_not_be_written_serves_pulls() {
+    let (prepared, _disk, gate, image, large) = with_image();
+    assert_eq!(gate.stop(), 0);
+    fs::set_permissions(prepared.path("disk/data"), PermissionsExt::from_mode(0o500)).unwrap();
+    let inner = prepared.command(&["serve"]);
+    let mut command = Command::new("setpriv");
+    command.arg("--bounding-set=-dac_override,-dac_read_search").arg(inner.get_program()).args(inner.get_args());
+    command.current_dir(prepared.directory.path());
+    let gate = prepared.start_under(command);
+    only_pulls(&gate, &image, &large);
+}
+
+/// What was written last is only in the log that the killed gateway left.
+#[test]
+fn what_was_acknowledged_last_is_served_from_a_disk_that_is_read_only_since() {
+    let (prepared, disk, gate, image, large) = with_image();
+    let gate = gate.kill();
+    assert!(fs::metadata(gate.path("disk/data/metadata.db-wal")).unwrap().len() > 0);
+    disk.remount("ro");
+    let gate = prepared.start();
+    only_pulls(&gate, &image, &large);
+    assert_eq!(gate.stop(), 0);
+    // Without the index of the log, which cannot be made anew there, SQLite reads nothing of it.
+    disk.remount("rw");
+    fs::remove_file(prepared.path("disk/data/metadata.db-shm")).unwrap();
+    disk.remount("ro");
+    let (code, text) = prepared.fail(&["serve"]);
+    assert_eq!(code, 65, "{text}");
+    says(&text, &["metadata.db-wal", "make the directory writable, start dockgate and stop it"]);
+    disk.remount("rw");
+    assert_eq!(prepared.start().stop(), 0);
+    disk.remount("ro");
+    only_pulls(&prepared.start(), &image, &large);
+}
+
+#[test]
+fn a_first_start_needs_a_data_directory_that_can_be_written() {
+    let prepared = prepare();
+    let disk = Disk::memory(&prepared, "6m");
+    for data in ["disk", "disk/other/data"] {
+        prepared.configure(&CONFIG.replace("disk/data", data));
+        disk.remount("ro");
+        let (code, text) = prepared.fail(&["serve"]);
+        assert_eq!(code, 73, "{text}");
+        says(&text, &["cannot write in", data, "make it writable", "registry.data"]);
+        assert_eq!(prepared.succeed(&["check"]), "the configuration is good\n");
+    }
 }
 
 /// A disk that its users keep busy is made read-only by nobody but the kernel, when it fails.
@@ -156,20 +231,19 @@ fn a_disk_that_becomes_read_only_refuses_pushes_and_serves_pulls() {
     client.send("PATCH", &location, &[], b"begun").expect(202);
 
     disk.break_down();
-    let read_only = "the registry's disk is read-only";
-    refused(client.send("POST", "/v2/app/blobs/uploads/", &[], b""), 503, read_only);
-    refused(post(&client, b"more"), 503, read_only);
-    refused(client.send("PATCH", &location, &[], b" more"), 503, read_only);
+    refused(client.send("POST", "/v2/app/blobs/uploads/", &[], b""), 503, READ_ONLY);
+    refused(post(&client, b"more"), 503, READ_ONLY);
+    refused(client.send("PATCH", &location, &[], b" more"), 503, READ_ONLY);
     let path = format!("{location}?digest={}", digest(b"begun"));
-    refused(client.send("PUT", &path, &[], b""), 503, read_only);
-    refused(put_manifest(&client, "app", "v2", &manifest(&[b"{}", b"a layer"])), 503, read_only);
+    refused(client.send("PUT", &path, &[], b""), 503, READ_ONLY);
+    refused(put_manifest(&client, "app", "v2", &manifest(&[b"{}", b"a layer"])), 503, READ_ONLY);
     let mount = format!("/v2/other/blobs/uploads/?mount={}&from=app", digest(&large));
-    refused(client.send("POST", &mount, &[], b""), 503, read_only);
-    refused(client.delete("/v2/app/manifests/v1"), 503, read_only);
+    refused(client.send("POST", &mount, &[], b""), 503, READ_ONLY);
+    refused(client.delete("/v2/app/manifests/v1"), 503, READ_ONLY);
     is_whole(&client, &image, &large);
     gate.admin().get("/readyz").expect(200);
     gate.stop();
-    assert_eq!(prepared.fail(&["serve"]).0, 73);
+    is_whole(&prepared.start().plain(), &image, &large);
 
     drop(disk);
     let _disk = Disk::file(&prepared);
