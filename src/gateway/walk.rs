@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
 use crate::access::{Principal, Rules};
@@ -146,6 +146,10 @@ impl Walk<'_> {
         record.identified(&principal);
         let caller = Caller { screened, principal, showed_credentials, by_registry };
         let picked = self.settle(picked, &caller).await?;
+        if self.changes_something() && !picked.route.reads_body() {
+            let skipped = intake.skip(self.settings.limits.manifest_bytes).await;
+            skipped.map_err(|error| self.in_form(error.into()))?;
+        }
         let answer = self.answer(arrival, picked, &caller, intake, record).await;
         answer.map(|answer| self.located(answer, &caller.screened)).map_err(|failure| self.in_form(failure))
     }
@@ -224,6 +228,10 @@ impl Walk<'_> {
             ErrorCode::NameUnknown if self.reads_manifest() => Failure { code: ErrorCode::ManifestUnknown, ..failure },
             _ => failure,
         }
+    }
+
+    fn changes_something(&self) -> bool {
+        !matches!(self.parts.method, Method::GET | Method::HEAD | Method::OPTIONS)
     }
 
     fn reads_manifest(&self) -> bool {
