@@ -216,6 +216,14 @@ fn plain_http_ends_when_a_reload_demands_certificates_of_clients() {
 }
 
 #[test]
+fn a_reserve_larger_than_the_disk_is_told_by_check() {
+    let prepared = Gate::prepare("[limits]\ndisk_reserve = \"1000TiB\"\n");
+    let output = prepared.run(&["check"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(text(&output).contains("limits.disk_reserve: "), "{}", text(&output));
+}
+
+#[test]
 fn fields_of_the_access_log_could_be_forged() {
     let gate = Gate::start("");
     let forged = "x status=200 user=admin \" user=root";
