@@ -59,6 +59,8 @@ pub(super) struct Record {
     pub(super) backend: &'static str,
     pub(super) tier: &'static str,
     pub(super) client: IpAddr,
+    /// Whether the caller speaks TLS, as far as is known.
+    pub(super) https: bool,
     pub(super) received: Count,
     pub(super) private: Option<String>,
     /// What only the access log tells; none where there is no log.
@@ -95,6 +97,7 @@ impl Record {
             backend: "gateway",
             tier: "none",
             client,
+            https: false,
             received: Count::default(),
             private: None,
             told,
