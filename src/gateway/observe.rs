@@ -15,6 +15,7 @@ use http::{Method, Response, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::access::Principal;
+use crate::config::redact;
 use crate::registry::Tier;
 use crate::telemetry::{Labels, Metrics, Sizes};
 
@@ -168,7 +169,7 @@ impl Drop for Record {
                 request_id = %self.id, client = %self.client,
                 user = %printable(user.as_deref().unwrap_or("-").as_bytes()),
                 method = %printable(method.as_str().as_bytes()),
-                target = %printable(target.unwrap_or_default().as_bytes()),
+                target = %printable(redact::target(target.unwrap_or_default()).as_bytes()),
                 status, complete = self.complete,
                 received = sizes.received, sent = sizes.sent, milliseconds = duration.as_millis() as u64,
                 route, backend, tier,
