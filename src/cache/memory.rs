@@ -8,6 +8,11 @@ use crate::oci::Digest;
 /// What an entry costs beside its bytes: the key, moka's node and policy bookkeeping, an upper estimate.
 const ENTRY_OVERHEAD_BYTES: usize = 512;
 
+/// What share of the memory for objects may be remembered beside them, of names: which tag names what, and what belongs where.
+const NAMES_SHARE: u64 = 4;
+/// How much of that may be remembered however small the memory for objects is, in bytes: some ten thousand names.
+const NAMES_BYTES_MIN: u64 = 6 << 20;
+
 /// Blobs and manifests, held in memory. What is under a digest never changes, so nothing is ever invalidated.
 /// Cheap to clone.
 #[derive(Clone)]
@@ -21,6 +26,11 @@ impl Memory {
     pub fn new(capacity: u64, object_max: u64) -> Self {
         let weigh = |_: &Digest, bytes: &Bytes| u32::try_from(bytes.len() + ENTRY_OVERHEAD_BYTES).unwrap_or(u32::MAX);
         Self { entries: Cache::builder().max_capacity(capacity).weigher(weigh).build(), object_max }
+    }
+
+    /// How much may be remembered of the names of a registry, here or elsewhere, in bytes.
+    pub fn names_bytes(&self) -> u64 {
+        (self.entries.policy().max_capacity().unwrap_or_default() / NAMES_SHARE).max(NAMES_BYTES_MIN)
     }
 
     /// The bytes under `digest`, if they are held.

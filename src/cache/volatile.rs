@@ -12,6 +12,10 @@ use moka::sync::Cache;
 /// How many epochs there are; keys that share one only cost each other a miss.
 const SHARDS: usize = 256;
 
+/// What an entry costs beside its key, its value and what those have on the heap: moka's nodes and queues, and what the
+/// allocator adds; as measured, and a little more.
+const ENTRY_OVERHEAD_BYTES: usize = 320;
+
 /// A cache from keys to values that can change.
 pub struct Volatile<K, V> {
     entries: Cache<K, V>,
@@ -31,10 +35,15 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Holds at most `entries` entries.
-    pub fn new(entries: u64) -> Self {
+    /// Holds at most `capacity` bytes. `heap` says how many bytes a key and its value have behind their pointers.
+    pub fn new(capacity: u64, heap: fn(&K, &V) -> usize) -> Self {
         let epochs = std::iter::repeat_with(|| Mutex::new(0)).take(SHARDS).collect();
-        Self { entries: Cache::new(entries), epochs, hasher: RandomState::new() }
+        let weigh = move |key: &K, value: &V| {
+            let bytes = ENTRY_OVERHEAD_BYTES + size_of::<K>() + size_of::<V>() + heap(key, value);
+            u32::try_from(bytes).unwrap_or(u32::MAX)
+        };
+        let entries = Cache::builder().max_capacity(capacity).weigher(weigh).build();
+        Self { entries, epochs, hasher: RandomState::new() }
     }
 
     /// The value, if it is held.
@@ -86,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_value_that_changed_meanwhile_is_not_remembered() {
-        let cache = Volatile::new(10);
+        let cache = Volatile::new(10_000, |_, _| 0);
         let early = cache.ticket(&"tag");
         cache.forget(&"tag");
         assert!(!cache.holds(early));
@@ -98,5 +107,19 @@ mod tests {
         assert_eq!(cache.get(&"tag"), Some(2));
         cache.forget(&"tag");
         assert_eq!(cache.get(&"tag"), None);
+    }
+
+    #[test]
+    fn it_never_holds_more_than_its_bytes() {
+        const CAPACITY: u64 = 100_000;
+        let cache = Volatile::new(CAPACITY, |name: &String, _: &u32| name.len());
+        for number in 0..10_000 {
+            let name = format!("{number:0>200}");
+            cache.insert(cache.ticket(&name), name, number);
+        }
+        cache.entries.run_pending_tasks();
+        let (entries, bytes) = (cache.entries.entry_count(), cache.entries.weighted_size());
+        assert!(bytes <= CAPACITY && entries > 0, "{bytes}");
+        assert!(entries <= CAPACITY / (ENTRY_OVERHEAD_BYTES as u64 + 200), "{entries}");
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use time::OffsetDateTime;
 
 use dockgate::config::{Config, Upstream};
+use dockgate::files::Space;
 use dockgate::identity::UserFile;
 use dockgate::net::tls::TlsError;
 use dockgate::net::{Concern, certificates, describe, tls};
@@ -32,6 +33,7 @@ pub(super) fn run(common: &Common) -> Result<(), Exit> {
     check_certificates(&config, &mut found);
     check_client_ca(&config, &mut found);
     check_directories(&config, &mut found);
+    check_reserve(&config, &mut found);
     check_users(&config, &mut found);
     check_upstreams(&config, &mut found)?;
     found.warnings.iter().for_each(|warning| eprintln!("dockgate: warning: {warning}"));
@@ -96,6 +98,21 @@ fn check_directories(config: &Config, found: &mut Found) {
         if let Some(file) = there.filter(|path| !path.is_dir()) {
             found.errors.push(format!("{key}: {} is a file; name a directory, or move the file away", file.display()));
         }
+    }
+}
+
+/// A disk on which nothing could ever be pushed.
+fn check_reserve(config: &Config, found: &mut Found) {
+    let (data, bytes) = (&*config.registry.data, config.limits.disk_reserve);
+    let there = data.ancestors().find(|path| path.exists()).unwrap_or_else(|| Path::new("."));
+    let Ok(disk) = Space::of_path(there) else { return };
+    if bytes >= disk.size {
+        found.errors.push(format!(
+            "limits.disk_reserve: {bytes} bytes are to stay free, but the disk of {} has {}, so nothing could ever be pushed; \
+             lower it",
+            data.display(),
+            disk.size,
+        ));
     }
 }
 

@@ -71,6 +71,7 @@ impl Default for Tls {
             min_version: TlsVersion::Tls12,
             client_ca: None,
             client_auth: ClientAuth::Optional,
+            hsts: None,
         }
     }
 }

@@ -117,7 +117,7 @@ pub(super) fn read_limits(section: &mut Section<'_>) -> Limits {
         header_read_timeout: section.duration("header_read_timeout", default.header_read_timeout, INSTANT..=HOUR),
         keep_alive_timeout: section.duration("keep_alive_timeout", default.keep_alive_timeout, INSTANT..=DAY),
         body_idle_timeout: section.duration("body_idle_timeout", default.body_idle_timeout, INSTANT..=DAY),
-        body_rate_bytes: section.size("body_rate_bytes", default.body_rate_bytes, 0..=1_024 * MIB),
+        body_rate_bytes: section.size("body_rate_bytes", default.body_rate_bytes, 0..=MIB),
         body_rate_window: section.duration("body_rate_window", default.body_rate_window, SECOND..=HOUR),
         drain_timeout: section.duration("drain_timeout", default.drain_timeout, Duration::ZERO..=DAY),
         bcrypt_concurrency: section.integer_from("bcrypt_concurrency", bcrypt.0, bcrypt.1, 1..=1_024),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -61,6 +62,8 @@ pub struct Tls {
     pub client_ca: Option<PathBuf>,
     /// Whether clients must have a certificate.
     pub client_auth: ClientAuth,
+    /// How long browsers shall speak TLS only, once they were here; they are told nothing of it, where there is none.
+    pub hsts: Option<Duration>,
 }
 
 /// A version of TLS.
@@ -87,6 +90,9 @@ pub struct Admin {
     /// Where it listens; none switches it off.
     pub address: Option<SocketAddr>,
 }
+
+/// The longest `tls.hsts`: ten years are as good as for ever.
+const HSTS_MAX: Duration = Duration::from_secs(3_650 * 86_400);
 
 const PROTOCOLS: [(&str, Protocol); 3] = [("auto", Protocol::Auto), ("tls", Protocol::Tls), ("plain", Protocol::Plain)];
 const PLAIN_POLICIES: [(&str, PlainPolicy); 3] =
@@ -137,6 +143,7 @@ pub(super) fn read_tls(section: &mut Section<'_>) -> Tls {
         min_version: section.choice("min_version", default.min_version, &TLS_VERSIONS),
         client_ca: section.optional_path("client_ca"),
         client_auth: section.choice("client_auth", default.client_auth, &CLIENT_AUTHS),
+        hsts: section.optional_duration("hsts", Duration::ZERO..=HSTS_MAX),
     };
     check_tls(&tls, section.report);
     tls

@@ -15,6 +15,7 @@ mod listen;
 mod log;
 mod peer;
 mod reader;
+pub mod redact;
 mod remote;
 mod scalars;
 mod secret;

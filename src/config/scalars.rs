@@ -64,11 +64,24 @@ impl Section<'_> {
         default: Duration,
         range: RangeInclusive<Duration>,
     ) -> Duration {
+        self.read_duration(key, &Fallback::Value(duration::format(default)), &range).unwrap_or(default)
+    }
+
+    /// A duration in a range, or nothing.
+    pub(super) fn optional_duration(&mut self, key: &'static str, range: RangeInclusive<Duration>) -> Option<Duration> {
+        self.read_duration(key, &Fallback::None, &range)
+    }
+
+    fn read_duration(
+        &mut self,
+        key: &'static str,
+        fallback: &Fallback,
+        range: &RangeInclusive<Duration>,
+    ) -> Option<Duration> {
         let ends = (duration::format(*range.start()), duration::format(*range.end()));
         let allowed = format!("{}, from {} to {}", duration::ALLOWED, ends.0, ends.1);
         let parse = |value: &Value| value.as_text().and_then(duration::parse).filter(|value| range.contains(value));
-        let kind = Kind { name: "duration", allowed: &allowed };
-        self.get(key, &kind, &Fallback::Value(duration::format(default)), parse).unwrap_or(default)
+        self.get(key, &Kind { name: "duration", allowed: &allowed }, fallback, parse)
     }
 
     /// A number of bytes in a range.

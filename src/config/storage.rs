@@ -33,6 +33,9 @@ pub struct Cache {
 
 const BYTES_MAX: u64 = 1 << 50;
 
+/// The smallest cache: less holds no more than a few manifests, and costs more than it saves.
+const BYTES_MIN: u64 = 64 << 10;
+
 /// The built-in registry, where an upstream could be named.
 const HOSTED: &str = "hosted";
 const DEFAULT: &str = "registry.default";
@@ -94,6 +97,16 @@ pub(super) fn read_cache(section: &mut Section<'_>) -> Cache {
 }
 
 fn check_cache(cache: &Cache, report: &Report) {
+    for (key, bytes) in [("cache.memory", cache.memory), ("cache.disk", cache.disk)] {
+        if (1..BYTES_MIN).contains(&bytes) {
+            let text = format!(
+                "found {}, in which nothing has room; write at least {}, or \"0\" to keep nothing",
+                size::format(bytes),
+                size::format(BYTES_MIN)
+            );
+            report.conflict(key, key, text);
+        }
+    }
     let (object, memory) = (OBJECT_MAX, "cache.memory");
     if cache.memory > 0 && cache.memory_object_max > cache.memory && report.is_sound(&[object, memory]) {
         let sizes = (size::format(cache.memory_object_max), size::format(cache.memory));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::peer::{self, Peer};
 use super::reader::{Fallback, Kind, Section};
 use super::secret::Secret;
+use super::size;
 
 /// How the servers of an upstream are reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +89,7 @@ pub(super) struct Defaults {
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
+const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 /// How long a connection to an upstream may take.
@@ -96,10 +98,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const RATE_BYTES: u64 = 1024;
 /// Over which time that is measured.
 const RATE_WINDOW: Duration = Duration::from_secs(30);
+/// The least that may be let through: with less, not even a list of tags would come in time.
+const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 
 /// Reads all but the peers and whether they are checked: `health` is what stands there, or the default.
 pub(super) fn read_transport(root: &mut Section<'_>, name: &str, default: Defaults) -> Transport {
-    Transport {
+    let transport = Transport {
         name: name.into(),
         peers: Vec::new(),
         health: Some(root.table("health", |section| read_health(section, default.health))),
@@ -110,12 +114,19 @@ pub(super) fn read_transport(root: &mut Section<'_>, name: &str, default: Defaul
         connect_timeout: root.duration("connect_timeout", CONNECT_TIMEOUT, SECOND / 10..=HOUR),
         first_byte_timeout: root.duration("first_byte_timeout", default.first_byte_timeout, SECOND / 10..=DAY),
         idle_timeout: root.duration("idle_timeout", default.idle_timeout, SECOND / 10..=DAY),
-        rate_bytes: root.size("rate_bytes", RATE_BYTES, 0..=GIB),
+        rate_bytes: root.size("rate_bytes", RATE_BYTES, 0..=MIB),
         rate_window: root.duration("rate_window", RATE_WINDOW, SECOND / 10..=HOUR),
         retries: root.integer("retries", default.retries, 0..=10),
         concurrency: root.integer("concurrency", default.concurrency, 1..=100_000),
         bytes_per_second: root.size("bytes_per_second", 0, 0..=1024 * GIB),
+    };
+    if (1..BYTES_PER_SECOND_MIN).contains(&transport.bytes_per_second) {
+        let (key, least) = ("bytes_per_second", size::format(BYTES_PER_SECOND_MIN));
+        let found = size::format(transport.bytes_per_second);
+        let text = format!("found {found}, which serves nobody; write at least {least}, or \"0\" for no limit");
+        root.report.conflict(key, key, text);
     }
+    transport
 }
 
 fn read_client_certificate(root: &mut Section<'_>) -> Option<ClientCertificate> {

@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::errors::{ConfigError, Place, Problem};
+use super::redact;
 
 /// The largest file that is read: a configuration is written by people.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -72,9 +73,9 @@ impl fmt::Display for Value {
     }
 }
 
-/// In quotes, shortened, and with control characters escaped.
+/// In quotes, without secrets, shortened, and with control characters escaped.
 pub(super) fn quote(text: &str) -> String {
-    format!("{:?}", shorten(text))
+    format!("{:?}", shorten(&redact::url(text)))
 }
 
 fn shorten(text: &str) -> String {

@@ -153,6 +153,17 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
         }
     }
 
+    /// Reads a body that nobody asked for to its end, and throws it away, if it has at most `limit` bytes. What is done on a
+    /// request must not be done on one that turns out to be broken.
+    pub(super) async fn skip(&mut self, limit: u64) -> Result<(), IntakeError> {
+        while self.next().await?.is_some() {
+            if self.received() > limit {
+                return Err(IntakeError::TooLarge { limit });
+            }
+        }
+        Ok(())
+    }
+
     /// The whole body, if it has at most `limit` bytes. It takes room in memory until the request is answered.
     pub(super) async fn whole(&mut self, limit: u64) -> Result<Bytes, IntakeError> {
         let announced = self.body.as_ref().and_then(|body| body.size_hint().exact()).filter(|length| *length <= limit);

@@ -15,6 +15,7 @@ use http::{Method, Response, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::access::Principal;
+use crate::config::redact;
 use crate::registry::Tier;
 use crate::telemetry::{Labels, Metrics, Sizes};
 
@@ -61,6 +62,8 @@ pub(super) struct Record {
     pub(super) backend: &'static str,
     pub(super) tier: &'static str,
     pub(super) client: IpAddr,
+    /// Whether the caller speaks TLS, as far as is known.
+    pub(super) https: bool,
     pub(super) received: Count,
     pub(super) private: Option<String>,
     /// What only the access log tells; none where there is no log.
@@ -97,6 +100,7 @@ impl Record {
             backend: "gateway",
             tier: "none",
             client,
+            https: false,
             received: Count::default(),
             private: None,
             told,
@@ -171,7 +175,7 @@ impl Drop for Record {
                 request_id = %self.id, client = %self.client,
                 user = %printable(user.as_deref().unwrap_or("-").as_bytes()),
                 method = %printable(method.as_str().as_bytes()),
-                target = %printable(target.unwrap_or_default().as_bytes()),
+                target = %printable(redact::target(target.unwrap_or_default()).as_bytes()),
                 status, complete = self.complete,
                 received = sizes.received, sent = sizes.sent, milliseconds = duration.as_millis() as u64,
                 route, backend, tier,

@@ -7,16 +7,21 @@ use percent_encoding::percent_decode_str;
 /// How many parameters are read; clients send a handful.
 const PARAMETERS_MAX: usize = 64;
 
+/// What may be said more than once: docker asks for a token with a `scope` for each repository.
+const REPEATED: &str = "scope";
+
 /// The parameters of a query, decoded.
 pub(super) struct Query(Vec<(String, String)>);
 
 /// A query that cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum QueryError {
     /// More parameters than are read.
     TooMany,
     /// A part is not UTF-8 once decoded.
     NotText,
+    /// This parameter is there twice: one reader would take the first, and another the last (RFC 6749, section 3.2).
+    Twice(String),
 }
 
 impl fmt::Display for QueryError {
@@ -24,6 +29,7 @@ impl fmt::Display for QueryError {
         match self {
             Self::TooMany => write!(f, "the query has more than {PARAMETERS_MAX} parameters"),
             Self::NotText => f.write_str("the query is not UTF-8"),
+            Self::Twice(name) => write!(f, "the query has {name} more than once; send it once"),
         }
     }
 }
@@ -38,10 +44,16 @@ impl Query {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             Ok((decode(key)?, decode(value)?))
         });
-        decoded.collect::<Result<_, _>>().map(Self)
+        let decoded: Vec<(String, String)> = decoded.collect::<Result<_, _>>()?;
+        for (index, (key, _)) in decoded.iter().enumerate() {
+            if key != REPEATED && decoded[..index].iter().any(|(other, _)| other == key) {
+                return Err(QueryError::Twice(key.clone()));
+            }
+        }
+        Ok(Self(decoded))
     }
 
-    /// The first value under `key`.
+    /// The value under `key`, or the first of those of a `scope`.
     pub(super) fn first(&self, key: &str) -> Option<String> {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone())
     }

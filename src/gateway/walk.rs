@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
 use crate::access::{Principal, Rules};
@@ -16,7 +17,7 @@ use crate::oci::ErrorCode;
 use crate::registry::{Backend, Hosted, Index, Remote};
 use crate::telemetry::Metrics;
 
-use super::arrival::Arrival;
+use super::arrival::{Arrival, Transport};
 use super::body::Body;
 use super::byte_budget::{ByteBudget, Pressure};
 use super::identify::Identified;
@@ -76,6 +77,8 @@ pub struct Settings {
     pub realm: String,
     /// Whether each request gets a line in the log.
     pub access_log: bool,
+    /// How long browsers shall speak TLS only (RFC 6797), if they are to be told.
+    pub hsts: Option<Duration>,
 }
 
 /// A request that was let through, and what is known of it.
@@ -115,7 +118,8 @@ impl Gateway {
         let mut intake = Intake::new(body, &settings.limits, &self.0.rooms.incoming, arrival.peer.ip());
         record.received = intake.count();
         let walk = Walk { rooms: &self.0.rooms, settings: &settings, parts: &parts };
-        let response = match walk.go(&arrival, &mut intake, &mut record).await {
+        record.https = arrival.transport == Transport::Tls;
+        let mut response = match walk.go(&arrival, &mut intake, &mut record).await {
             Ok(response) => response,
             Err(failure) => {
                 // By HTTP/1 the server reads on after the answer; by HTTP/2 the stream would be reset, and some clients then
@@ -127,6 +131,12 @@ impl Gateway {
                 failure.into_response(record.id)
             }
         };
+        // Over a plain connection anybody could have written it (RFC 6797, section 7.2).
+        if let Some(lifetime) = settings.hsts.filter(|_| record.https)
+            && let Ok(value) = HeaderValue::try_from(format!("max-age={}", lifetime.as_secs()))
+        {
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, value);
+        }
         record.answered(response, &self.0.rooms.outgoing)
     }
 }
@@ -148,7 +158,7 @@ impl Walk<'_> {
         let unknown = Listener::default();
         let listener = self.settings.listeners.get(&*arrival.listener).unwrap_or(&unknown);
         let screened = screen::screen(arrival, listener, self.parts).map_err(|refusal| self.in_form(refusal.into()))?;
-        record.client = screened.client;
+        (record.client, record.https) = (screened.client, screened.https);
         let routed = self.route()?;
         record.route = routed.route.label();
         let picked = self.pick(&screened, routed).map_err(|failure| self.in_form(failure))?;
@@ -158,6 +168,10 @@ impl Walk<'_> {
         record.identified(&principal);
         let caller = Caller { screened, principal, showed_credentials, by_registry };
         let picked = self.settle(picked, &caller).await?;
+        if self.changes_something() && !picked.route.reads_body() {
+            let skipped = intake.skip(self.settings.limits.manifest_bytes).await;
+            skipped.map_err(|error| self.in_form(error.into()))?;
+        }
         let answer = self.answer(arrival, picked, &caller, intake, record).await;
         answer.map(|answer| self.located(answer, &caller.screened)).map_err(|failure| self.in_form(failure))
     }
@@ -236,6 +250,10 @@ impl Walk<'_> {
             ErrorCode::NameUnknown if self.reads_manifest() => Failure { code: ErrorCode::ManifestUnknown, ..failure },
             _ => failure,
         }
+    }
+
+    fn changes_something(&self) -> bool {
+        !matches!(self.parts.method, Method::GET | Method::HEAD | Method::OPTIONS)
     }
 
     fn reads_manifest(&self) -> bool {

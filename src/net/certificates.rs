@@ -19,10 +19,13 @@ use super::tls;
 
 /// How long the authority lives: people install it by hand, so it should outlive the machine.
 const AUTHORITY_LIFETIME: Duration = Duration::days(3650);
-/// How long a server certificate lives; browsers and phones refuse more than 398 days.
-const CERTIFICATE_LIFETIME: Duration = Duration::days(396);
+/// How long a server certificate lives from now on; with the day before, a year.
+const CERTIFICATE_LIFETIME: Duration = Duration::days(364);
+/// The longest life of a server certificate, from its first day to its last. One that lives longer, as they were made before,
+/// is replaced. Browsers and phones limit what a server shows, and not the authority that people installed themselves.
+const CERTIFICATE_LIFE_MAX: Duration = Duration::days(366);
 /// How long before its end a server certificate is replaced.
-const RENEW_BEFORE: Duration = Duration::days(30);
+const RENEW_BEFORE: Duration = Duration::days(60);
 /// How far a client's clock may be behind ours.
 const CLOCK_SKEW: Duration = Duration::days(1);
 /// The most names and addresses in one certificate: it is sent in every handshake.
@@ -52,8 +55,10 @@ pub enum Renewal {
     Unusable,
     /// The authority that is there now did not issue it.
     OtherAuthority,
-    /// It ends in less than 30 days.
+    /// It ends in less than 60 days.
     Ending,
+    /// It lives longer than clients may take it.
+    TooLong,
     /// The machine has a name or an address that is not in it.
     NameMissing,
 }
@@ -118,7 +123,7 @@ impl fmt::Display for CertificateError {
             ),
             Self::AuthorityEnded { certificate } => write!(
                 f,
-                "the authority in {} has ended or ends within 30 days: move it and the ca.key beside it away to have \
+                "the authority in {} has ended or ends within 60 days: move it and the ca.key beside it away to have \
                  a new one made (clients must then trust the new one)",
                 certificate.display()
             ),
@@ -304,6 +309,9 @@ fn reason_to_renew(paths: &Paths, authority: &Authority, wanted: &[Name], now: O
     }
     if leaf.validity().not_after.to_datetime() - now < RENEW_BEFORE {
         return Some(Renewal::Ending);
+    }
+    if leaf.validity().not_after.to_datetime() - leaf.validity().not_before.to_datetime() > CERTIFICATE_LIFE_MAX {
+        return Some(Renewal::TooLong);
     }
     let present = names_of(&leaf);
     wanted.iter().any(|name| !present.contains(name)).then_some(Renewal::NameMissing)

@@ -91,7 +91,8 @@ impl Client {
         B::Error: Into<BoxError>,
     {
         if !matches!(request.uri().scheme_str(), Some("http" | "https")) {
-            let reason = format!("{:?} is no http or https URL", request.uri().to_string());
+            let reason =
+                format!("the scheme {:?} is neither http nor https", request.uri().scheme_str().unwrap_or_default());
             return Err(ClientError::Request { reason });
         }
         let progress = Arc::new(Progress::start(self.connect_timeout + self.first_byte_timeout));

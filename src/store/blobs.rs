@@ -26,6 +26,11 @@ pub struct BlobInfo {
 }
 
 impl BlobInfo {
+    /// How many bytes it has on the heap.
+    pub const fn heap_bytes(&self) -> usize {
+        self.key.len()
+    }
+
     fn from_row(digest: Digest, (key, size): (String, i64)) -> Result<Self, StoreError> {
         Ok(Self { digest, size: size_from_row(size)?, key })
     }

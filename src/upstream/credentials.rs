@@ -109,6 +109,11 @@ impl CallerCredentials {
         STANDARD.encode(self.hash)
     }
 
+    /// How many bytes they have on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.login.as_ref().map_or(0, |login| login.username.len() + login.password.expose().len())
+    }
+
     /// Nothing was shown.
     pub const fn anonymous() -> Self {
         Self { login: None, hash: [0; 32] }

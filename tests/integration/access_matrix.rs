@@ -66,7 +66,7 @@ const ROWS: [Row; 20] = [
     row("GET", "manifests/MANIFEST", Needs::Pull, 200, 404),
     row("GET", "blobs/CONFIG", Needs::Pull, 200, 404),
     row("HEAD", "blobs/CONFIG", Needs::Pull, 200, 404),
-    row("GET", "referrers/MANIFEST", Needs::Pull, 200, 404),
+    row("GET", "referrers/MANIFEST", Needs::Pull, 200, 200),
     row("PUT", "manifests/v1", Needs::Move, 201, 201),
     row("PUT", "manifests/new", Needs::Write, 201, 201),
     row("PUT", "manifests/OTHER", Needs::Write, 201, 201),

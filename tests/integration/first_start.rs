@@ -89,7 +89,19 @@ fn secrets_are_never_logged() {
     let token = token["token"].as_str().unwrap().to_owned();
     gate.tls().with("Authorization", &format!("Bearer {token}")).get("/v2/").expect(200);
     gate.tls().user("canary", "canary-password").get("/v2/").expect(401);
-    gate.root().get("/v2/no/such/path?password=1").expect(404);
+    for target in [
+        "/v2/no/such/path?password=canary-password",
+        "/v2/?access_token=canary-password&n=1",
+        "/token?refresh_token=canary-password&service=dockgate",
+        "/v2/a/tags/list?n=1&n=2&signature=canary-password",
+        "/http://ada:canary-password@registry.example/v2/",
+    ] {
+        gate.root().get(target);
+        let bad_head = format!("GET {target} HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n");
+        gate.plain().raw(bad_head.as_bytes(), "GET").expect(400);
+    }
+    gate.plain().raw(b"GET http://ada:canary-password@a/v2/ HTTP/1.1\r\nHost: a\r\n\r\n", "GET").expect(400);
+    gate.wait_for_log("access_token=***");
     let metrics = gate.admin().get("/metrics").text();
     let log = gate.log.lock().unwrap().clone();
     for secret in [password.trim(), &token, "canary-password"] {

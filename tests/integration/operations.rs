@@ -216,6 +216,37 @@ fn plain_http_ends_when_a_reload_demands_certificates_of_clients() {
 }
 
 #[test]
+fn a_reserve_larger_than_the_disk_is_told_by_check() {
+    let prepared = Gate::prepare("[limits]\ndisk_reserve = \"1000TiB\"\n");
+    let output = prepared.run(&["check"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(text(&output).contains("limits.disk_reserve: "), "{}", text(&output));
+}
+
+/// RFC 6797, section 7.2: over a plain connection anybody could have written it.
+#[test]
+fn strict_transport_security_is_said_over_tls_alone() {
+    const HSTS: &str = "strict-transport-security";
+    let proxy = "[listen.main]\naddress = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.1\"]\n";
+    let prepared = Gate::prepare(&format!("tls.hsts = \"365d\"\n{proxy}"));
+    let gate = prepared.start();
+    for (path, status) in
+        [("/v2/", 401), ("/v2/a/tags/list", 401), ("/token/keys", 200), ("/nothing", 404), ("/%", 400)]
+    {
+        let answer = gate.tls().get(path).expect(status);
+        assert_eq!(answer.header(HSTS), Some("max-age=31536000"), "{path}");
+        assert_eq!(gate.plain().get(path).expect(status).header(HSTS), None, "{path}");
+    }
+    // A proxy on this machine that took the TLS connection.
+    let told = gate.plain().with("X-Forwarded-Proto", "https").get("/v2/").expect(401);
+    assert_eq!(told.header(HSTS), Some("max-age=31536000"));
+    prepared.configure(&format!("tls.hsts = \"0s\"\n{proxy}"));
+    wait_until("the new lifetime", || gate.tls().get("/v2/").header(HSTS) == Some("max-age=0"));
+    prepared.configure(proxy);
+    wait_until("no lifetime", || gate.tls().get("/v2/").header(HSTS).is_none());
+}
+
+#[test]
 fn fields_of_the_access_log_could_be_forged() {
     let gate = Gate::start("");
     let forged = "x status=200 user=admin \" user=root";

@@ -220,14 +220,59 @@ fn what_follows_a_malformed_body_is_never_answered() {
     let clients = [gate.plain(), gate.tls()];
     for (index, chunks) in CHUNKS.iter().enumerate() {
         let location = content::begin(&gate.plain(), "app");
-        // One that reads the body, one that appends it to what is there, one that does not look at it.
-        for (method, path, status) in
-            [("PUT", "/v2/app/manifests/x", 400), ("PATCH", &*location, 400), ("GET", "/v2/", 200)]
-        {
-            let head = format!("{method} {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let blob = content::push_blob(&gate.plain(), "app", b"a blob");
+        // Those that read the body, one that appends it to what is there, those that have no use for it, and one that changes
+        // nothing, for which it does not matter.
+        for (method, path, status) in [
+            ("PUT", "/v2/app/manifests/x".to_owned(), 400),
+            ("PATCH", location.clone(), 400),
+            ("PUT", format!("{location}?digest={blob}"), 400),
+            ("POST", format!("/v2/app/blobs/uploads/?digest={blob}"), 400),
+            ("POST", "/v2/app/blobs/uploads/".to_owned(), 400),
+            ("POST", format!("/v2/other/blobs/uploads/?mount={blob}&from=app"), 400),
+            ("DELETE", location.clone(), 400),
+            ("DELETE", "/v2/app/manifests/x".to_owned(), 400),
+            ("DELETE", format!("/v2/app/blobs/{blob}"), 400),
+            ("POST", "/token".to_owned(), 400),
+            ("GET", "/v2/".to_owned(), 200),
+        ] {
+            let head = format!(
+                "{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+                 Transfer-Encoding: chunked\r\n\r\n"
+            );
             let answers = answers(&clients[index % 2], format!("{head}{chunks}{SMUGGLED}").as_bytes());
-            assert_eq!(statuses(&answers), [status], "{method} {chunks:?}");
+            assert_eq!(statuses(&answers), [status], "{method} {path} {chunks:?}");
         }
+        // Nothing of all that was done.
+        gate.plain().get(&location).expect(204);
+        gate.plain().head(&format!("/v2/app/blobs/{blob}")).expect(200);
+        gate.plain().head(&format!("/v2/other/blobs/{blob}")).expect(404);
+    }
+}
+
+#[test]
+fn a_body_that_nobody_asked_for_is_read_to_its_end() {
+    let gate = Gate::start(&format!("{OPEN}[limits]\nmanifest_bytes = \"64KiB\"\n"));
+    for client in [gate.plain(), gate.tls()] {
+        let begin = |length: usize| client.send("POST", "/v2/app/blobs/uploads/", &[], &vec![b'x'; length]);
+        begin(64 << 10).expect(202);
+        assert_eq!(begin((64 << 10) + 1).expect(413).code(), "SIZE_INVALID");
+    }
+}
+
+#[test]
+fn targets_of_another_scheme_are_refused() {
+    let gate = Gate::start(OPEN);
+    for (client, target, status) in [
+        (gate.plain(), "ftp://a/v2/", 400),
+        (gate.tls(), "ftp://a/v2/", 400),
+        (gate.plain(), "https://a/v2/", 400),
+        (gate.tls(), "https://a/v2/", 200),
+        (gate.tls(), "http://a/v2/", 200),
+        (gate.plain(), "http://a/v2/", 200),
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        assert_eq!(statuses(&answers(&client, request.as_bytes())), [status], "{target}");
     }
 }
 

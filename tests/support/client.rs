@@ -12,7 +12,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use super::gate::PATIENCE;
 
 /// Headers that the gateway may send. One that is not here was not meant to be sent.
-const KNOWN_HEADERS: [&str; 27] = [
+const KNOWN_HEADERS: [&str; 28] = [
     "accept-ranges",
     "allow",
     "cache-control",
@@ -33,6 +33,7 @@ const KNOWN_HEADERS: [&str; 27] = [
     "oci-subject",
     "range",
     "retry-after",
+    "strict-transport-security",
     "transfer-encoding",
     "vary",
     "www-authenticate",

@@ -26,7 +26,7 @@ use super::signals::{Signals, Wish};
 /// How often files are looked at: a change is in force within a second.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often our own certificate is looked at: it is renewed a month before it ends, and when this machine gets another
+/// How often our own certificate is looked at: it is renewed two months before it ends, and when this machine gets another
 /// name or address.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(60);
 

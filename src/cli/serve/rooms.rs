@@ -267,6 +267,7 @@ pub(super) fn gateway_settings(running: &Config, new: &Config) -> gateway::Setti
         listeners,
         realm: new.identity.realm.clone(),
         access_log: running.log.access,
+        hsts: new.tls.hsts,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod documents;
 mod gateway;
+mod limits;
 mod overrides;
 mod reload;
 mod remotes;

@@ -202,3 +202,18 @@ fn a_mirror_for_docker_beside_another_default_is_told() {
         "{warnings:?}"
     );
 }
+
+#[test]
+fn a_rate_that_serves_nobody_is_refused() {
+    let told = |line: &str| {
+        let file = format!("kind = \"mirror\"\nurl = \"https://registry.example\"\n{line}");
+        Site::new("").with("upstreams/hub.toml", file.as_bytes()).errors(&[])
+    };
+    let expected = "upstreams/hub.toml:3:20: bytes_per_second: found 1, which serves nobody; write at least 64KiB, or \"0\" \
+                    for no limit";
+    assert_eq!(told("bytes_per_second = \"1\""), [expected]);
+    assert_eq!(told("bytes_per_second = \"64KiB\""), [""; 0]);
+    assert!(told("rate_bytes = \"1GiB\"")[0].contains("from 0 to 1MiB"));
+    assert!(told("concurrency = 0")[0].contains("from 1 "));
+    assert!(told("deadline = \"0s\"")[0].contains("from 100ms "));
+}

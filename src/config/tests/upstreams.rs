@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::Site;
 use crate::docker::LegacyClients;
 
-use crate::config::{BasicCredentials, Health, Legacy, Secret, Upstream};
+use crate::config::environment::variable;
+use crate::config::{BasicCredentials, Health, Legacy, RemoteKind, Secret, Upstream, keys, legacy_keys, remote_keys};
 
 const GOOD: &[u8] = b"kind = \"legacy\"\npeers = [\"http://127.0.0.1:5002\"]\n";
 
@@ -161,6 +162,38 @@ fn a_password_in_a_url_is_not_repeated() {
         ["upstreams/old.toml:2:10: peers[0]: found a URL with a user in it, but it takes URLs such as \
           \"http://127.0.0.1:5002\", without a user, a path or a query"]
     );
+}
+
+/// Whatever key it was given for, as a text, in a list and in the environment. Paths are no URLs, and are told as they are.
+#[test]
+fn no_error_repeats_a_secret_of_a_url() {
+    let of_upstreams = [
+        ("mirror", remote_keys(RemoteKind::Mirror)),
+        ("fronted", remote_keys(RemoteKind::Fronted)),
+        ("legacy", legacy_keys()),
+    ];
+    let of_upstreams = of_upstreams.into_iter().flat_map(|(kind, keys)| keys.into_iter().map(move |key| (kind, key)));
+    let mut told = String::new();
+    for (kind, key) in keys().into_iter().map(|key| ("", key)).chain(of_upstreams) {
+        for url in ["https://ada:canary@registry.example", "https://a b/?access_token=canary#canary", "ada:canary@host"]
+        {
+            let path = key.path.replace("[0]", "");
+            for line in [format!("{path} = {url:?}"), format!("{path} = [{url:?}]")] {
+                told += &match kind {
+                    _ if key.kind == "path" => continue,
+                    "" => Site::new(&line),
+                    kind => Site::new("").with("upstreams/up.toml", format!("kind = \"{kind}\"\n{line}").as_bytes()),
+                }
+                .errors(&[])
+                .join("\n");
+            }
+            if kind.is_empty() && key.kind != "path" {
+                told += &Site::new("").errors(&[(&variable(&key.path), url)]).join("\n");
+            }
+            assert!(!told.contains("canary"), "{kind} {} {told}", key.path);
+        }
+    }
+    assert!(told.matches("***").count() > 300, "{}", told.matches("***").count());
 }
 
 #[test]

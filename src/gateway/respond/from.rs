@@ -34,6 +34,11 @@ impl From<Refusal> for Failure {
             Refusal::HostMismatch => {
                 (StatusCode::BAD_REQUEST, "the request's target and its Host header name different hosts")
             }
+            Refusal::Scheme => (
+                StatusCode::BAD_REQUEST,
+                "the request's target is no http URL, or an https one over a plain connection; write the path alone, and behind \
+                 a proxy that takes TLS, name that in trusted_proxies",
+            ),
             Refusal::Length => (StatusCode::BAD_REQUEST, AMBIGUOUS_LENGTH),
             Refusal::TransferCoding => (StatusCode::BAD_REQUEST, ONLY_CHUNKED),
             Refusal::Path => (
@@ -132,7 +137,7 @@ impl From<IntakeError> for Failure {
             IntakeError::Broken => (
                 StatusCode::BAD_REQUEST,
                 ErrorCode::BlobUploadInvalid,
-                "the body ended before it was complete; try again".to_owned(),
+                "the body ended before it was complete, or its chunks cannot be read; try again".to_owned(),
             ),
         };
         let retry_after = matches!(error, IntakeError::Crowded).then_some(CROWDED_RETRY_AFTER);
@@ -318,7 +323,8 @@ impl From<LegacyError> for Failure {
     fn from(error: LegacyError) -> Self {
         let upstream = match &error {
             LegacyError::Host | LegacyError::Send(SendError::Caller { .. }) => {
-                return Self::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, error.to_string()).in_form(Form::V1);
+                let failure = Self::new(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, error.to_string());
+                return failure.closing().in_form(Form::V1);
             }
             LegacyError::Refused(_) | LegacyError::Unauthorized | LegacyError::Answer(_) | LegacyError::Late(_) => {
                 return odd(&error);

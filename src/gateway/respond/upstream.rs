@@ -42,7 +42,8 @@ pub(super) fn failure(error: RemoteError) -> Failure {
 
 fn sent(error: &SendError) -> Failure {
     if matches!(error, SendError::Caller { .. }) {
-        return Failure::new(StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid, error.to_string());
+        // Nothing good comes after a body that broke.
+        return Failure::new(StatusCode::BAD_REQUEST, ErrorCode::BlobUploadInvalid, error.to_string()).closing();
     }
     let upstream = error.upstream().unwrap_or("*");
     if matches!(error, SendError::Failing { status: 508, .. }) {

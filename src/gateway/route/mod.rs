@@ -347,6 +347,17 @@ impl Route {
         }
     }
 
+    /// Whether whoever answers it reads the request's body.
+    pub const fn reads_body(&self) -> bool {
+        match self {
+            Self::Manifest(_, _, verb) => matches!(verb, Verb::Put),
+            Self::UploadStart(_, start) => matches!(start, UploadStart::Monolithic(_)),
+            Self::Upload(_, _, verb) => matches!(verb, UploadVerb::Patch | UploadVerb::Put(_)),
+            Self::TokenForm | Self::Legacy(_) => true,
+            _ => false,
+        }
+    }
+
     /// The same, asked of another repository; of none, where it is about none.
     #[must_use]
     pub fn of_repository(self, name: RepositoryName) -> Self {

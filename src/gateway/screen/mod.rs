@@ -46,6 +46,8 @@ pub(super) enum Refusal {
     Host,
     /// The target names another host than Host does.
     HostMismatch,
+    /// The target is an absolute URI that is not ours to serve: neither http nor https, or https over a plain connection.
+    Scheme,
     /// Its length can be read in two ways.
     Length,
     /// A transfer coding other than chunked.
@@ -75,6 +77,7 @@ pub(super) fn screen(arrival: &Arrival, listener: &Listener, request: &Parts) ->
     if !https && !plain_is_served(listener, arrival, told.client) {
         return Err(Refusal::PlainText);
     }
+    check_scheme(request, https || trusted)?;
     let host = match told.host {
         Some(host) => host.parse::<Authority>().ok().filter(is_host_and_port).ok_or(Refusal::Host)?,
         None => called,
@@ -114,6 +117,17 @@ fn called_host(request: &Parts) -> Result<Authority, Refusal> {
         (None, _) => return Err(Refusal::Host),
     };
     if is_host_and_port(&host) { Ok(host) } else { Err(Refusal::Host) }
+}
+
+/// An absolute target names what it means by its scheme too. `https` means that nobody else has read or changed the request,
+/// which is true of a connection by TLS, or where a trusted proxy says so (RFC 9110, sections 4.2.2 and 7.4). `http` by TLS is
+/// what old clients behind a proxy of theirs send, and takes nothing away.
+fn check_scheme(request: &Parts, may_be_https: bool) -> Result<(), Refusal> {
+    match request.uri.scheme_str() {
+        None | Some("http") => Ok(()),
+        Some("https") if may_be_https => Ok(()),
+        Some(_) => Err(Refusal::Scheme),
+    }
 }
 
 /// `Authority` also takes user names and characters that have no place in a name: what we echo into a challenge must be

@@ -64,6 +64,26 @@ fn http_2_names_the_host_in_its_target() {
 }
 
 #[test]
+fn targets_of_another_scheme_are_refused() {
+    let plain = |peer: &str, target: &str, headers: &[(&str, &str)]| {
+        let headers = [&[("host", "a")], headers].concat();
+        screen(&arrival(peer, Transport::Plain), &listener(PlainPolicy::Anyone), &parts(target, &headers)).map(|_| ())
+    };
+    for scheme in ["ftp", "ws", "file", "httpx"] {
+        let target = format!("{scheme}://a/v2/");
+        assert_eq!(over_tls(&target, &[("host", "a")]), Err(Refusal::Scheme), "{target}");
+        assert_eq!(plain("192.0.2.1:9", &target, &[]), Err(Refusal::Scheme), "{target}");
+    }
+    for target in ["http://a/v2/", "https://a/v2/", "HTTPS://a/v2/"] {
+        assert!(over_tls(target, &[("host", "a")]).is_ok(), "{target}");
+    }
+    assert_eq!(plain("192.0.2.1:9", "http://a/v2/", &[]), Ok(()));
+    assert_eq!(plain("192.0.2.1:9", "https://a/v2/", &[]), Err(Refusal::Scheme));
+    assert_eq!(plain("10.1.2.3:9", "https://a/v2/", &[]), Ok(()), "a trusted proxy passes on what it was asked");
+    assert_eq!(plain("192.0.2.1:9", "https://a/v2/", &[("x-forwarded-proto", "https")]), Err(Refusal::Scheme));
+}
+
+#[test]
 fn lengths_that_read_two_ways_are_refused() {
     let host = ("host", "a");
     for (headers, refusal) in [

@@ -24,12 +24,12 @@ pub(super) enum Shown {
 }
 
 /// A form that cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum FormError {
     /// It is not UTF-8, or has too many fields.
     Malformed,
     /// A field is there twice: two readers could read two forms (RFC 6749, section 3.2).
-    Twice(&'static str),
+    Twice(String),
     /// A field is missing.
     Missing(&'static str),
     /// Another `grant_type` than those that are known.
@@ -38,18 +38,11 @@ pub(super) enum FormError {
     Control,
 }
 
-/// Fields of which there is one. Of the others `client_id` says which program asks, and is not believed.
-const SINGLE: [&str; 7] =
-    ["grant_type", "service", "client_id", "access_type", "username", "password", "refresh_token"];
-
 impl TokenForm {
     /// Reads the body of a request.
     pub(super) fn parse(body: &[u8]) -> Result<Self, FormError> {
         let text = std::str::from_utf8(body).map_err(|_| FormError::Malformed)?;
         let fields = Query::parse(text)?;
-        if let Some(name) = SINGLE.into_iter().find(|name| fields.all(name).len() > 1) {
-            return Err(FormError::Twice(name));
-        }
         let need = |name| fields.first(name).ok_or(FormError::Missing(name));
         let shown = match need("grant_type")?.as_str() {
             "password" => Shown::Login(login(need("username")?, need("password")?)?),
@@ -74,8 +67,11 @@ fn login(user: String, password: String) -> Result<Credentials, FormError> {
 }
 
 impl From<QueryError> for FormError {
-    fn from(_: QueryError) -> Self {
-        Self::Malformed
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Twice(name) => Self::Twice(name),
+            QueryError::TooMany | QueryError::NotText => Self::Malformed,
+        }
     }
 }
 
@@ -139,10 +135,11 @@ mod tests {
             ("grant_type=password&username=a", FormError::Missing("password")),
             ("grant_type=refresh_token", FormError::Missing("refresh_token")),
             ("grant_type=authorization_code&code=x", FormError::GrantType),
-            ("grant_type=password&username=a&username=b&password=c", FormError::Twice("username")),
-            ("grant_type=password&grant_type=refresh_token&refresh_token=a", FormError::Twice("grant_type")),
+            ("grant_type=password&username=a&username=b&password=c", FormError::Twice("username".into())),
+            ("grant_type=password&grant_type=refresh_token&refresh_token=a", FormError::Twice("grant_type".into())),
             ("grant_type=password&username=a%0A&password=c", FormError::Control),
             ("grant_type=password&username=%FF&password=c", FormError::Malformed),
+            ("grant_type=password&client_id=a&client_id=b", FormError::Twice("client_id".into())),
             (&"a=b&".repeat(100), FormError::Malformed),
         ] {
             assert_eq!(parse(body), Err(expected), "{body}");

@@ -51,7 +51,7 @@ fn the_certificate_names_what_it_should_for_as_long_as_it_should() {
         assert!(from.to_datetime() < NOW);
         (to.to_datetime() - from.to_datetime()).whole_days()
     };
-    assert_eq!((life(&server), life(&ca)), (397, 3651));
+    assert_eq!((life(&server), life(&ca)), (365, 3651));
     assert!(ca.is_ca() && !server.is_ca());
     server.verify_signature(Some(ca.public_key())).unwrap();
     ca.verify_signature(None).unwrap();
@@ -87,6 +87,26 @@ fn a_certificate_is_renewed_when_it_is_time_and_the_authority_never() {
     }
     assert_eq!(renewed(&wanted, NOW), Some(Renewal::OtherAuthority));
     assert_eq!(fs::read(certs.join("ca.crt")).unwrap(), authority);
+}
+
+#[test]
+fn a_certificate_that_lives_longer_than_a_year_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let certs = directory.path();
+    let wanted = names(&["build"], &[]);
+    let made = ensure_at(certs, &wanted, NOW).unwrap();
+    let authority = tls::read_certificates(&made.authority).unwrap();
+    let signing = KeyPair::from_pem(&fs::read_to_string(certs.join("ca.key")).unwrap()).unwrap();
+    let issuer = Issuer::from_ca_cert_der(&authority[0], signing).unwrap();
+    let key = KeyPair::from_pem(&fs::read_to_string(&made.key).unwrap()).unwrap();
+    for (days, renewed) in [(366, None), (367, Some(Renewal::TooLong))] {
+        let mut params = CertificateParams::default();
+        (params.not_before, params.not_after) = (NOW, NOW + Duration::days(days));
+        params.subject_alt_names = wanted.iter().map(alternative_name).collect::<Result<_, _>>().unwrap();
+        fs::write(&made.certificate, params.signed_by(&key, &issuer).unwrap().pem()).unwrap();
+        assert_eq!(ensure_at(certs, &wanted, NOW).unwrap().renewed, renewed, "{days}");
+    }
+    assert_eq!(ensure_at(certs, &wanted, NOW).unwrap().renewed, None);
 }
 
 #[test]

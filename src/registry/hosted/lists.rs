@@ -74,7 +74,8 @@ impl Hosted {
         }
     }
 
-    /// The manifests of a repository that refer to `subject`.
+    /// The manifests of a repository that refer to `subject`; none, too, where nothing was ever pushed, for the list is never
+    /// 404 (distribution-spec 1.1, "Listing Referrers").
     pub async fn referrers(
         &self,
         permit: Permit,
@@ -84,9 +85,6 @@ impl Hosted {
         limit: usize,
     ) -> Result<Page<Descriptor>, RegistryError> {
         let stored = self.store.referrers(permit.repository(), subject, artifact_type, last, limit).await?;
-        if stored.referrers.is_empty() && !self.store.has_repository(permit.repository()).await? {
-            return Err(RegistryError::NameUnknown(permit.repository().clone()));
-        }
         Ok(Page { entries: stored.referrers.into_iter().map(descriptor).collect(), more: stored.more })
     }
 }

@@ -21,9 +21,6 @@ use crate::store::{BlobInfo, Store, StoreError};
 
 use super::RegistryError;
 
-/// How many tags, links and manifests are remembered beside their bytes; some 200 bytes each.
-const REMEMBERED_MAX: u64 = 100_000;
-
 /// How many blobs are read into memory at once; the others are sent from their files, so that a rush of cold pulls does not
 /// hold more than this many objects beside the tier.
 const FILLS_MAX: usize = 8;
@@ -46,12 +43,13 @@ pub struct Hosted {
 impl Hosted {
     /// A registry over `store`. `delete` says whether anything may be deleted.
     pub fn new(store: Store, memory: Memory, delete: bool) -> Self {
+        let third = memory.names_bytes() / 3;
         Self {
             store,
             memory,
-            tags: Arc::new(Volatile::new(REMEMBERED_MAX)),
-            links: Arc::new(Volatile::new(REMEMBERED_MAX)),
-            manifests: Arc::new(Volatile::new(REMEMBERED_MAX)),
+            tags: Arc::new(Volatile::new(third, |(name, tag), _| name.as_str().len() + tag.as_str().len())),
+            links: Arc::new(Volatile::new(third, |(name, _), blob| name.as_str().len() + blob.heap_bytes())),
+            manifests: Arc::new(Volatile::new(third, |(name, _), _| name.as_str().len())),
             fills: Semaphore::new(FILLS_MAX),
             delete,
         }

@@ -44,8 +44,9 @@ use crate::upstream::{Ask, Body, CallerCredentials, Origin, Peers, SendError};
 use super::{Manifest, RegistryError};
 use sessions::Sessions;
 
-/// How many tags and members are remembered beside SQL; some 200 bytes each.
-const REMEMBERED_MAX: u64 = 100_000;
+/// What it costs to remember that a caller was let in, beside their credentials and the repository's name: the rest of the key,
+/// and what the cache adds.
+const PROOF_BYTES: usize = 512;
 /// How many blobs are read into memory at once.
 const MEMORY_FILLS_MAX: usize = 8;
 /// How long an upstream that could not be asked is left alone where an older answer will do.
@@ -157,12 +158,19 @@ impl Shelves {
 impl Remote {
     /// Asks nobody yet.
     pub fn new(config: config::Remote, origin: Origin, shelves: Shelves, limits: RemoteLimits) -> Self {
+        let third = shelves.memory.names_bytes() / 3;
+        let proof = |(caller, name, _): &(CallerCredentials, RepositoryName, Digest), (): &()| {
+            u32::try_from(PROOF_BYTES + caller.heap_bytes() + name.as_str().len()).unwrap_or(u32::MAX)
+        };
+        let proofs = Cache::builder().max_capacity(third).weigher(proof).time_to_live(config.forward_ttl);
         Self {
             origin,
             shelves,
-            tags: Volatile::new(REMEMBERED_MAX),
-            members: Volatile::new(REMEMBERED_MAX),
-            proofs: Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(config.forward_ttl).build(),
+            tags: Volatile::new(third, |(name, tag), _| name.as_str().len() + tag.as_str().len()),
+            members: Volatile::new(third, |(name, _), member| {
+                name.as_str().len() + member.media_type.as_ref().map_or(0, String::len)
+            }),
+            proofs: proofs.build(),
             resolving: Flights::new(),
             fetching: Flights::new(),
             asking: Flights::new(),

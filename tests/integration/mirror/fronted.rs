@@ -107,6 +107,31 @@ fn all_ways_of_uploading_pass_through() {
 }
 
 #[test]
+fn malformed_bodies_are_refused_and_nothing_is_done() {
+    let mirror = fronted(OPEN, "");
+    let client = mirror.gate.plain();
+    let blob = push_blob(&client, "up/app", b"a blob");
+    for chunks in ["x\r\n", "3\r\nabcd\r\n0\r\n\r\n"] {
+        let location = begin(&client, "up/app");
+        for (method, path) in [
+            ("POST", "/v2/up/app/blobs/uploads/".to_owned()),
+            ("POST", format!("/v2/up/other/blobs/uploads/?mount={blob}&from=up/app")),
+            ("POST", format!("/v2/up/app/blobs/uploads/?digest={}", digest(b"abc"))),
+            ("PATCH", location.clone()),
+            ("PUT", format!("{location}?digest={}", digest(b"abc"))),
+            ("PUT", "/v2/up/app/manifests/v1".to_owned()),
+            ("DELETE", format!("/v2/up/app/blobs/{blob}")),
+        ] {
+            let head = format!("{method} {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+            let answer = client.raw(format!("{head}{chunks}").as_bytes(), method).expect(400);
+            assert_eq!(answer.header("connection"), Some("close"), "{method} {path} {chunks:?}");
+        }
+        assert!(mirror.up.has_blob("app", &blob) && !mirror.up.has_blob("other", &blob));
+        assert!(!mirror.up.has_blob("app", &digest(b"abc")));
+    }
+}
+
+#[test]
 fn wrong_bytes_are_refused_and_nothing_of_them_is_there() {
     let mirror = fronted(OPEN, "");
     let client = mirror.gate.plain();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::open;
-use crate::support::content::{OCI_INDEX, OCI_MANIFEST, digest, manifest, push_blob, push_image, put_manifest};
+use crate::support::content::{OCI_INDEX, OCI_MANIFEST, begin, digest, manifest, push_blob, push_image, put_manifest};
 use crate::support::{Answer, Client};
 
 /// The next page, if there is one.
@@ -142,4 +142,41 @@ fn referrers_are_found_by_their_kind_and_page() {
     client.delete(&format!("/v2/app/manifests/{plain}")).expect(202);
     assert_eq!(follow(&client, &path, "manifests").0.len(), 6);
     assert_eq!(client.get("/v2/app/referrers/sha256:short").expect(400).code(), "DIGEST_INVALID");
+}
+
+/// distribution-spec 1.1, "Listing Referrers": an empty index, and MUST NOT be 404.
+#[test]
+fn nothing_refers_to_what_is_in_a_repository_that_is_not_there() {
+    let gate = open("");
+    let client = gate.plain();
+    let path = |query: &str| format!("/v2/never/pushed/referrers/{}{query}", digest(b"a manifest"));
+    for query in ["", "?artifactType=application%2Fvnd.test.sbom"] {
+        let empty = client.get(&path(query)).expect(200);
+        assert_eq!(empty.json(), json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] }));
+        assert_eq!(empty.header("content-type"), Some(OCI_INDEX));
+        client.head(&path(query)).expect(200);
+    }
+    assert_eq!(client.get("/v2/never/pushed/tags/list").expect(404).code(), "NAME_UNKNOWN");
+}
+
+#[test]
+fn a_repository_in_which_only_an_upload_has_begun_is_not_there() {
+    let gate = open("");
+    let client = gate.plain();
+    let location = begin(&client, "team/begun");
+    client.send("PATCH", &location, &[], b"half").expect(202);
+    client.send("POST", &format!("/v2/team/begun/blobs/uploads/?mount={}", digest(b"x")), &[], b"").expect(202);
+    for (method, path) in [
+        ("GET", "tags/list".to_owned()),
+        ("DELETE", "manifests/v1".to_owned()),
+        ("DELETE", format!("blobs/{}", digest(b"half"))),
+        ("GET", format!("blobs/{}", digest(b"half"))),
+    ] {
+        let ask = |name: &str| client.send(method, &format!("/v2/team/{name}/{path}"), &[], b"").expect(404);
+        let (begun, never) = (ask("begun"), ask("never"));
+        let said = |answer: &Answer| (answer.code(), answer.message());
+        assert_eq!((said(&begun), begun.code().as_str()), (said(&never), "NAME_UNKNOWN"), "{method} {path}");
+    }
+    assert_eq!(client.get("/v2/_catalog").expect(200).json(), json!({ "repositories": [] }));
+    assert_eq!(client.get("/v1/search?q=begun").expect(200).json()["num_results"], 0);
 }
