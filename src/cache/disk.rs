@@ -135,9 +135,9 @@ impl CachedFile {
 }
 
 impl CachedReader {
-    /// The next chunk. `None` comes after the last byte that was asked for only.
-    pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        self.reader.poll_chunk(context)
+    /// The next chunk, as [`BlobReader::poll_chunk`] gives it.
+    pub fn poll_chunk(&mut self, context: &mut Context<'_>, most: usize) -> Poll<Option<io::Result<Bytes>>> {
+        self.reader.poll_chunk(context, most)
     }
 }
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use crate::files::BlobReader;
+use crate::files::{BlobReader, CHUNK_BYTES};
 use crate::oci::ByteRange;
 
 use super::disk::CachedFile;
@@ -125,17 +125,18 @@ impl<E: Clone> Filling<E> {
 impl<E: Clone> FillReader<E> {
     /// The next bytes; `None` after the last of them only.
     pub async fn next_chunk(&mut self) -> Option<Result<Bytes, FillError<E>>> {
-        poll_fn(|context| self.poll_chunk(context)).await
+        poll_fn(|context| self.poll_chunk(context, CHUNK_BYTES)).await
     }
 
-    /// As [`Self::next_chunk`], for whoever implements a body.
-    pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, FillError<E>>>> {
+    /// As [`Self::next_chunk`], for whoever implements a body. A chunk has at most `most` bytes, which must be one or more
+    /// and not less than the last time while this is pending.
+    pub fn poll_chunk(&mut self, context: &mut Context<'_>, most: usize) -> Poll<Option<Result<Bytes, FillError<E>>>> {
         loop {
             if self.failed || self.end.is_some_and(|end| self.offset >= end) {
                 return Poll::Ready(None);
             }
             if let Some(reader) = &mut self.behind {
-                match reader.poll_chunk(context) {
+                match reader.poll_chunk(context, most) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Some(Ok(chunk))) => {
                         self.offset += chunk.len() as u64;
@@ -145,7 +146,7 @@ impl<E: Clone> FillReader<E> {
                     Poll::Ready(None) => self.behind = None,
                 }
             }
-            match self.next(context) {
+            match self.next(context, most) {
                 Next::Chunk(chunk) => {
                     self.offset += chunk.len() as u64;
                     return Poll::Ready(Some(Ok(chunk)));
@@ -164,12 +165,12 @@ impl<E: Clone> FillReader<E> {
     }
 
     /// Looks, and waits if there is nothing, in one critical section: no wake-up is lost.
-    fn next(&self, context: &mut Context<'_>) -> Next<E> {
+    fn next(&self, context: &mut Context<'_>, most: usize) -> Next<E> {
         let mut state = self.follower.shared.lock();
         let visible = state.visible();
         let end = self.end.map_or(visible, |end| end.min(visible));
         if self.offset < end {
-            return self.found(&state, end);
+            return self.found(&state, end.min(self.offset.saturating_add(most.max(1) as u64)));
         }
         match &state.outcome {
             Some(Ok(_)) => Next::End,

@@ -387,6 +387,6 @@ async fn a_part_of_what_is_there_is_just_that_part() {
     let digest = keep(&disk, &bytes).await;
     let Lookup::Hit(file) = disk.lookup(&digest).await else { panic!("it is there") };
     let mut reader = file.read(ByteRange::new(10, 19).unwrap());
-    let chunk = std::future::poll_fn(|context| reader.poll_chunk(context)).await;
+    let chunk = std::future::poll_fn(|context| reader.poll_chunk(context, 1_000)).await;
     assert_eq!(chunk.unwrap().unwrap(), bytes.slice(10..20));
 }

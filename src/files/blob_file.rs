@@ -15,8 +15,8 @@ use tokio::task::JoinHandle;
 
 use crate::oci::ByteRange;
 
-/// The longest chunk; longer ones measured no faster.
-const CHUNK_BYTES: usize = 256 * 1024;
+/// The longest chunk, in bytes; longer ones measured no faster.
+pub const CHUNK_BYTES: usize = 256 * 1024;
 /// How many buffers are kept for the next readers: 16 MiB.
 const BUFFERS: usize = 64;
 
@@ -98,19 +98,20 @@ impl BlobReader {
 
     /// The next chunk, of 1 byte to 256 KiB.
     pub async fn next_chunk(&mut self) -> Option<io::Result<Bytes>> {
-        poll_fn(|context| self.poll_chunk(context)).await
+        poll_fn(|context| self.poll_chunk(context, CHUNK_BYTES)).await
     }
 
-    /// As [`Self::next_chunk`], for whoever implements a body.
-    pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    /// As [`Self::next_chunk`], for whoever implements a body. A chunk has at most `most` bytes, which must be one or more
+    /// and not less than the last time while this is pending.
+    pub fn poll_chunk(&mut self, context: &mut Context<'_>, most: usize) -> Poll<Option<io::Result<Bytes>>> {
         let read = match &mut self.state {
             State::Failed(kind) => Err((*kind).into()),
             State::Ready if self.offset == self.end => return Poll::Ready(None),
-            State::Ready => match self.read_inline() {
+            State::Ready => match self.read_inline(most) {
                 Some(read) => read,
                 None => {
-                    self.state = State::Waiting(self.read_on_a_thread());
-                    return self.poll_chunk(context);
+                    self.state = State::Waiting(self.read_on_a_thread(most));
+                    return self.poll_chunk(context, most);
                 }
             },
             State::Waiting(task) => {
@@ -134,16 +135,17 @@ impl BlobReader {
         read
     }
 
-    fn length(&self) -> usize {
-        usize::try_from(self.remaining()).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES)
+    fn length(&self, most: usize) -> usize {
+        let most = most.clamp(1, CHUNK_BYTES);
+        usize::try_from(self.remaining()).unwrap_or(most).min(most)
     }
 
     /// What the page cache has of the next chunk; `None` if a thread must wait for the disk.
-    fn read_inline(&mut self) -> Option<io::Result<Bytes>> {
+    fn read_inline(&mut self, most: usize) -> Option<io::Result<Bytes>> {
         if !self.inline {
             return None;
         }
-        let read = Buffers::fill(&self.blob.buffers, self.length(), |buffer| {
+        let read = Buffers::fill(&self.blob.buffers, self.length(most), |buffer| {
             let mut parts = [IoSliceMut::new(buffer)];
             rustix::io::preadv2(&self.blob.file, &mut parts, self.offset, ReadWriteFlags::NOWAIT)
                 .map_err(io::Error::from)
@@ -160,8 +162,8 @@ impl BlobReader {
         }
     }
 
-    fn read_on_a_thread(&self) -> JoinHandle<io::Result<Bytes>> {
-        let (blob, offset, length) = (self.blob.clone(), self.offset, self.length());
+    fn read_on_a_thread(&self, most: usize) -> JoinHandle<io::Result<Bytes>> {
+        let (blob, offset, length) = (self.blob.clone(), self.offset, self.length(most));
         self.blob.runtime.spawn_blocking(move || {
             Buffers::fill(&blob.buffers, length, |buffer| {
                 loop {

@@ -4,5 +4,5 @@
 mod blob_file;
 mod space;
 
-pub use blob_file::{BlobFile, BlobReader, Buffers};
+pub use blob_file::{BlobFile, BlobReader, Buffers, CHUNK_BYTES};
 pub use space::{Reserve, Space};

@@ -53,7 +53,7 @@ impl HttpBody for Body {
                 Poll::Ready(Some(Ok(Frame::data(chunk))))
             }
             Self::Blob { left: Some(0), .. } => Poll::Ready(None),
-            Self::Blob { content, left } => content.poll_chunk(cx).map(|chunk| match (chunk, left) {
+            Self::Blob { content, left } => content.poll_chunk(cx, CHUNK_BYTES).map(|chunk| match (chunk, left) {
                 (Some(Ok(chunk)), left) => {
                     *left = left.map(|left| left.saturating_sub(chunk.len() as u64));
                     Some(Ok(Frame::data(chunk)))

@@ -60,13 +60,16 @@ impl Content {
         Self::Memory(range.map_or_else(|| bytes.clone(), |range| slice(bytes, range)))
     }
 
-    /// The next bytes. What goes wrong is an error, never a clean end.
-    pub fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    /// The next bytes, at most `most` of them where they come from memory or a file; what an upstream sends to this caller
+    /// alone comes as it was sent. What goes wrong is an error, never a clean end.
+    pub fn poll_chunk(&mut self, context: &mut Context<'_>, most: usize) -> Poll<Option<io::Result<Bytes>>> {
         match self {
-            Self::Memory(bytes) => Poll::Ready((!bytes.is_empty()).then(|| Ok(std::mem::take(bytes)))),
-            Self::File(reader) => reader.poll_chunk(context),
-            Self::Cached(reader) => reader.poll_chunk(context),
-            Self::Fill(reader) => reader.poll_chunk(context).map(|chunk| chunk.map(|chunk| chunk.map_err(io_error))),
+            Self::Memory(bytes) => Poll::Ready((!bytes.is_empty()).then(|| Ok(bytes.split_to(bytes.len().min(most))))),
+            Self::File(reader) => reader.poll_chunk(context, most),
+            Self::Cached(reader) => reader.poll_chunk(context, most),
+            Self::Fill(reader) => {
+                reader.poll_chunk(context, most).map(|chunk| chunk.map(|chunk| chunk.map_err(io_error)))
+            }
             Self::Passing(passing) => {
                 passing.poll_chunk(context).map(|chunk| chunk.map(|chunk| chunk.map_err(io_error)))
             }
