@@ -1,9 +1,9 @@
 //! The data directory: who holds it, what format it has, and where things lie in it.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -24,7 +24,7 @@ pub(super) struct Directory {
     health: Health,
     /// The directories below `blobs/` whose own entries are known to be on the disk.
     synced: Mutex<HashSet<PathBuf>>,
-    _lock: File,
+    lock: File,
 }
 
 impl Directory {
@@ -43,7 +43,7 @@ impl Directory {
         private().create(true).append(true).open(&database).map_err(|error| failed(&database, error))?;
         sync_directory(data).map_err(|error| failed(data, error))?;
         write_version(data).map_err(|error| failed(&data.join("version"), error))?;
-        Ok(Self { data: data.into(), health, synced: Mutex::default(), _lock: lock })
+        Ok(Self { data: data.into(), health, synced: Mutex::default(), lock })
     }
 
     /// The file of the metadata.
@@ -69,6 +69,33 @@ impl Directory {
     /// The file of an upload.
     pub(super) fn upload(&self, id: UploadId) -> PathBuf {
         self.uploads().join(id.to_string())
+    }
+
+    /// Where files lie that are not what they should be, for the operator to look at.
+    pub(super) fn quarantine(&self) -> PathBuf {
+        self.data.join("quarantine")
+    }
+
+    /// Puts the file of a blob aside, if it is there. Blocks.
+    pub(super) fn put_aside(&self, key: &str) -> io::Result<()> {
+        let path = self.blob(key);
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        match fs::rename(&path, self.quarantine().join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the data directory is still the one that was opened: where its disk is gone, no file is there, and that says
+    /// nothing of any blob. Blocks.
+    pub(super) fn check_here(&self) -> Result<(), StoreError> {
+        let same = |found: Metadata, held: Metadata| (found.dev(), found.ino()) == (held.dev(), held.ino());
+        let found = fs::metadata(self.data.join("lock")).and_then(|found| Ok(same(found, self.lock.metadata()?)));
+        match found {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StoreError::io("find the lock", &io::ErrorKind::NotFound.into())),
+            Err(error) => Err(StoreError::io("find the lock", &error)),
+        }
     }
 
     /// Makes the empty file of an upload. Blocks.

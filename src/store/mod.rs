@@ -12,8 +12,10 @@ mod listing;
 mod manifests;
 mod mirrors;
 mod recovery;
+mod rot;
 mod sessions;
 mod stage;
+mod sum;
 mod upload;
 
 #[cfg(test)]
@@ -35,11 +37,13 @@ pub use legacy::{LISTED_LIFETIME, LegacyRow, Named, Standing};
 pub use listing::{Page, ReferrersPage, StoredReferrer};
 pub use manifests::{Put, PutManifest, StoredManifest};
 pub use mirrors::{KnownTag, Member};
+pub use rot::Rotten;
 pub use upload::Upload;
 
-use crate::files::{Buffers, Reserve, Space};
+use crate::files::{OpenFiles, Reading, Reserve, Space};
 use database::{Database, Health};
 use directory::Directory;
+use rot::Rot;
 use sessions::Sessions;
 
 /// Where to keep things, and how much.
@@ -71,10 +75,14 @@ struct Inner {
     sessions: Sessions,
     reserve: Reserve,
     health: Health,
-    buffers: Arc<Buffers>,
+    reading: Reading,
+    /// The blobs that are being read, by the keys of their files.
+    open: OpenFiles<String>,
+    rot: Rot,
     runtime: Handle,
     closing: watch::Sender<bool>,
-    sweeper: Mutex<Option<JoinHandle<()>>>,
+    /// What goes on beside the requests.
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Store {
@@ -93,17 +101,23 @@ impl Store {
             sessions: Sessions::new(settings.uploads, settings.upload_lifetime),
             reserve: Reserve { bytes: settings.disk_reserve, percent: settings.disk_reserve_percent },
             health,
-            buffers: Arc::default(),
+            reading: Reading::new(Handle::current()),
+            open: OpenFiles::default(),
+            rot: Rot::default(),
             runtime: Handle::current(),
             closing: watch::Sender::new(false),
-            sweeper: Mutex::default(),
+            tasks: Mutex::default(),
         });
         recovery::recover_uploads(&inner).await.map_err(|error| OpenError::Database {
             path: inner.directory.database(),
             detail: format!("the uploads cannot be taken up again: {error}"),
         })?;
-        let sweeper = tokio::spawn(recovery::sweep_until_closed(Arc::downgrade(&inner), inner.closing.subscribe()));
-        *inner.sweeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(sweeper);
+        let (weak, closing) = (Arc::downgrade(&inner), inner.closing.subscribe());
+        let tasks = vec![
+            tokio::spawn(recovery::sweep_until_closed(weak.clone(), closing.clone())),
+            tokio::spawn(sum::sum_until_closed(weak, closing)),
+        ];
+        *inner.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
         Ok(Self { inner })
     }
 
@@ -116,9 +130,9 @@ impl Store {
     /// last clone, upload and commit of this store is gone.
     pub async fn close(&self) {
         self.inner.closing.send_replace(true);
-        let sweeper = self.inner.sweeper.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(sweeper) = sweeper {
-            let _ = sweeper.await;
+        let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            let _ = task.await;
         }
         self.inner.database.close().await;
     }
