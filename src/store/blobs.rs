@@ -87,7 +87,7 @@ impl Store {
         found
     }
 
-    /// Gives the repository `to` a blob that `from` has; `None` if `from` does not have it.
+    /// Gives the repository `to` a blob that `from` has; `None` if `from` does not have it, or its file is gone.
     pub async fn mount_blob(
         &self,
         from: &RepositoryName,
@@ -95,6 +95,11 @@ impl Store {
         digest: &Digest,
     ) -> Result<Option<BlobInfo>, StoreError> {
         let Some(info) = self.blob(from, digest).await? else { return Ok(None) };
+        match self.check_blob(&info).await {
+            Ok(()) => {}
+            Err(StoreError::Damaged(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        }
         let (from, to, digest) = (from.clone(), to.clone(), digest.to_string());
         let mounted = self.inner.database.write(move |connection| Box::pin(mount(connection, from, to, digest)));
         Ok(mounted.await?.then_some(info))

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use super::{Bounded, Mirror, OPEN, cache_is_clean, crowd, is_error, metric, mirror_of, noise, prepare, pull};
+use super::{
+    Bounded, Mirror, OPEN, cache_is_clean, crowd, is_error, kept_blobs, metric, mirror_of, noise, prepare, pull,
+};
 use crate::support::V2Upstream;
 use crate::support::content::digest;
 use crate::support::disk::Disk;
