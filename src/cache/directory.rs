@@ -1,8 +1,8 @@
-//! The cache's directory: whole blobs under `blobs/ALGORITHM/AB/HEX`, those that arrive under `spool/`, a lock, and a mark
-//! that says whether the last program that used it stopped cleanly.
+//! The cache's directory: whole blobs under `blobs/ALGORITHM/AB/HEX` with the checksums of their pieces in `HEX.sums` beside
+//! them, those that arrive under `spool/`, a lock, and a mark that says whether the last program that used it stopped cleanly.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,12 +10,13 @@ use std::time::SystemTime;
 
 use rustix::fs::FlockOperation;
 
-use crate::oci::{Algorithm, Digest, Verifier};
+use crate::files::Sums;
+use crate::oci::{Algorithm, Digest};
 
 use super::error::OpenError;
 
-/// How much is read at once when a file is verified.
-const VERIFY_BYTES: usize = 1024 * 1024;
+/// How the name of a file with checksums ends.
+const SUMS: &str = "sums";
 
 /// The directory, locked for this process as long as this lives.
 #[derive(Debug)]
@@ -59,6 +60,7 @@ impl Directory {
                 for file in entries(&folder)? {
                     match self.look(algorithm, &file) {
                         Some(file) => found.push(file),
+                        None if self.has_sums_of_a_blob(algorithm, &file) => {}
                         None => remove_if_there(&file)?,
                     }
                 }
@@ -76,6 +78,11 @@ impl Directory {
         (self.blob(&digest) == file).then_some(FoundFile { digest, size: metadata.len(), last_used })
     }
 
+    fn has_sums_of_a_blob(&self, algorithm: Algorithm, file: &Path) -> bool {
+        file.extension().is_some_and(|extension| extension == SUMS)
+            && self.look(algorithm, &file.with_extension("")).is_some()
+    }
+
     /// The file of a blob.
     pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
@@ -91,13 +98,37 @@ impl Directory {
         Ok((file, opened))
     }
 
-    /// Gives a verified file its name. Blocks.
-    pub(super) fn keep(&self, spooled: &Path, digest: &Digest) -> io::Result<()> {
+    /// Gives a verified file its name, and keeps its checksums. Blocks.
+    pub(super) fn keep(&self, spooled: &Path, digest: &Digest, sums: &Sums) -> io::Result<()> {
         let file = self.blob(digest);
         if let Some(folder) = file.parent() {
             make(folder)?;
         }
+        self.write_sums(digest, sums)?;
         fs::rename(spooled, file)
+    }
+
+    /// Keeps the checksums of a blob. They follow from its digest, so whoever finds half of them or old ones finds that out.
+    /// Blocks.
+    pub(super) fn write_sums(&self, digest: &Digest, sums: &Sums) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(self.sums(digest))?;
+        file.write_all(&sums.to_bytes())
+    }
+
+    /// The checksums of a blob of `size` bytes, if they are there. Blocks.
+    pub(super) fn read_sums(&self, digest: &Digest, size: u64) -> Option<Sums> {
+        Sums::from_bytes(&fs::read(self.sums(digest)).ok()?, size)
+    }
+
+    /// Takes a blob off the disk. Blocks.
+    pub(super) fn remove(&self, digest: &Digest) -> io::Result<()> {
+        remove_if_there(&self.blob(digest))?;
+        remove_if_there(&self.sums(digest))
+    }
+
+    fn sums(&self, digest: &Digest) -> PathBuf {
+        self.blob(digest).with_extension(SUMS)
     }
 
     /// Says that everything here was verified and is on the disk. Blocks.
@@ -120,20 +151,6 @@ impl Directory {
 
     fn mark(&self) -> PathBuf {
         self.path.join("clean")
-    }
-}
-
-/// Whether a file holds what its digest says. Blocks for as long as it takes to read it.
-pub(super) fn is_whole(file: &mut File, digest: &Digest) -> io::Result<bool> {
-    let mut verifier = Verifier::new(digest.algorithm());
-    let mut buffer = vec![0; VERIFY_BYTES];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(verifier.verify(digest).is_ok()),
-            Ok(length) => verifier.update(&buffer[..length]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
     }
 }
 

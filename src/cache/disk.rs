@@ -1,9 +1,9 @@
 //! The disk tier: whole, verified blobs by digest, bounded in bytes, evicted by use.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
@@ -11,21 +11,25 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use moka::sync::Cache;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::files::{BlobFile, BlobReader, Buffers, Space};
+use crate::files::{BlobFile, BlobReader, OpenFiles, Reading, Space};
 use crate::oci::{ByteRange, Digest};
 
-use super::directory::{Directory, is_whole, remove_if_there};
+use super::directory::Directory;
 use super::error::OpenError;
 use super::fill::{Fill, Filling, Shared};
 use super::flights::Flights;
 use super::index::{Cached, Index};
+use super::opening::Opened;
 
 /// How long nothing is written after the disk refused something.
 const REST: Duration = Duration::from_secs(10);
 /// How many files of what is read often stay open.
 const OPEN_FILES: u64 = 256;
+/// How many files are verified at once because they were read wrong.
+const DOUBTS: usize = 1;
 
 /// Where the disk tier is, and how much there may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,14 +53,20 @@ pub(super) struct Inner<E> {
     directory: Option<Directory>,
     state: Mutex<State<E>>,
     /// Files are verified once, however many ask.
-    verifying: Flights<Digest, bool>,
-    open: Cache<Digest, BlobFile>,
-    buffers: Arc<Buffers>,
-    runtime: Handle,
+    pub(super) verifying: Flights<Digest, Option<BlobFile>>,
+    /// How many files are verified at once because they were read wrong.
+    pub(super) doubts: Semaphore,
+    pub(super) rotten: AtomicU64,
+    /// What stays open for the next who asks.
+    pub(super) kept_open: Cache<Digest, BlobFile>,
+    /// What is open, whoever holds it.
+    pub(super) open: OpenFiles<Digest>,
+    pub(super) reading: Reading,
+    pub(super) runtime: Handle,
 }
 
-struct State<E> {
-    index: Index,
+pub(super) struct State<E> {
+    pub(super) index: Index,
     fills: HashMap<Digest, Arc<Shared<E>>>,
     /// Until when nothing is written.
     resting: Option<Instant>,
@@ -109,6 +119,8 @@ pub struct Usage {
     pub evicted: u64,
     /// Fills that run.
     pub fills: usize,
+    /// Objects that were found not to be what was hashed since the start.
+    pub rotten: u64,
 }
 
 impl<E> Clone for Disk<E> {
@@ -119,13 +131,18 @@ impl<E> Clone for Disk<E> {
 
 impl CachedFile {
     /// Its size in bytes.
-    pub const fn size(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.file.size()
     }
 
     /// Reads a part of it.
     pub fn read(&self, range: ByteRange) -> CachedReader {
         CachedReader { reader: self.file.read(range), _user: Arc::clone(&self.user) }
+    }
+
+    /// As [`Self::read`], for whoever holds the blob another way.
+    pub(super) fn reader(&self, range: ByteRange) -> BlobReader {
+        self.file.read(range)
     }
 
     /// All of it, for what is known to be small.
@@ -172,8 +189,11 @@ impl<E: Clone + Send + Sync + 'static> Disk<E> {
             directory,
             state: Mutex::new(state),
             verifying: Flights::new(),
-            open: Cache::new(OPEN_FILES),
-            buffers: Arc::default(),
+            doubts: Semaphore::new(DOUBTS),
+            rotten: AtomicU64::new(0),
+            kept_open: Cache::new(OPEN_FILES),
+            open: OpenFiles::default(),
+            reading: Reading::new(Handle::current()),
             runtime: Handle::current(),
             settings,
         };
@@ -200,13 +220,16 @@ impl<E: Clone + Send + Sync + 'static> Disk<E> {
                     let (inner, digest) = (Arc::clone(&self.inner), *digest);
                     async move { inner.verify(digest, size).await }
                 });
-                verified.await;
-                continue;
+                match verified.await {
+                    Some(file) => return Lookup::Hit(CachedFile { file, user }),
+                    None => continue,
+                }
             }
             match self.inner.open_file(digest, size, touch).await {
-                Some(file) => return Lookup::Hit(CachedFile { file, user }),
-                // It was removed under us.
-                None => self.inner.drop_entry(digest),
+                Opened::File(file) => return Lookup::Hit(CachedFile { file, user }),
+                Opened::Unsummed => drop(self.inner.state().index.distrust(digest)),
+                Opened::Gone => self.inner.throw_out(digest, "its file is gone or has another length").await,
+                Opened::Failed => return Lookup::Off,
             }
         }
     }
@@ -257,6 +280,7 @@ impl<E: Clone + Send + Sync + 'static> Disk<E> {
             entries: state.index.len(),
             evicted: state.index.evicted(),
             fills: state.fills.len(),
+            rotten: self.inner.rotten.load(Ordering::Relaxed),
         }
     }
 
@@ -287,7 +311,7 @@ fn open_directory(path: PathBuf) -> Result<(Directory, Vec<super::directory::Fou
 
 impl<E> Inner<E> {
     /// No critical section can panic half-way.
-    fn state(&self) -> MutexGuard<'_, State<E>> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State<E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -335,13 +359,13 @@ impl<E> Inner<E> {
     pub(super) fn unlink_now(&self, digests: &[Digest]) {
         let Ok(directory) = self.directory() else { return };
         for digest in digests {
-            self.open.invalidate(digest);
-            if let Err(error) = remove_if_there(&directory.blob(digest)) {
+            self.close_file(digest);
+            if let Err(error) = directory.remove(digest) {
                 tracing::warn!(%digest, %error, "a blob could not be removed from the cache's disk");
             }
         }
         // Else files that are kept open would take their space for a while yet.
-        self.open.run_pending_tasks();
+        self.kept_open.run_pending_tasks();
     }
 
     /// A fill is over, with a whole blob or without.
@@ -352,71 +376,24 @@ impl<E> Inner<E> {
         kept.map(|size| state.index.insert(*digest, size, SystemTime::now(), true))
     }
 
-    pub(super) fn blob_file(&self, file: Arc<File>, size: u64) -> BlobFile {
-        BlobFile::new(file, size, Arc::clone(&self.buffers), self.runtime.clone())
-    }
-
     pub(super) const fn cached(file: BlobFile, user: Arc<()>) -> CachedFile {
         CachedFile { file, user }
     }
 
-    fn drop_entry(&self, digest: &Digest) {
-        self.open.invalidate(digest);
-        self.state().index.remove(digest);
+    /// The next who asks opens it anew; who reads it reads on.
+    pub(super) fn close_file(&self, digest: &Digest) {
+        self.kept_open.invalidate(digest);
+        self.open.forget(digest);
     }
 }
 
 impl<E: Send + Sync + 'static> Inner<E> {
-    async fn unlink(self: Arc<Self>, digests: Vec<Digest>) {
+    pub(super) async fn unlink(self: Arc<Self>, digests: Vec<Digest>) {
         if digests.is_empty() {
             return;
         }
         let runtime = self.runtime.clone();
         // What is left on the disk is found at the next start.
         let _ = runtime.spawn_blocking(move || self.unlink_now(&digests)).await;
-    }
-
-    /// Opens a whole blob; `None`, if its file is gone or has another size.
-    async fn open_file(self: &Arc<Self>, digest: &Digest, size: u64, touch: bool) -> Option<BlobFile> {
-        if let Some(file) = self.open.get(digest) {
-            return Some(file);
-        }
-        let (inner, name) = (Arc::clone(self), *digest);
-        let opened = self.runtime.spawn_blocking(move || {
-            let file = File::open(inner.directory()?.blob(&name))?;
-            if touch {
-                // Only the order after a restart depends on it.
-                let _ = file.set_modified(SystemTime::now());
-            }
-            let length = file.metadata()?.len();
-            io::Result::Ok((length == size).then_some(file))
-        });
-        let file = opened.await.ok()?.ok()??;
-        let file = self.blob_file(Arc::new(file), size);
-        self.open.insert(*digest, file.clone());
-        Some(file)
-    }
-
-    /// Reads a blob that was there before an unclean stop; one that is not right goes.
-    async fn verify(self: Arc<Self>, digest: Digest, size: u64) -> bool {
-        let inner = Arc::clone(&self);
-        let verified = self.runtime.spawn_blocking(move || {
-            let path = inner.directory()?.blob(&digest);
-            let mut file = File::open(&path)?;
-            let is_good = file.metadata()?.len() == size && is_whole(&mut file, &digest)?;
-            if !is_good {
-                fs::remove_file(&path)?;
-            }
-            io::Result::Ok(is_good)
-        });
-        let is_good = matches!(verified.await, Ok(Ok(true)));
-        match is_good {
-            true => self.state().index.trust(&digest),
-            false => {
-                tracing::warn!(%digest, "a blob of the cache was damaged by an unclean stop and is thrown out");
-                self.drop_entry(&digest);
-            }
-        }
-        is_good
     }
 }

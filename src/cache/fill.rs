@@ -15,8 +15,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::files::BlobFile;
-use crate::oci::{Digest, Verifier};
+use crate::files::{self, BlobFile, Proven, Prover};
+use crate::oci::Digest;
 
 use super::directory::remove_if_there;
 use super::disk::{CachedFile, Disk, Inner};
@@ -25,7 +25,7 @@ use super::error::FillError;
 pub use super::filling::{FillReader, Filling};
 
 /// How much is written to the disk at once; as much again may be on its way.
-const PIECE_BYTES: usize = 1024 * 1024;
+const WRITE_BYTES: usize = 1024 * 1024;
 /// How many of the newest bytes are shared in memory by the readers at the head.
 const SHARED_BYTES: u64 = 2 * 1024 * 1024;
 /// Room is set aside in such steps where nobody says how long a blob is.
@@ -51,6 +51,8 @@ pub(super) struct State<E> {
     pub(super) received: u64,
     /// What of it is in the spool.
     pub(super) written: u64,
+    /// The checksums of the pieces that are whole: what is read from the spool is checked too.
+    pub(super) sums: Vec<u32>,
     /// The newest chunks, by where they begin.
     pub(super) chunks: VecDeque<(u64, Bytes)>,
     pub(super) outcome: Option<Result<CachedFile, FillError<E>>>,
@@ -63,7 +65,7 @@ pub(super) struct State<E> {
 pub struct Fill<E> {
     disk: Disk<E>,
     shared: Arc<Shared<E>>,
-    verifier: Option<Verifier>,
+    prover: Option<Prover>,
     spool: Option<(PathBuf, Arc<File>)>,
     size: Option<u64>,
     reserved: u64,
@@ -81,6 +83,7 @@ impl<E> Shared<E> {
             spool: None,
             received: 0,
             written: 0,
+            sums: Vec::new(),
             chunks: VecDeque::new(),
             outcome: None,
             readers: 0,
@@ -116,11 +119,12 @@ impl<E> State<E> {
         }
     }
 
-    /// Forgets the oldest chunks that are in the spool.
+    /// Forgets the oldest chunks that are in the spool and can be checked when they are read there.
     fn trim(&mut self) {
+        let readable = self.written.min((self.sums.len() * files::PIECE_BYTES) as u64);
         while let Some((start, chunk)) = self.chunks.front() {
             let end = start + chunk.len() as u64;
-            if end > self.written || self.received - start <= SHARED_BYTES {
+            if end > readable || self.received - start <= SHARED_BYTES {
                 return;
             }
             self.chunks.pop_front();
@@ -130,11 +134,11 @@ impl<E> State<E> {
 
 impl<E: Clone + Send + Sync + 'static> Fill<E> {
     pub(super) fn new(disk: Disk<E>, shared: Arc<Shared<E>>) -> Self {
-        let verifier = Some(Verifier::new(shared.digest.algorithm()));
+        let prover = Some(Prover::new(shared.digest.algorithm()));
         Self {
             disk,
             shared,
-            verifier,
+            prover,
             spool: None,
             size: None,
             reserved: 0,
@@ -169,7 +173,7 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
         let opened = tokio::task::spawn_blocking(move || inner.directory()?.create_spool()).await;
         let (path, file) = self.checked(flat(opened))?;
         let file = Arc::new(file);
-        let readable = self.disk.inner.blob_file(Arc::clone(&file), size.unwrap_or(u64::MAX));
+        let readable = self.disk.inner.spool_file(Arc::clone(&file), size.unwrap_or(u64::MAX));
         self.spool = Some((path, file));
         self.shared.publish(|state| {
             state.begun = Some(size);
@@ -190,17 +194,19 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
         if received > self.reserved {
             self.reserve(GROWTH_BYTES.max(chunk.len() as u64)).await?;
         }
-        if let Some(verifier) = &mut self.verifier {
-            verifier.update(&chunk);
+        if let Some(prover) = &mut self.prover {
+            prover.update(&chunk);
         }
         self.gathered_bytes += chunk.len();
         self.gathered.push(chunk.clone());
+        let sums = self.prover.as_ref().map_or(&[][..], Prover::pieces);
         self.shared.publish(|state| {
             state.chunks.push_back((state.received, chunk));
             state.received = received;
+            state.sums.extend_from_slice(sums.get(state.sums.len()..).unwrap_or_default());
         });
         self.offset = received;
-        if self.gathered_bytes >= PIECE_BYTES { self.flush().await } else { Ok(()) }
+        if self.gathered_bytes >= WRITE_BYTES { self.flush().await } else { Ok(()) }
     }
 
     /// How many bytes came.
@@ -239,14 +245,14 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
             return Err(FillError::Size { expected, received: self.offset });
         }
         let digest = self.shared.digest;
-        let verifier = self.verifier.take().ok_or(FillError::Abandoned)?;
-        let verified = verifier.verify(&digest).map_err(FillError::Mismatch)?;
+        let prover = self.prover.take().ok_or(FillError::Abandoned)?;
+        let Proven { verified, sums } = prover.prove(&digest).map_err(FillError::Mismatch)?;
         let (path, file) = self.spool.clone().ok_or(FillError::Abandoned)?;
-        let inner = Arc::clone(&self.disk.inner);
-        let kept = tokio::task::spawn_blocking(move || inner.directory()?.keep(&path, &digest)).await;
+        let (inner, kept_sums) = (Arc::clone(&self.disk.inner), sums.clone());
+        let kept = tokio::task::spawn_blocking(move || inner.directory()?.keep(&path, &digest, &kept_sums)).await;
         self.checked(flat(kept))?;
         self.spool = None;
-        let file = self.disk.inner.blob_file(file, verified.size());
+        let file = self.disk.inner.whole_file(&digest, file, verified.size(), sums);
         let user = self.disk.inner.end_fill(&digest, std::mem::take(&mut self.reserved), Some(verified.size()));
         Ok(Inner::<E>::cached(file, user.unwrap_or_default()))
     }

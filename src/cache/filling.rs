@@ -6,15 +6,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use crate::files::{BlobReader, CHUNK_BYTES};
+use crate::files::{BlobReader, CHUNK_BYTES, piece_end};
 use crate::oci::ByteRange;
 
 use super::disk::CachedFile;
 use super::error::FillError;
 use super::fill::{Shared, State};
-
-/// How much those who are behind read from the spool at once: there may be many of them.
-const BEHIND_BYTES: u64 = 64 * 1024;
 
 /// One who follows a fill. As long as it is held, the fill is not abandoned.
 pub struct Filling<E> {
@@ -182,7 +179,8 @@ impl<E: Clone> FillReader<E> {
         }
     }
 
-    /// What comes at the offset, up to `end`: a chunk that others share, or a small piece of the spool.
+    /// What comes at the offset, up to `end`: a chunk that others share, or a part of one piece of the file. There may be many
+    /// who are behind.
     fn found(&self, state: &State<E>, end: u64) -> Next<E> {
         let after = state.chunks.partition_point(|(start, _)| *start <= self.offset);
         let shared = after.checked_sub(1).and_then(|at| state.chunks.get(at));
@@ -193,11 +191,17 @@ impl<E: Clone> FillReader<E> {
                 return Next::Chunk(chunk.slice(index(self.offset)..index(end.min(chunk_end))));
             }
         }
-        let last = end.min(state.written).min(self.offset + BEHIND_BYTES);
-        let range = last.checked_sub(1).and_then(|last| ByteRange::new(self.offset, last));
-        match (&state.spool, range) {
-            (Some(spool), Some(range)) => Next::Spool(spool.read(range)),
-            _ => Next::Failed(FillError::Spool(std::io::ErrorKind::NotFound)),
+        let reader = match (&state.outcome, &state.spool) {
+            (Some(Ok(file)), _) => {
+                let last = end.min(piece_end(self.offset)).saturating_sub(1);
+                ByteRange::new(self.offset, last).map(|range| file.reader(range))
+            }
+            (_, Some(spool)) => spool.read_piece(self.offset, end.min(state.written), &state.sums),
+            _ => None,
+        };
+        match reader {
+            Some(reader) => Next::Spool(reader),
+            None => Next::Failed(FillError::Spool(std::io::ErrorKind::NotFound)),
         }
     }
 }

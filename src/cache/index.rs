@@ -29,7 +29,7 @@ struct Entry {
     tick: u64,
     last_used: SystemTime,
     touched: SystemTime,
-    /// Whether it was verified since the disk was last known to be whole.
+    /// Whether it was verified since the disk was last known to be whole, and not read wrong since.
     trusted: bool,
     /// Who reads it holds a clone.
     users: Arc<()>,
@@ -120,6 +120,12 @@ impl Index {
         if let Some(entry) = self.entries.get_mut(digest) {
             entry.trusted = true;
         }
+    }
+
+    /// It was read wrong: it is verified before it is used again. Its size in bytes, if it was trusted until now.
+    pub(super) fn distrust(&mut self, digest: &Digest) -> Option<u64> {
+        let entry = self.entries.get_mut(digest)?;
+        std::mem::replace(&mut entry.trusted, false).then_some(entry.size)
     }
 
     /// Takes out what was used longest ago and may go.

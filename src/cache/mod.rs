@@ -9,6 +9,7 @@ mod filling;
 mod flights;
 mod index;
 mod memory;
+mod opening;
 mod volatile;
 
 #[cfg(test)]

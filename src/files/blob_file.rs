@@ -1,11 +1,13 @@
-//! Reading a blob's file: inline when the page cache has the bytes, on a blocking thread when the disk must be asked.
+//! Reading a blob's file: inline when the page cache has the bytes, on a blocking thread when the disk must be asked. What
+//! is read is checked piece by piece before any of it is handed out.
 
+use std::fmt;
 use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, IoSliceMut};
 use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -15,39 +17,96 @@ use tokio::task::JoinHandle;
 
 use crate::oci::ByteRange;
 
+use super::buffers::{Buffers, Lent};
+use super::sums::{PIECE_BYTES, Sums, piece_end, read_full};
+
 /// The longest chunk, in bytes; longer ones measured no faster.
 pub const CHUNK_BYTES: usize = 256 * 1024;
-/// How many buffers are kept for the next readers: 16 MiB.
-const BUFFERS: usize = 64;
 
-/// An open blob. Cheap to clone; goes on being readable when the blob is deleted.
+/// Told when a file gives other bytes than were hashed, or fewer. It must not block.
+pub type Doubt = Box<dyn Fn() + Send + Sync>;
+
+/// What reading files takes: buffers that go round, and the threads on which disks are waited for.
 #[derive(Debug, Clone)]
-pub struct BlobFile {
-    file: Arc<File>,
-    size: u64,
+pub struct Reading {
     buffers: Arc<Buffers>,
     runtime: Handle,
 }
 
+/// An open blob. Cheap to clone: all clones have one descriptor. Goes on being readable when the blob is deleted.
+#[derive(Debug, Clone)]
+pub struct BlobFile(Arc<Opened>);
+
+/// A file that is not kept open by this.
+#[derive(Debug)]
+pub(super) struct WeakBlobFile(Weak<Opened>);
+
+struct Opened {
+    file: Arc<File>,
+    size: u64,
+    sums: Option<Sums>,
+    doubt: Option<Doubt>,
+    reading: Reading,
+}
+
+impl Reading {
+    /// With no buffers yet. `runtime` has the threads.
+    pub fn new(runtime: Handle) -> Self {
+        Self { buffers: Arc::default(), runtime }
+    }
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened").field("file", &self.file).field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
+impl WeakBlobFile {
+    pub(super) fn upgrade(&self) -> Option<BlobFile> {
+        self.0.upgrade().map(BlobFile)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
 impl BlobFile {
-    /// A file of `size` bytes. `runtime` has the threads on which disks are waited for.
-    pub const fn new(file: Arc<File>, size: u64, buffers: Arc<Buffers>, runtime: Handle) -> Self {
-        Self { file, size, buffers, runtime }
+    /// A file of `size` bytes that is read as it is.
+    pub fn new(file: Arc<File>, size: u64, reading: Reading) -> Self {
+        Self(Arc::new(Opened { file, size, sums: None, doubt: None, reading }))
+    }
+
+    /// A file of `size` bytes. What is read of it is checked where there are `sums`; `doubt` is told where it is wrong.
+    pub fn checked(file: Arc<File>, size: u64, sums: Option<Sums>, doubt: Doubt, reading: Reading) -> Self {
+        Self(Arc::new(Opened { file, size, sums, doubt: Some(doubt), reading }))
+    }
+
+    pub(super) fn downgrade(&self) -> WeakBlobFile {
+        WeakBlobFile(Arc::downgrade(&self.0))
     }
 
     /// The blob's size in bytes.
-    pub const fn size(&self) -> u64 {
-        self.size
+    pub fn size(&self) -> u64 {
+        self.0.size
     }
 
     /// Reads a part of it. A range that goes beyond the end ends in an error.
     pub fn read(&self, range: ByteRange) -> BlobReader {
-        self.reader(range.start(), range.last() + 1)
+        self.reader(range.start(), range.last() + 1, self.0.sums.clone())
+    }
+
+    /// Reads a part of one piece of a file that still grows. `pieces` are the checksums of those that are whole; none if this
+    /// one is not, or nothing is left of it.
+    pub fn read_piece(&self, start: u64, end: u64, pieces: &[u32]) -> Option<BlobReader> {
+        let sums = Sums::one_of(pieces, start).filter(|_| start < end)?;
+        Some(self.reader(start, end.min(piece_end(start)), Some(sums)))
     }
 
     /// Reads it from the first byte to the last; the only way to read an empty one.
     pub fn read_from_start(&self) -> BlobReader {
-        self.reader(0, self.size)
+        self.reader(0, self.size(), self.0.sums.clone())
     }
 
     /// The whole blob in memory; for those known to be small.
@@ -56,7 +115,7 @@ impl BlobFile {
         let mut whole = BytesMut::new();
         while let Some(chunk) = reader.next_chunk().await {
             let chunk = chunk?;
-            if chunk.len() as u64 == self.size {
+            if chunk.len() as u64 == self.size() {
                 return Ok(chunk);
             }
             whole.extend_from_slice(&chunk);
@@ -64,8 +123,8 @@ impl BlobFile {
         Ok(whole.freeze())
     }
 
-    fn reader(&self, start: u64, end: u64) -> BlobReader {
-        BlobReader { blob: self.clone(), offset: start, end, inline: true, state: State::Ready }
+    fn reader(&self, start: u64, end: u64, sums: Option<Sums>) -> BlobReader {
+        BlobReader { blob: self.clone(), sums, offset: start, end, inline: true, state: State::Ready }
     }
 }
 
@@ -76,6 +135,7 @@ impl BlobFile {
 #[derive(Debug)]
 pub struct BlobReader {
     blob: BlobFile,
+    sums: Option<Sums>,
     offset: u64,
     end: u64,
     /// Whether this file system can say what the page cache has.
@@ -101,19 +161,25 @@ impl BlobReader {
         poll_fn(|context| self.poll_chunk(context, CHUNK_BYTES)).await
     }
 
-    /// As [`Self::next_chunk`], for whoever implements a body. A chunk has at most `most` bytes, which must be one or more
-    /// and not less than the last time while this is pending.
+    /// As [`Self::next_chunk`], for whoever implements a body. A chunk has at most `most` bytes, and takes no more memory;
+    /// `most` must be one or more and not less than the last time while this is pending. Chunks of less than 64 KiB cost
+    /// more: the whole piece is read and checked for each.
     pub fn poll_chunk(&mut self, context: &mut Context<'_>, most: usize) -> Poll<Option<io::Result<Bytes>>> {
         let read = match &mut self.state {
             State::Failed(kind) => Err((*kind).into()),
             State::Ready if self.offset == self.end => return Poll::Ready(None),
-            State::Ready => match self.read_inline(most) {
-                Some(read) => read,
-                None => {
-                    self.state = State::Waiting(self.read_on_a_thread(most));
-                    return self.poll_chunk(context, most);
+            State::Ready => {
+                let step = self.step(most);
+                match self.read_inline(&step) {
+                    Some(read) => read,
+                    None => {
+                        let blob = self.blob.clone();
+                        let task = self.blob.0.reading.runtime.spawn_blocking(move || step.read_waiting(&blob.0));
+                        self.state = State::Waiting(task);
+                        return self.poll_chunk(context, most);
+                    }
                 }
-            },
+            }
             State::Waiting(task) => {
                 let read = ready!(Pin::new(task).poll(context)).unwrap_or_else(|error| Err(io::Error::other(error)));
                 self.state = State::Ready;
@@ -124,31 +190,46 @@ impl BlobReader {
     }
 
     fn advance(&mut self, read: io::Result<Bytes>) -> io::Result<Bytes> {
-        let read = read.and_then(|chunk| match chunk.len() {
-            0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the blob's file is shorter than the blob")),
-            _ => Ok(chunk),
-        });
         match &read {
             Ok(chunk) => self.offset += chunk.len() as u64,
-            Err(error) => self.state = State::Failed(error.kind()),
+            Err(error) => {
+                // A task that was stopped, and a range that nobody could read, say nothing of the file.
+                let is_of_file = error.kind() != io::ErrorKind::Other && self.offset < self.blob.size();
+                if let (true, State::Ready, Some(doubt)) = (is_of_file, &self.state, &self.blob.0.doubt) {
+                    doubt();
+                }
+                self.state = State::Failed(error.kind());
+            }
         }
         read
     }
 
-    fn length(&self, most: usize) -> usize {
+    /// What is read for the next chunk.
+    fn step(&self, most: usize) -> Step {
         let most = most.clamp(1, CHUNK_BYTES);
-        usize::try_from(self.remaining()).unwrap_or(most).min(most)
+        let within = |bytes: u64, limit: usize| usize::try_from(bytes).unwrap_or(limit).min(limit);
+        let Some(sums) = &self.sums else {
+            let length = within(self.remaining(), most);
+            return Step { start: self.offset, length, skip: 0, wanted: length, most, sums: None };
+        };
+        let piece = PIECE_BYTES as u64;
+        let start = self.offset - self.offset % piece;
+        let end = self.end.min(self.blob.size()).next_multiple_of(piece).min(self.blob.size());
+        let length = within(end.saturating_sub(start), (most / PIECE_BYTES).max(1) * PIECE_BYTES);
+        let skip = within(self.offset - start, length);
+        let wanted = within(self.remaining(), most.min(length - skip));
+        Step { start, length, skip, wanted, most, sums: Some(sums.clone()) }
     }
 
     /// What the page cache has of the next chunk; `None` if a thread must wait for the disk.
-    fn read_inline(&mut self, most: usize) -> Option<io::Result<Bytes>> {
+    fn read_inline(&mut self, step: &Step) -> Option<io::Result<Bytes>> {
         if !self.inline {
             return None;
         }
-        let read = Buffers::fill(&self.blob.buffers, self.length(most), |buffer| {
+        let opened = &self.blob.0;
+        let read = step.read(opened, |buffer| {
             let mut parts = [IoSliceMut::new(buffer)];
-            rustix::io::preadv2(&self.blob.file, &mut parts, self.offset, ReadWriteFlags::NOWAIT)
-                .map_err(io::Error::from)
+            rustix::io::preadv2(&opened.file, &mut parts, step.start, ReadWriteFlags::NOWAIT).map_err(io::Error::from)
         });
         match read.as_ref().map_err(Errno::from_io_error) {
             Err(Some(Errno::AGAIN | Errno::INTR)) => None,
@@ -161,72 +242,67 @@ impl BlobReader {
             _ => Some(read),
         }
     }
-
-    fn read_on_a_thread(&self, most: usize) -> JoinHandle<io::Result<Bytes>> {
-        let (blob, offset, length) = (self.blob.clone(), self.offset, self.length(most));
-        self.blob.runtime.spawn_blocking(move || {
-            Buffers::fill(&blob.buffers, length, |buffer| {
-                loop {
-                    match blob.file.read_at(buffer, offset) {
-                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                        read => return read,
-                    }
-                }
-            })
-        })
-    }
 }
 
-/// Buffers of a whole chunk that go round, so that each is allocated and zeroed once and not for every chunk.
-#[derive(Debug, Default)]
-pub struct Buffers(Mutex<Vec<Vec<u8>>>);
+/// One read of a file, and what of it is handed out.
+#[derive(Debug)]
+struct Step {
+    /// Where it begins; where there are checksums, that is where a piece does.
+    start: u64,
+    length: usize,
+    /// How many of its first bytes nobody asked for.
+    skip: usize,
+    /// How many of those after them are handed out.
+    wanted: usize,
+    /// How much memory a chunk may take.
+    most: usize,
+    sums: Option<Sums>,
+}
 
-impl Buffers {
-    /// Has `read` fill a buffer of `length` bytes; what it filled becomes the chunk.
-    fn fill(
-        buffers: &Arc<Self>,
-        length: usize,
-        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<Bytes> {
-        if length < CHUNK_BYTES / 2 {
-            let mut buffer = vec![0; length];
-            let filled = read(&mut buffer)?;
-            buffer.truncate(filled);
-            return Ok(buffer.into());
-        }
-        let mut lent = Lent { buffer: buffers.take(), filled: 0, home: buffers.clone() };
-        lent.filled = read(&mut lent.buffer[..length])?;
-        Ok(Bytes::from_owner(lent))
-    }
-
-    fn take(&self) -> Vec<u8> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        kept.unwrap_or_else(|| vec![0; CHUNK_BYTES])
-    }
-
-    fn give_back(&self, buffer: Vec<u8>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < BUFFERS {
-            kept.push(buffer);
+impl Step {
+    /// Reads with `read`, and checks what it read. Empty, if that is not one whole piece.
+    fn read(&self, opened: &Opened, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<Bytes> {
+        let mut lent = Buffers::lend(&opened.reading.buffers);
+        lent.fill(self.length, read)?;
+        let filled = lent.as_ref().len();
+        let Some(sums) = &self.sums else { return Ok(self.part(lent, filled)) };
+        let whole = if filled == self.length { filled } else { filled - filled % PIECE_BYTES };
+        match sums.hold(self.start, &lent.as_ref()[..whole]) {
+            true => Ok(self.part(lent, whole)),
+            false => Err(io::Error::new(io::ErrorKind::InvalidData, "the blob's file does not hold what was hashed")),
         }
     }
-}
 
-/// A buffer that goes home when the last part of its chunk has been sent.
-struct Lent {
-    buffer: Vec<u8>,
-    filled: usize,
-    home: Arc<Buffers>,
-}
+    /// As much as was asked for of the first `checked` bytes. Small parts are copied, so that none holds a whole buffer.
+    fn part(&self, lent: Lent, checked: usize) -> Bytes {
+        let (from, to) = (self.skip.min(checked), (self.skip + self.wanted).min(checked));
+        match to - from < CHUNK_BYTES / 2 || self.most < CHUNK_BYTES {
+            true => Bytes::copy_from_slice(&lent.as_ref()[from..to]),
+            false => lent.part(from, to),
+        }
+    }
 
-impl AsRef<[u8]> for Lent {
-    fn as_ref(&self) -> &[u8] {
-        &self.buffer[..self.filled]
+    /// Reads all of it; blocks until the disk gave it.
+    fn read_waiting(&self, opened: &Opened) -> io::Result<Bytes> {
+        let chunk = self.read(opened, |buffer| match self.sums {
+            Some(_) => read_full(&opened.file, buffer, self.start),
+            None => read_some(&opened.file, buffer, self.start),
+        })?;
+        match chunk.is_empty() {
+            true => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the blob's file is shorter than the blob")),
+            false => Ok(chunk),
+        }
     }
 }
 
-impl Drop for Lent {
-    fn drop(&mut self) {
-        self.home.give_back(std::mem::take(&mut self.buffer));
+fn read_some(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    loop {
+        match file.read_at(buffer, offset) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

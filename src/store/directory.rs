@@ -1,9 +1,9 @@
 //! The data directory: who holds it, what format it has, and where things lie in it.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -30,7 +30,7 @@ pub(super) struct Directory {
     synced: Mutex<HashSet<PathBuf>>,
     is_read_only: bool,
     /// None on a read-only directory that has no lock.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl Directory {
@@ -49,7 +49,7 @@ impl Directory {
             Err(_) => None,
         };
         check_version(data)?;
-        Ok(Self { data: data.into(), health, synced: Mutex::default(), is_read_only: true, _lock: lock })
+        Ok(Self { data: data.into(), health, synced: Mutex::default(), is_read_only: true, lock })
     }
 
     fn open_for_writing(data: &Path, health: Health) -> Result<Self, OpenError> {
@@ -72,7 +72,7 @@ impl Directory {
         private().create(true).append(true).open(&database).map_err(|error| failed(&database, error))?;
         sync_directory(data).map_err(|error| failed(data, error))?;
         write_version(data).map_err(|error| failed(&data.join(VERSION_FILE), error))?;
-        Ok(Self { data: data.into(), health, synced: Mutex::default(), is_read_only: false, _lock: Some(lock) })
+        Ok(Self { data: data.into(), health, synced: Mutex::default(), is_read_only: false, lock: Some(lock) })
     }
 
     /// Whether nothing could be written when it was opened; nothing is written then.
@@ -108,6 +108,36 @@ impl Directory {
     /// The file of an upload.
     pub(super) fn upload(&self, id: UploadId) -> PathBuf {
         self.uploads().join(id.to_string())
+    }
+
+    /// Where files lie that are not what they should be, for the operator to look at.
+    pub(super) fn quarantine(&self) -> PathBuf {
+        self.data.join("quarantine")
+    }
+
+    /// Puts the file of a blob aside, if it is there. Blocks.
+    pub(super) fn put_aside(&self, key: &str) -> io::Result<()> {
+        let path = self.blob(key);
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        match fs::rename(&path, self.quarantine().join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the data directory is still the one that was opened: where its disk is gone, no file is there, and that says
+    /// nothing of any blob. Blocks.
+    pub(super) fn check_here(&self) -> Result<(), StoreError> {
+        let same = |found: Metadata, held: Metadata| (found.dev(), found.ino()) == (held.dev(), held.ino());
+        let found = match &self.lock {
+            Some(lock) => fs::metadata(self.data.join(LOCK_FILE)).and_then(|found| Ok(same(found, lock.metadata()?))),
+            None => fs::metadata(self.version()).map(|_| true),
+        };
+        match found {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StoreError::io("find the lock", &io::ErrorKind::NotFound.into())),
+            Err(error) => Err(StoreError::io("find the lock", &error)),
+        }
     }
 
     /// Makes the empty file of an upload. Blocks.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 
-use crate::oci::{Digest, MediaType, RepositoryName, Tag};
+use crate::oci::{Digest, MediaType, RepositoryName, Tag, Verified};
 
 use super::database::{digest_from_row, size_from_row};
 use super::manifests::media_type_from_row;
@@ -135,6 +135,10 @@ impl Store {
         let mut bytes = 0;
         while let Some(row) = rows.try_next().await? {
             let referrer = referrer_from_row(row)?;
+            if Verified::check(&referrer.bytes, &referrer.digest).is_err() {
+                self.told_rotten_manifest(repository, &referrer.digest);
+                continue;
+            }
             bytes += referrer.bytes.len();
             page.more = page.referrers.len() == limit || (bytes > REFERRERS_BYTES_MAX && !page.referrers.is_empty());
             if page.more {

@@ -11,6 +11,9 @@ use crate::oci::{Child, ChildKind, Digest, Manifest, MediaType, RepositoryName, 
 use super::database::{now, repository_id_or_insert, size_for_row, size_from_row};
 use super::{PutError, Store, StoreError};
 
+/// The longest manifest that is hashed at once when it is read; a longer one is handed to a thread.
+const INLINE_BYTES: usize = 64 * 1024;
+
 /// A manifest to store.
 #[derive(Debug, Clone)]
 pub struct PutManifest<'a> {
@@ -99,7 +102,8 @@ impl Store {
         self.inner.database.write(move |connection| Box::pin(row.put(connection))).await
     }
 
-    /// The manifest, if this repository has it.
+    /// The manifest, if this repository has it. One that is not what was pushed is as if it were not there; pushing it again
+    /// mends it.
     pub async fn manifest(
         &self,
         repository: &RepositoryName,
@@ -109,11 +113,22 @@ impl Store {
                      AND repository = (SELECT id FROM repositories WHERE name = $1)";
         let query = sqlx::query_as(query).bind(repository.as_str()).bind(digest.to_string());
         let row: Option<(String, Vec<u8>)> = query.fetch_optional(self.inner.database.readers()).await?;
-        row.map(|(media_type, bytes)| {
-            let media_type = media_type_from_row(&media_type)?;
-            Ok(StoredManifest { digest: *digest, media_type, bytes: bytes.into() })
-        })
-        .transpose()
+        let Some((media_type, bytes)) = row else { return Ok(None) };
+        let (bytes, checked) = (Bytes::from(bytes), *digest);
+        let is_right = match bytes.len() {
+            ..=INLINE_BYTES => Verified::check(&bytes, &checked).is_ok(),
+            _ => {
+                let bytes = bytes.clone();
+                self.inner.on_a_thread(move || Verified::check(&bytes, &checked).is_ok()).await?
+            }
+        };
+        match MediaType::parse(&media_type).filter(|_| is_right) {
+            Some(media_type) => Ok(Some(StoredManifest { digest: *digest, media_type, bytes })),
+            None => {
+                self.told_rotten_manifest(repository, digest);
+                Ok(None)
+            }
+        }
     }
 
     /// Removes a manifest, with the tags that name it; gives their names, or `None` if the repository did not have it.
@@ -191,7 +206,7 @@ impl Row {
             connection,
             "SELECT blobs.digest, blobs.size FROM json_each($2) AS wanted \
              JOIN repository_blobs ON repository_blobs.repository = $1 AND repository_blobs.digest = wanted.value \
-             JOIN blobs ON blobs.digest = repository_blobs.digest",
+             JOIN blobs ON blobs.digest = repository_blobs.digest AND blobs.rotten_at IS NULL",
             repository,
             &blobs,
         );
@@ -252,8 +267,32 @@ impl Row {
             return Ok(true);
         }
         let renew = "UPDATE manifests SET pushed_at = $3 WHERE repository = $1 AND digest = $2";
-        sqlx::query(renew).bind(repository).bind(&self.digest_text).bind(now()).execute(connection).await?;
-        Ok(false)
+        sqlx::query(renew).bind(repository).bind(&self.digest_text).bind(now()).execute(&mut *connection).await?;
+        self.mend(connection, repository).await.map(|()| false)
+    }
+
+    /// Puts right what is in the row of this manifest and is not what was pushed.
+    async fn mend(&self, connection: &mut SqliteConnection, repository: i64) -> Result<(), PutError> {
+        let query = "SELECT media_type, bytes FROM manifests WHERE repository = $1 AND digest = $2";
+        let query = sqlx::query_as(query).bind(repository).bind(&self.digest_text);
+        let (media_type, bytes): (String, Vec<u8>) = query.fetch_one(&mut *connection).await?;
+        let known_type = MediaType::parse(&media_type);
+        if bytes == self.bytes && known_type.is_some() {
+            return Ok(());
+        }
+        let mend = "UPDATE manifests SET media_type = $3, artifact_type = $4, subject = $5, size = $6, bytes = $7 \
+                    WHERE repository = $1 AND digest = $2";
+        sqlx::query(mend)
+            .bind(repository)
+            .bind(&self.digest_text)
+            .bind(known_type.unwrap_or(self.media_type).as_str())
+            .bind(&self.artifact_type)
+            .bind(self.subject.map(|subject| subject.to_string()))
+            .bind(size_for_row(self.bytes.len() as u64)?)
+            .bind(&*self.bytes)
+            .execute(connection)
+            .await?;
+        Ok(())
     }
 
     async fn insert_references(&self, connection: &mut SqliteConnection, repository: i64) -> Result<(), PutError> {

@@ -13,9 +13,11 @@ mod manifests;
 mod mirrors;
 mod probe;
 mod recovery;
+mod rot;
 mod schema;
 mod sessions;
 mod stage;
+mod sum;
 mod upload;
 
 #[cfg(test)]
@@ -37,12 +39,14 @@ pub use legacy::{LISTED_LIFETIME, LegacyRow, Named, Standing};
 pub use listing::{Page, ReferrersPage, StoredReferrer};
 pub use manifests::{Put, PutManifest, StoredManifest};
 pub use mirrors::{KnownTag, Member};
+pub use rot::Rotten;
 pub use upload::Upload;
 
-use crate::files::{Buffers, Reserve, Space};
+use crate::files::{OpenFiles, Reading, Reserve, Space};
 use database::{Database, Health};
 use directory::Directory;
-use probe::{Probe, Reading};
+use probe::{Probe, Reading as DiskReads};
+use rot::Rot;
 use sessions::Sessions;
 
 /// Where to keep things, and how much.
@@ -74,8 +78,12 @@ struct Inner {
     sessions: Sessions,
     reserve: Reserve,
     health: Health,
+    /// Whether the disk can be read.
+    disk_reads: DiskReads,
     reading: Reading,
-    buffers: Arc<Buffers>,
+    /// The blobs that are being read, by the keys of their files.
+    open: OpenFiles<String>,
+    rot: Rot,
     runtime: Handle,
     closing: watch::Sender<bool>,
     /// What goes on until it is closed.
@@ -101,8 +109,10 @@ impl Store {
             sessions: Sessions::new(settings.uploads, settings.upload_lifetime),
             reserve: Reserve { bytes: settings.disk_reserve, percent: settings.disk_reserve_percent },
             health,
-            reading: Reading::default(),
-            buffers: Arc::default(),
+            disk_reads: DiskReads::default(),
+            reading: Reading::new(Handle::current()),
+            open: OpenFiles::default(),
+            rot: Rot::default(),
             runtime: Handle::current(),
             closing: watch::Sender::new(false),
             tasks: Mutex::default(),
@@ -110,7 +120,7 @@ impl Store {
         let probe = Probe {
             file: inner.directory.version(),
             readers: inner.database.readers().clone(),
-            reading: inner.reading.clone(),
+            reading: inner.disk_reads.clone(),
         };
         inner.tasks().push(tokio::spawn(probe.run_until_closed(inner.closing.subscribe())));
         if inner.directory.is_read_only() {
@@ -121,8 +131,9 @@ impl Store {
             path: inner.directory.database(),
             detail: format!("the uploads cannot be taken up again: {error}"),
         })?;
-        let sweeper = tokio::spawn(recovery::sweep_until_closed(Arc::downgrade(&inner), inner.closing.subscribe()));
-        inner.tasks().push(sweeper);
+        let (weak, closing) = (Arc::downgrade(&inner), inner.closing.subscribe());
+        inner.tasks().push(tokio::spawn(recovery::sweep_until_closed(weak.clone(), closing.clone())));
+        inner.tasks().push(tokio::spawn(sum::sum_until_closed(weak, closing)));
         Ok(Self { inner })
     }
 
@@ -133,7 +144,7 @@ impl Store {
 
     /// Why what is kept cannot be read now, if it cannot; looked for all the time, so that this waits for nothing.
     pub fn unreadable(&self) -> Option<String> {
-        self.inner.reading.trouble()
+        self.inner.disk_reads.trouble()
     }
 
     /// Whether nothing could be written when it was opened, so that nothing is.

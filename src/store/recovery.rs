@@ -19,6 +19,8 @@ use super::{Inner, StoreError};
 pub(super) const ORPHAN_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often expired uploads are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60 * 60);
+/// How long the files of rotten blobs are kept for the operator to look at.
+const QUARANTINE_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Every how many sweeps the files without rows are looked for.
 const SWEEPS_PER_SCAN: u32 = 24;
 
@@ -60,6 +62,11 @@ pub(super) async fn sweep_until_closed(inner: Weak<Inner>, mut closing: watch::R
                 Ok(0) => {}
                 Ok(removed) => tracing::info!(removed, "files of blobs that were never recorded were removed"),
                 Err(error) => tracing::warn!(%error, "files of blobs that were never recorded could not be removed"),
+            }
+            match remove_from_quarantine(&inner, QUARANTINE_LIFETIME).await {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(removed, "old files were removed from quarantine/"),
+                Err(error) => tracing::warn!(%error, "old files could not be removed from quarantine/"),
             }
         }
     }
@@ -130,6 +137,22 @@ pub(super) async fn remove_orphans(inner: &Arc<Inner>, grace: Duration) -> Resul
         removed += inner.on_a_thread(remove).await?;
     }
     Ok(removed)
+}
+
+/// Removes the files that were put aside longer ago than `lifetime`; how many there were.
+pub(super) async fn remove_from_quarantine(inner: &Arc<Inner>, lifetime: Duration) -> Result<usize, StoreError> {
+    let quarantine = inner.directory.quarantine();
+    let remove = move || {
+        let mut removed = 0;
+        for entry in fs::read_dir(quarantine)? {
+            let entry = entry?;
+            if last_change(&entry.metadata()?) >= lifetime && fs::remove_file(entry.path()).is_ok() {
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    };
+    inner.on_a_thread(remove).await?.map_err(|error: io::Error| StoreError::io("list the quarantine", &error))
 }
 
 /// The directories below `blobs/` that hold files: `sha256/00` and so on.

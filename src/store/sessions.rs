@@ -5,7 +5,8 @@ use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::oci::{RepositoryName, UploadId, Verifier};
+use crate::files::Prover;
+use crate::oci::{RepositoryName, UploadId};
 
 use super::UploadError;
 
@@ -27,7 +28,7 @@ struct Session {
 
 enum State {
     /// Waits for the next request; with the hash of what its file holds, if that is known.
-    Idle(Option<Box<Verifier>>),
+    Idle(Option<Box<Prover>>),
     /// A request has it.
     Taken,
 }
@@ -68,11 +69,11 @@ impl Sessions {
         id: UploadId,
         repository: &RepositoryName,
         principal: &str,
-    ) -> Result<Option<Box<Verifier>>, UploadError> {
+    ) -> Result<Option<Box<Prover>>, UploadError> {
         let mut open = self.lock();
         let session = find(&mut open, id, repository, principal)?;
         match std::mem::replace(&mut session.state, State::Taken) {
-            State::Idle(verifier) => Ok(verifier),
+            State::Idle(prover) => Ok(prover),
             State::Taken => Err(UploadError::Busy),
         }
     }
@@ -91,10 +92,10 @@ impl Sessions {
     }
 
     /// Gives a session back.
-    pub(super) fn release(&self, id: UploadId, verifier: Option<Box<Verifier>>) {
+    pub(super) fn release(&self, id: UploadId, prover: Option<Box<Prover>>) {
         if let Entry::Occupied(mut entry) = self.lock().entry(id) {
             let session = entry.get_mut();
-            session.state = State::Idle(verifier);
+            session.state = State::Idle(prover);
             session.expires_at = Instant::now() + self.lifetime;
         }
     }

@@ -5,20 +5,17 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use crate::files::Space;
-use crate::oci::{Algorithm, Digest, UploadId, Verified, Verifier};
+use crate::files::{Proven, Prover, Space};
+use crate::oci::{Digest, UploadId};
 
 use super::{CommitError, Inner, StoreError};
-
-/// How much is read at once when a file must be hashed again.
-const READ_BYTES: usize = 1024 * 1024;
 
 /// The right to use a session; gives it back when dropped.
 pub(super) struct Lease {
     pub(super) inner: Arc<Inner>,
     pub(super) id: UploadId,
     /// The hash of what the file holds, if that is known.
-    pub(super) verifier: Option<Box<Verifier>>,
+    pub(super) prover: Option<Box<Prover>>,
 }
 
 impl Lease {
@@ -30,7 +27,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.inner.sessions.release(self.id, self.verifier.take());
+        self.inner.sessions.release(self.id, self.prover.take());
     }
 }
 
@@ -72,36 +69,27 @@ impl Stage {
         let written = self.file.write_all_at(bytes, self.length);
         written.map_err(|error| StoreError::io("write an upload", &error))?;
         self.length += bytes.len() as u64;
-        if let Some(verifier) = &mut self.lease.verifier {
-            verifier.update(bytes);
+        if let Some(prover) = &mut self.lease.prover {
+            prover.update(bytes);
         }
         Ok(())
     }
 
-    /// The proof that the file holds `digest`; reads it again if its hash is not known or was another one.
-    pub(super) fn verify(&mut self, digest: &Digest) -> Result<Verified, CommitError> {
+    /// The proof that the file holds `digest`, with its checksums; reads it again if its hash is not known or was another
+    /// one.
+    pub(super) fn prove(&mut self, digest: &Digest) -> Result<Proven, CommitError> {
         // The file's length rules: after a crash or a failed write it is not what was counted.
-        self.lease.verifier.take_if(|known| known.algorithm() != digest.algorithm() || known.size() != self.length);
-        let verifier = match self.lease.verifier.take() {
-            Some(verifier) => verifier,
-            None => Box::new(self.hash(digest.algorithm())?),
-        };
-        let checked = (*verifier).clone().verify(digest);
-        self.lease.verifier = Some(verifier);
-        checked.map_err(|mismatch| CommitError::Mismatch(mismatch.into()))
-    }
-
-    fn hash(&self, algorithm: Algorithm) -> Result<Verifier, StoreError> {
-        let mut verifier = Verifier::new(algorithm);
-        let mut buffer = vec![0; READ_BYTES];
-        loop {
-            match self.file.read_at(&mut buffer, verifier.size()) {
-                Ok(0) => return Ok(verifier),
-                Ok(count) => verifier.update(&buffer[..count]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(StoreError::io("read an upload", &error)),
+        self.lease.prover.take_if(|known| known.algorithm() != digest.algorithm() || known.size() != self.length);
+        let prover = match self.lease.prover.take() {
+            Some(prover) => prover,
+            None => {
+                let read = Prover::of_file(&self.file, digest.algorithm());
+                Box::new(read.map_err(|error| StoreError::io("read an upload", &error))?)
             }
-        }
+        };
+        let proven = (*prover).clone().prove(digest);
+        self.lease.prover = Some(prover);
+        proven.map_err(|mismatch| CommitError::Mismatch(mismatch.into()))
     }
 
     /// The session goes on until the blob is recorded; on an error it has ended.

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use crate::oci::{Algorithm, Digest, RepositoryName, UploadId, Verified, Verifier};
+use crate::files::{Proven, Prover};
+use crate::oci::{Algorithm, Digest, RepositoryName, UploadId};
 
-use super::blobs::{self, BlobInfo, Held, NewBlob};
+use super::blobs::{self, BlobInfo, Held, NewBlob, Replaced};
 use super::database::now;
 use super::directory::blob_key;
 use super::stage::{Lease, Stage};
-use super::{CommitError, Inner, Store, StoreError, UploadError};
+use super::{CommitError, Inner, Store, StoreError, UploadError, rot};
 
 /// How much is collected before it is written; as much again may be on its way to the disk.
 const BUFFER_BYTES: usize = 1024 * 1024;
@@ -32,8 +33,8 @@ impl Store {
         principal: &str,
         id: UploadId,
     ) -> Result<Upload, UploadError> {
-        let verifier = self.inner.sessions.take(id, repository, principal)?;
-        let lease = Lease { inner: self.inner.clone(), id, verifier };
+        let prover = self.inner.sessions.take(id, repository, principal)?;
+        let lease = Lease { inner: self.inner.clone(), id, prover };
         let stage = match self.inner.on_a_thread(move || Stage::open(lease)).await?? {
             Some(stage) => stage,
             None => {
@@ -101,7 +102,7 @@ async fn begin(inner: Arc<Inner>, repository: RepositoryName, principal: String)
     let begun = record_begin(&inner, id, repository, principal).await;
     match begun {
         Ok(()) => {
-            inner.sessions.release(id, Some(Box::new(Verifier::new(Algorithm::Sha256))));
+            inner.sessions.release(id, Some(Box::new(Prover::new(Algorithm::Sha256))));
             Ok(id)
         }
         Err(error) => {
@@ -305,38 +306,34 @@ impl Upload {
         self.inner.health.check()?;
         let mut stage = self.take_stage().await?;
         let rest = std::mem::take(&mut self.buffer);
-        let (stage, verified) = self
+        let (stage, proven) = self
             .inner
             .on_a_thread(move || {
                 stage.append(&rest)?;
-                let verified = stage.verify(&digest)?;
-                Ok::<_, CommitError>((stage, verified))
+                let proven = stage.prove(&digest)?;
+                Ok::<_, CommitError>((stage, proven))
             })
             .await??;
-        let held = blobs::find_held(&self.inner, &digest).await?;
-        let damaged = match held {
-            Held::Whole(info) if blobs::link_held(&self.inner, self.id, &self.repository, digest).await? => {
+        let replaces = match blobs::find_held(&self.inner, &digest).await? {
+            Held::Whole(info) if blobs::link_held(&self.inner, self.id, &self.repository, &info).await? => {
                 // Should it fail, the next start removes the file.
                 let _ = self.inner.on_a_thread(move || stage.discard()).await?;
                 self.once = false;
                 return Ok(info);
             }
-            Held::Damaged(info) => Some(info),
-            Held::Whole(_) | Held::Missing => None,
+            // It was collected or found rotten since.
+            Held::Whole(info) => Some(Replaced { info, flaw: None }),
+            Held::Flawed(replaced) => Some(replaced),
+            Held::Missing => None,
         };
-        let placed = self.place(stage, verified, damaged).await;
+        let placed = self.place(stage, proven, replaces).await;
         self.once = self.once && placed.is_err();
         placed
     }
 
-    /// Files first, then the row; `damaged` is a blob of this name whose file is not what it should be.
-    async fn place(
-        &self,
-        stage: Stage,
-        verified: Verified,
-        damaged: Option<BlobInfo>,
-    ) -> Result<BlobInfo, CommitError> {
-        let key = blob_key(verified.digest(), self.id);
+    /// Files first, then the row, which may name another file of this blob.
+    async fn place(&self, stage: Stage, proven: Proven, replaces: Option<Replaced>) -> Result<BlobInfo, CommitError> {
+        let key = blob_key(proven.verified.digest(), self.id);
         let placed = self.inner.on_a_thread({
             let key = key.clone();
             move || stage.place(&key)
@@ -349,7 +346,8 @@ impl Upload {
                 return Err(error.into());
             }
         };
-        let new = NewBlob { verified, key: key.clone(), upload: self.id, repository: self.repository.clone(), damaged };
+        let old = replaces.as_ref().map(|replaced| replaced.info.key.clone());
+        let new = NewBlob { proven, key: key.clone(), upload: self.id, repository: self.repository.clone(), old };
         let recorded = blobs::record(&self.inner, new).await;
         // SQLite says "full" only when nothing was committed; after other errors the row may exist all the same.
         let superfluous = match &recorded {
@@ -360,6 +358,8 @@ impl Upload {
             let path = self.inner.directory.blob(&key);
             // Should it fail, the scan for files without rows removes it.
             let _ = self.inner.on_a_thread(move || fs::remove_file(path)).await?;
+        } else if let (Ok(_), Some(replaced)) = (&recorded, replaces) {
+            rot::put_away(&self.inner, replaced).await;
         }
         lease.end();
         Ok(recorded?)

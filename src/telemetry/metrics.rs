@@ -1,7 +1,7 @@
 //! The metrics, as one handle that is passed to whoever counts (Prometheus text format, OpenMetrics 1.0).
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -41,6 +41,11 @@ struct Latency {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Upstream {
     upstream: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Place {
+    r#where: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -84,6 +89,7 @@ struct Inner {
     healthy_peers: Family<Upstream, Gauge<i64, AtomicI64>>,
     memory: Gauge<i64, AtomicI64>,
     reloads: Family<Outcome, Counter<u64, AtomicU64>>,
+    rotten: Family<Place, Counter<u64, AtomicU64>>,
     mirrors: Mirrors,
     upstreams: Upstreams,
 }
@@ -113,6 +119,7 @@ impl Metrics {
             healthy_peers: Family::default(),
             memory: Gauge::default(),
             reloads: Family::default(),
+            rotten: Family::default(),
             mirrors: Mirrors::default(),
             upstreams: Upstreams::default(),
             registry: Registry::default(),
@@ -174,6 +181,11 @@ impl Metrics {
         self.0.reloads.get_or_create(&Outcome { outcome }).inc();
     }
 
+    /// How much was found since the start that is not what was hashed; `place` is a fixed word.
+    pub fn rotten(&self, place: &'static str, count: u64) {
+        self.0.rotten.get_or_create(&Place { r#where: place }).inner().store(count, Ordering::Relaxed);
+    }
+
     pub(super) fn upstreams(&self) -> &Upstreams {
         &self.0.upstreams
     }
@@ -215,6 +227,8 @@ impl Inner {
         registry.register("upstream_healthy_peers", "Healthy peers of an upstream", self.healthy_peers.clone());
         registry.register_with_unit("memory_tier", "Bytes held in memory", Unit::Bytes, self.memory.clone());
         registry.register("reloads", "Configurations read again, by outcome", self.reloads.clone());
+        let help = "Blobs and manifests found not to be what was hashed; a manifest counts as often as it is asked for";
+        registry.register("rotten", help, self.rotten.clone());
         self.mirrors.register(registry);
         self.upstreams.register(registry);
     }
@@ -234,6 +248,7 @@ mod tests {
         }
         metrics.request_ended(&Labels { tier: "file", ..labels }, Sizes::default(), Duration::from_millis(2));
         metrics.memory_bytes(7);
+        metrics.rotten("cache", 2);
         let page = metrics.encode().unwrap();
         for line in [
             r#"dockgate_requests_total{route="blob",status="200",backend="hosted",tier="memory"} 2"#,
@@ -243,6 +258,7 @@ mod tests {
             r#"dockgate_request_duration_seconds_bucket{le="0.0025",route="blob",backend="hosted"} 3"#,
             "dockgate_requests_in_flight 1",
             "dockgate_memory_tier_bytes 7",
+            r#"dockgate_rotten_total{where="cache"} 2"#,
         ] {
             assert!(page.contains(line), "{line} is not in\n{page}");
         }

@@ -86,7 +86,7 @@ fn a_lost_blob_is_mended_by_pushing_it_again() {
     let name = push_blob(&client, "app", b"some bytes");
     client.get(&format!("/v2/app/blobs/{name}")).expect(200);
     super::support::gate::files(&gate.path("data/blobs")).iter().for_each(|file| std::fs::remove_file(file).unwrap());
-    client.get(&format!("/v2/app/blobs/{name}")).expect(500);
+    client.get(&format!("/v2/app/blobs/{name}")).expect(404);
     push_blob(&client, "app", b"some bytes");
     assert_eq!(client.get(&format!("/v2/app/blobs/{name}")).expect(200).body, b"some bytes");
 }

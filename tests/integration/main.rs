@@ -18,6 +18,7 @@ mod operations;
 mod protocol;
 mod registry;
 mod reload;
+mod rot;
 mod screen;
 mod slow_clients;
 mod smuggling;

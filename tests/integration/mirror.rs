@@ -24,7 +24,7 @@ mod tags;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -217,11 +217,17 @@ fn are_there(gate: &Gate, count: usize) {
     (0..3).for_each(|_| drop(gate.plain().get("/v2/").expect(200)));
 }
 
+/// The blobs in the directory of a cache, without their checksums.
+fn kept_blobs(directory: &Path) -> Vec<PathBuf> {
+    files(&directory.join("blobs")).into_iter().filter(|file| file.extension().is_none()).collect()
+}
+
 /// Every file of the cache holds what its name says, and nothing is half there.
 #[track_caller]
 fn cache_is_clean(directory: &Path) {
     wait_until("the spool to be empty", || files(&directory.join("spool")).is_empty());
-    for file in files(&directory.join("blobs")) {
+    for file in kept_blobs(directory) {
+        assert!(file.with_extension("sums").exists(), "{}", file.display());
         let name = file.file_name().unwrap().to_str().unwrap().to_owned();
         let algorithm = match file.display().to_string().contains("/sha512/") {
             true => Algorithm::Sha512,

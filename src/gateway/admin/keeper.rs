@@ -64,9 +64,10 @@ impl Keeper {
 
     /// How much the disk tier holds, for the metrics.
     pub(super) fn count(&self) {
-        let Usage { bytes, entries, evicted, fills, .. } = self.shelves.disk.usage();
+        let Usage { bytes, entries, evicted, fills, rotten, .. } = self.shelves.disk.usage();
         let (entries, fills) = (entries as u64, fills as u64);
         self.shelves.metrics.disk_tier(DiskTier { bytes, entries, evicted, fills });
+        self.shelves.metrics.rotten("cache", rotten);
     }
 
     /// Answers what is asked under `/cache`.

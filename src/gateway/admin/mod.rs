@@ -90,6 +90,9 @@ impl Admin {
     fn page(&self) -> Response<AdminBody> {
         self.keeper.count();
         self.metrics.memory_bytes(self.hosted.memory_bytes());
+        let rotten = self.hosted.rotten();
+        self.metrics.rotten("hosted", rotten.blobs);
+        self.metrics.rotten("manifest", rotten.manifests);
         match self.metrics.encode() {
             Ok(page) => {
                 let mut response = text(StatusCode::OK, page);

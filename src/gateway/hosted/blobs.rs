@@ -26,7 +26,10 @@ impl Call<'_> {
                 let blob = self.hosted.blob(permit, &digest).await?;
                 match verb {
                     _ if self.walk.has_already(&digest) => Ok(respond::not_modified(&digest)),
-                    BlobVerb::Head => Ok(respond::blob_head(&digest, blob.size)),
+                    BlobVerb::Head => {
+                        self.hosted.check(&blob).await?;
+                        Ok(respond::blob_head(&digest, blob.size))
+                    }
                     _ => self.get_blob(blob).await,
                 }
             }

@@ -42,6 +42,15 @@ impl Hosted {
         Ok(Blob { digest: *digest, size: info.size, info, repository: permit.repository().clone() })
     }
 
+    /// Looks whether the blob's file is there: HEAD must say what GET would, so that whoever pushes knows what is missing.
+    pub async fn check(&self, blob: &Blob) -> Result<(), RegistryError> {
+        match self.store.check_blob(&blob.info).await {
+            // A push may have put the blob elsewhere since it was looked up.
+            Err(StoreError::Damaged(_)) => Ok(self.store.check_blob(&self.find_replaced(blob).await?).await?),
+            checked => Ok(checked?),
+        }
+    }
+
     /// Opens a blob to read it: from memory, or else from its file.
     pub async fn open(&self, blob: Blob) -> Result<OpenBlob, RegistryError> {
         let source = match self.memory.get(&blob.digest) {
@@ -66,13 +75,14 @@ impl Hosted {
     /// The blob's link, from memory or from the store. Permission is a permit; membership is asked every time.
     async fn find(&self, permit: &Permit, digest: &Digest) -> Result<BlobInfo, RegistryError> {
         let key = (permit.repository().clone(), *digest);
-        if let Some(info) = self.links.get(&key) {
+        let changes = self.store.blob_changes();
+        if let Some((_, info)) = self.links.get(&key).filter(|(as_of, _)| *as_of == changes) {
             return Ok(info);
         }
         let ticket = self.links.ticket(&key);
         match self.store.blob(permit.repository(), digest).await? {
             Some(info) => {
-                self.links.insert(ticket, key, info.clone());
+                self.links.insert(ticket, key, (changes, info.clone()));
                 Ok(info)
             }
             None => Err(self.not_found(permit, RegistryError::BlobUnknown(*digest)).await),
@@ -84,7 +94,7 @@ impl Hosted {
         let file = match self.store.open_blob(&blob.info).await {
             Ok(file) => file,
             // A push may have put the blob elsewhere since it was looked up.
-            Err(StoreError::Damaged(_)) => self.open_replaced(blob).await?,
+            Err(StoreError::Damaged(_)) => self.store.open_blob(&self.find_replaced(blob).await?).await?,
             Err(error) => return Err(error.into()),
         };
         let fill = if self.memory.admits(blob.size) { self.fills.try_acquire().ok() } else { None };
@@ -95,10 +105,10 @@ impl Hosted {
         Ok(Source::Memory(bytes))
     }
 
-    async fn open_replaced(&self, blob: &Blob) -> Result<BlobFile, RegistryError> {
+    async fn find_replaced(&self, blob: &Blob) -> Result<BlobInfo, RegistryError> {
         self.links.forget(&(blob.repository.clone(), blob.digest));
         let found = self.store.blob(&blob.repository, &blob.digest).await?;
-        Ok(self.store.open_blob(&found.ok_or(RegistryError::BlobUnknown(blob.digest))?).await?)
+        found.ok_or(RegistryError::BlobUnknown(blob.digest))
     }
 
     /// Forgets that a repository has a blob, and where.

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use crate::access::Permit;
 use crate::cache::{Memory, Volatile};
 use crate::oci::{Digest, MediaType, RepositoryName, Tag};
-use crate::store::{BlobInfo, Store, StoreError};
+use crate::store::{BlobInfo, Rotten, Store, StoreError};
 
 use super::RegistryError;
 
@@ -31,8 +31,8 @@ pub struct Hosted {
     memory: Memory,
     /// Which tag names which manifest.
     tags: Arc<Volatile<(RepositoryName, Tag), Digest>>,
-    /// Which blobs may be read through which repository.
-    links: Arc<Volatile<(RepositoryName, Digest), BlobInfo>>,
+    /// Which blobs may be read through which repository, as of a number of [`Store::blob_changes`].
+    links: Arc<Volatile<(RepositoryName, Digest), (u64, BlobInfo)>>,
     /// Which manifests are in which repository.
     manifests: Arc<Volatile<(RepositoryName, Digest), MediaType>>,
     /// Whole blobs that are being read into memory.
@@ -58,6 +58,11 @@ impl Hosted {
     /// How many bytes the memory tier holds.
     pub fn memory_bytes(&self) -> u64 {
         self.memory.size_bytes()
+    }
+
+    /// How much was found that is not what was hashed.
+    pub fn rotten(&self) -> Rotten {
+        self.store.rotten()
     }
 
     /// Whether what was written stays written.
@@ -121,6 +126,8 @@ impl From<StoreError> for RegistryError {
         match error {
             StoreError::NoSpace => Self::NoSpace,
             StoreError::ReadOnly => Self::ReadOnly,
+            // It was found rotten just now, or deleted.
+            StoreError::Damaged(digest) => Self::BlobUnknown(digest),
             other => Self::Internal(other.to_string()),
         }
     }

@@ -6,6 +6,7 @@ mod legacy;
 mod manifests;
 mod mirrors;
 mod paging;
+mod rot;
 mod uploads;
 
 use std::path::PathBuf;
@@ -136,6 +137,16 @@ suite! {
         a_tag_is_known_to_be_there_or_not_and_since_when,
         what_was_not_asked_for_in_a_long_time_is_swept,
         an_image_is_pinned_by_what_it_is_made_of,
+    ],
+    rot: [
+        a_rotten_blob_is_not_there_until_it_is_pushed_again,
+        a_file_that_is_gone_or_cut_is_a_blob_that_is_gone,
+        a_push_mends_what_nobody_has_found_yet,
+        wrong_checksums_are_made_anew,
+        blobs_from_before_get_checksums_and_rot_among_them_is_found,
+        a_file_that_is_put_back_heals_its_blob,
+        a_manifest_that_was_changed_is_not_there_until_it_is_pushed_again,
+        parts_that_are_rotten_are_missing_from_a_manifest,
     ],
     paging: [
         tags_page_by_bytes,

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use super::{Bounded, Mirror, OPEN, cache_is_clean, crowd, is_error, metric, mirror_of, noise, prepare, pull};
+use super::{
+    Bounded, Mirror, OPEN, cache_is_clean, crowd, is_error, kept_blobs, metric, mirror_of, noise, prepare, pull,
+};
 use crate::support::V2Upstream;
 use crate::support::content::digest;
 use crate::support::disk::Disk;
@@ -50,7 +52,7 @@ fn what_was_used_longest_ago_gives_way() {
             assert_eq!(&digest(&mirror.pull(&format!("/v2/up/app/blobs/{blob}")).expect(200).body), blob);
         }
     }
-    let held: u64 = files(&mirror.gate.path("cache/blobs")).iter().map(|file| file.metadata().unwrap().len()).sum();
+    let held: u64 = kept_blobs(&mirror.gate.path("cache")).iter().map(|file| file.metadata().unwrap().len()).sum();
     assert!(held <= 256 << 10, "{held}");
     assert_eq!(mirror.metric(PASSED), 0);
     cache_is_clean(&mirror.gate.path("cache"));
@@ -196,12 +198,12 @@ fn a_restart_keeps_what_was_there_and_a_kill_has_it_verified() {
     assert_eq!(up.count("GET", &blob), 1);
     // A power cut may leave other bytes in a file of the right length.
     let prepared = gate.kill();
-    let file = files(&prepared.path("cache/blobs")).into_iter().find(|file| file.ends_with(&blob["sha256:".len()..]));
+    let file = kept_blobs(&prepared.path("cache")).into_iter().find(|file| file.ends_with(&blob["sha256:".len()..]));
     fs::write(file.unwrap(), noise(9, bytes.len())).unwrap();
     let gate = prepared.start();
     assert!(pull(gate.main, &path, &[]).unwrap().expect(200).body == bytes);
     assert_eq!(up.count("GET", &blob), 2);
-    gate.wait_for_log("was damaged by an unclean stop");
+    gate.wait_for_log("a blob of the cache is rotten and is thrown out");
     cache_is_clean(&prepared.path("cache"));
 }
 
@@ -210,7 +212,7 @@ fn a_restart_keeps_what_was_there_and_a_kill_has_it_verified() {
 fn what_is_kept_gives_way_to_others_on_the_disk() {
     let (prepared, disk, up) = with_disk("10m");
     let gate = prepared.start();
-    let kept = || files(&prepared.path("disk/cache/blobs")).len();
+    let kept = || kept_blobs(&prepared.path("disk/cache")).len();
     let blob = |seed| up.blob("app", &noise(seed, 1_000_000));
     let get = |blob: &str| {
         let answer = pull(gate.main, &format!("/v2/up/app/blobs/{blob}"), &[]).unwrap().expect(200);
