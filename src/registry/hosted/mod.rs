@@ -48,7 +48,7 @@ impl Hosted {
             store,
             memory,
             tags: Arc::new(Volatile::new(third, |(name, tag), _| name.as_str().len() + tag.as_str().len())),
-            links: Arc::new(Volatile::new(third, |(name, _), blob| name.as_str().len() + blob.heap_bytes())),
+            links: Arc::new(Volatile::new(third, |(name, _), (_, blob)| name.as_str().len() + blob.heap_bytes())),
             manifests: Arc::new(Volatile::new(third, |(name, _), _| name.as_str().len())),
             fills: Semaphore::new(FILLS_MAX),
             delete,
