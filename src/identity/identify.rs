@@ -130,7 +130,10 @@ impl Identity {
         let (keys, now) = (self.token_keys.load(), self.clock.now().unix_seconds());
         let accepted = token::accept(token, &keys, &state.settings.realm, now)?;
         let principal = match &accepted.user {
-            Some(user) => state.principal(user).ok_or(IdentifyError::InvalidToken)?,
+            Some(user) => {
+                let hash = state.generation.users.hashes.get(user).filter(|hash| accepted.is_of(user, hash, &keys));
+                hash.and_then(|_| state.principal(user)).ok_or(IdentifyError::InvalidToken)?
+            }
             None => Principal::anonymous(),
         };
         let principal = principal.with_token(accepted.grants);

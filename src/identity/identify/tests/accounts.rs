@@ -156,3 +156,31 @@ async fn a_v1_token_is_of_its_maker_and_ends_with_the_password() {
     house.clock.advance(Duration::from_secs(1));
     assert_eq!(house.identity.accept_legacy(&token, None), Err(IdentifyError::ExpiredToken));
 }
+
+/// Whoever is made again is somebody else, and their old tokens are not theirs.
+#[tokio::test]
+async fn no_token_outlives_the_line_that_it_was_made_for() {
+    let house = open(&[("alice", "a")]);
+    let line = std::fs::read_to_string(house.file()).unwrap();
+    let alice = house.log_in("alice", "a", HERE).await.unwrap();
+    let access = Credentials::Bearer(house.identity.issue(&alice, "dockgate", vec![]).unwrap().token);
+    let refresh = house.identity.issue_refresh(&alice, "dockgate").unwrap();
+    let name: crate::oci::RepositoryName = "app".parse().unwrap();
+    let legacy = house.identity.issue_legacy(&alice, &name, TokenAccess::Read, LegacyUse::Caller).unwrap().to_string();
+    let accepted = async || {
+        let access = house.identity.identify(&access, None, HERE.parse().unwrap()).await.map(drop);
+        let refresh = house.identity.accept_refresh(&refresh, "dockgate").map(drop);
+        [access, refresh, house.identity.accept_legacy(&legacy, None).map(drop)]
+    };
+    assert_eq!(accepted().await, [Ok(()); 3]);
+    UserFile::new(house.file()).remove("alice").unwrap();
+    house.identity.refresh().unwrap();
+    assert_eq!(accepted().await, [Err(IdentifyError::InvalidToken); 3]);
+    UserFile::new(house.file()).add("alice", &Password::new("a".into()), 4).unwrap();
+    house.identity.refresh().unwrap();
+    assert_eq!(accepted().await, [Err(IdentifyError::InvalidToken); 3], "the same password is another line");
+    // Who puts the line itself back means the user that it was.
+    std::fs::write(house.file(), line).unwrap();
+    house.identity.refresh().unwrap();
+    assert_eq!(accepted().await, [Ok(()); 3]);
+}
