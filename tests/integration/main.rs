@@ -11,6 +11,7 @@ mod bad_input;
 mod changes;
 mod first_start;
 mod kill;
+mod logins;
 mod mirror;
 mod operations;
 mod protocol;

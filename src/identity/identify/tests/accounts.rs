@@ -42,7 +42,10 @@ async fn a_new_user_is_let_in_at_once() {
 async fn nobody_registers_where_it_is_not_allowed() {
     let house = House::new(&[("alice", "a")]);
     assert!(matches!(register(&house, "carol", "c").await, Err(AccountError::NotAllowed)));
-    let changed = house.identity.change_password("alice", Password::new("a".into()), Password::new("b".into())).await;
+    let changed = house
+        .identity
+        .change_password("alice", Password::new("a".into()), Password::new("b".into()), HERE.parse().unwrap())
+        .await;
     assert!(matches!(changed, Err(AccountError::NotAllowed)));
 }
 
@@ -71,7 +74,10 @@ async fn what_was_written_into_a_broken_file_was_confirmed() {
         matches!(&registered, Err(AccountError::File(UserFileError::Line(line))) if line.line == 2),
         "{registered:?}"
     );
-    let changed = house.identity.change_password("alice", Password::new("a".into()), Password::new("b".into())).await;
+    let changed = house
+        .identity
+        .change_password("alice", Password::new("a".into()), Password::new("b".into()), HERE.parse().unwrap())
+        .await;
     assert!(matches!(&changed, Err(AccountError::File(UserFileError::Line(line))) if line.line == 2), "{changed:?}");
     assert_eq!(std::fs::read_to_string(house.file()).unwrap(), broken);
 }
@@ -96,7 +102,11 @@ async fn a_new_user_made_all_others_be_hashed_again() {
     house.log_in("alice", "a", HERE).await.unwrap();
     house.log_in("bob", "b", HERE).await.unwrap();
     register(&house, "carol", "c").await.unwrap();
-    house.identity.change_password("bob", Password::new("b".into()), Password::new("x".into())).await.unwrap();
+    house
+        .identity
+        .change_password("bob", Password::new("b".into()), Password::new("x".into()), HERE.parse().unwrap())
+        .await
+        .unwrap();
     let before = house.gate.compared();
     house.log_in("alice", "a", HERE).await.unwrap();
     assert_eq!(house.gate.compared(), before);
@@ -118,10 +128,16 @@ async fn a_byte_order_mark_made_a_name_another_one() {
 async fn a_removed_user_came_back_by_a_new_password() {
     let house = open(&[("alice", "a"), ("bob", "b")]);
     UserFile::new(house.file()).remove("alice").unwrap();
-    let changed = house.identity.change_password("alice", Password::new("a".into()), Password::new("x".into())).await;
+    let changed = house
+        .identity
+        .change_password("alice", Password::new("a".into()), Password::new("x".into()), HERE.parse().unwrap())
+        .await;
     assert!(matches!(changed, Err(AccountError::File(UserFileError::NoSuchUser))), "{changed:?}");
     UserFile::new(house.file()).add("bob", &Password::new("by the operator".into()), 4).unwrap();
-    let changed = house.identity.change_password("bob", Password::new("b".into()), Password::new("x".into())).await;
+    let changed = house
+        .identity
+        .change_password("bob", Password::new("b".into()), Password::new("x".into()), HERE.parse().unwrap())
+        .await;
     assert!(matches!(changed, Err(AccountError::File(UserFileError::NoSuchUser))), "{changed:?}");
     let file = std::fs::read_to_string(house.file()).unwrap();
     assert!(!file.contains("alice") && file.matches("bob").count() == 1, "{file}");
@@ -148,7 +164,11 @@ async fn a_v1_token_is_of_its_maker_and_ends_with_the_password() {
     let nobody = issue(&Principal::anonymous()).unwrap();
     assert!(house.identity.accept_legacy(&nobody, None).unwrap().0.is_anonymous());
 
-    house.identity.change_password("alice", Password::new("a".into()), Password::new("b".into())).await.unwrap();
+    house
+        .identity
+        .change_password("alice", Password::new("a".into()), Password::new("b".into()), HERE.parse().unwrap())
+        .await
+        .unwrap();
     assert_eq!(house.identity.accept_legacy(&token, None), Err(IdentifyError::InvalidToken));
     let token = issue(&house.log_in("alice", "b", HERE).await.unwrap()).unwrap();
     house.clock.advance(Duration::from_secs(1799));
