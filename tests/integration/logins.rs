@@ -84,3 +84,27 @@ async fn good_logins_get_in_beside_a_hundred_wrong_ones_a_second() {
         assert!(statuses.contains(&401) && statuses.iter().all(|status| [401, 503].contains(status)), "{statuses:?}");
     }
 }
+
+#[tokio::test]
+async fn a_failure_takes_as_long_for_a_cheap_hash_as_for_a_costly_one_and_for_none() {
+    let gate = house("login_failures = 1000");
+    let mut ratios = [const { Vec::new() }; 2];
+    let wrong = async |name: &str| {
+        let (status, took) = log_in(gate.main, [127, 0, 0, 1], name.into(), "wrong").await;
+        assert_eq!(status, 401);
+        took.as_secs_f64()
+    };
+    for _ in 0..30 {
+        // One after the other, for how long a hash takes here changes with all else that runs.
+        let nobody = wrong("nobody").await;
+        for (name, ratios) in ["user0", "user1"].into_iter().zip(&mut ratios) {
+            ratios.push(wrong(name).await / nobody);
+        }
+    }
+    // Without waiting the cheap one would be at a sixteenth. That it is three percent is for an idle machine to show.
+    for mut ratios in ratios {
+        ratios.sort_unstable_by(f64::total_cmp);
+        let median = ratios[ratios.len() / 2];
+        assert!((0.8..1.25).contains(&median), "{ratios:?}");
+    }
+}
