@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use dockgate::config::{Config, Upstream};
 use dockgate::files::Space;
-use dockgate::identity::UserFile;
+use dockgate::identity::{COST_DEFAULT, COST_SENSIBLE_MAX, Listing, PROBLEMS_TOLD_MAX, UserFile, UserLine};
 use dockgate::net::tls::TlsError;
 use dockgate::net::{Concern, certificates, describe, tls};
 use dockgate::registry::Origin;
@@ -119,9 +119,25 @@ fn check_reserve(config: &Config, found: &mut Found) {
 fn check_users(config: &Config, found: &mut Found) {
     let file = &config.identity.htpasswd;
     match UserFile::new(file).list() {
-        Ok(users) => found.errors.extend(users.problems.iter().map(|problem| line_of(file, problem))),
+        Ok(listing) => {
+            found.errors.extend(listing.problems.iter().map(|problem| line_of(file, problem)));
+            found.warnings.extend(costly_users(file, &listing));
+        }
         Err(error) => found.errors.push(format!("identity.htpasswd: {}: {error}", file.display())),
     }
+}
+
+/// Everybody who fails to log in waits for as long as the costliest hash takes, so that nobody learns who is a user.
+fn costly_users(file: &Path, listing: &Listing) -> impl Iterator<Item = String> {
+    let costly = listing.users.iter().filter(|user| user.cost > COST_SENSIBLE_MAX).take(PROBLEMS_TOLD_MAX);
+    costly.map(|UserLine { name, cost, line }| {
+        format!(
+            "{}:{line}: user {name:?}: its bcrypt cost is {cost}, so every failed login of anybody is answered {} times as \
+             late as with {COST_DEFAULT}; set the password again with `dockgate user add NAME`",
+            file.display(),
+            1_u64 << (cost - COST_DEFAULT),
+        )
+    })
 }
 
 fn check_upstreams(config: &Config, found: &mut Found) -> Result<(), Exit> {

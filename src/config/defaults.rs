@@ -163,7 +163,7 @@ impl Default for Limits {
             body_rate_window: seconds(30),
             drain_timeout: seconds(60),
             bcrypt_concurrency: (cores() / 2).max(1),
-            bcrypt_queue: 64,
+            bcrypt_queue: 1_024,
             bcrypt_wait_timeout: seconds(5),
             credential_lifetime: seconds(300),
             login_failures: 10,

@@ -49,7 +49,7 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// Passwords that are hashed at a time.
     pub bcrypt_concurrency: usize,
-    /// Passwords that wait to be hashed.
+    /// Logins that wait for their turn.
     pub bcrypt_queue: usize,
     /// How long one of them waits.
     pub bcrypt_wait_timeout: Duration,

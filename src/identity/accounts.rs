@@ -74,7 +74,7 @@ impl Identity {
             return Err(AccountError::Taken);
         }
         self.logins.charge_registration(client, state.settings.login_failures)?;
-        self.write_user(name, password, Overwrite::Never).await
+        self.write_user(name, password, client, Overwrite::Never).await
     }
 
     /// Gives a user another password in place of the `old` one, in force at once. Who was removed meanwhile stays so.
@@ -83,11 +83,12 @@ impl Identity {
         name: &str,
         old: Password,
         password: Password,
+        client: IpAddr,
     ) -> Result<(), AccountError> {
         if !self.state.load().settings.password_changes {
             return Err(AccountError::NotAllowed);
         }
-        self.write_user(name, password, Overwrite::Of(old)).await
+        self.write_user(name, password, client, Overwrite::Of(old)).await
     }
 
     /// Hashes in the place of a login, so that no more is hashed at once than the limits say.
@@ -95,16 +96,18 @@ impl Identity {
         self: &Arc<Self>,
         name: &str,
         password: Password,
+        client: IpAddr,
         overwrite: Overwrite,
     ) -> Result<(), AccountError> {
         let state = self.state.load_full();
         let busy = || AccountError::Busy { retry_after: state.slots.retry_after() };
-        let slot = state.slots.enter().ok_or_else(busy)?.slot().await.ok_or_else(busy)?;
+        let waiting = state.slots.hashes.enter(self.logins.ticket(client, name)).ok_or_else(busy)?;
+        let seat = waiting.seat(state.slots.wait_timeout).await.ok_or_else(busy)?;
         let (identity, name) = (Arc::clone(self), name.to_owned());
         let file = UserFile::new(state.settings.htpasswd.clone());
         let written = tokio::task::spawn_blocking(move || {
             let written = file.write(&name, &password, COST_DEFAULT, overwrite);
-            drop(slot);
+            drop(seat);
             match written {
                 Ok(_) => identity.refresh().map(drop).map_err(AccountError::NotInForce),
                 Err(UserFileError::Exists) => Err(AccountError::Exists),

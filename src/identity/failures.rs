@@ -1,4 +1,4 @@
-//! How often an address failed to log in as a user.
+//! How often an address failed to log in, as a user or at all.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// How many pairs of address and user are counted; the ones touched longest ago are forgotten first.
 const PAIRS_MAX: u64 = 65_536;
 
-/// Counts failures by address and user, so that one bad runner does not lock out its neighbours.
+/// Counts failures by address and user, so that one bad runner does not lock out its neighbours; or by address alone.
 ///
 /// An attempt is charged before its outcome is known and given back when it was not a failure: attempts that run at the
 /// same time cannot slip through together. A success gives back its own charge and no other.
@@ -67,6 +67,13 @@ impl Failures {
         window.lock().unwrap_or_else(PoisonError::into_inner).check(max, now)
     }
 
+    /// How many are counted.
+    pub(super) fn count(&self, pair: &Fingerprint, now: Instant) -> u32 {
+        let Some(window) = self.windows.get(pair) else { return 0 };
+        let window = window.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.duration_since(window.began) >= WINDOW { 0 } else { window.count }
+    }
+
     /// Takes back a charge that turned out to be no failure.
     pub(super) fn refund(&self, pair: &Fingerprint) {
         if let Some(window) = self.windows.get(pair) {
@@ -87,11 +94,20 @@ impl Window {
 
 /// What an address and a user are counted under.
 pub(super) fn pair(key: &ProcessKey, client: IpAddr, user: &str) -> Fingerprint {
-    let address = match client.to_canonical() {
+    key.fingerprint(&[b"pair", &octets(client), user.as_bytes()])
+}
+
+/// What an address is counted under.
+pub(super) fn address(key: &ProcessKey, client: IpAddr) -> Fingerprint {
+    key.fingerprint(&[b"address", &octets(client)])
+}
+
+/// What two addresses have in common that are taken for one.
+fn octets(client: IpAddr) -> Vec<u8> {
+    match client.to_canonical() {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => network(address).to_vec(),
-    };
-    key.fingerprint(&[b"failures", &address, user.as_bytes()])
+    }
 }
 
 /// The /64 of an IPv6 address: whoever has one address of it has them all.
@@ -120,6 +136,8 @@ mod tests {
             assert_eq!(failures.charge(&pair, 3, later), Ok(()));
         }
         assert_eq!(failures.charge(&pair, 3, later), Err(TooMany { retry_after: WINDOW }));
+        assert_eq!((failures.count(&pair, later), failures.count(&pair, later + WINDOW)), (3, 0));
+        assert_eq!(failures.count(&[2; 32], later), 0);
     }
 
     #[test]
@@ -133,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_is_an_address_or_a_network_of_version_6_and_a_user() {
+    fn an_address_is_one_or_a_network_of_version_6() {
         let key = ProcessKey::random().unwrap();
         let pair = |client: &str, user| super::pair(&key, client.parse().unwrap(), user);
         assert_ne!(pair("192.0.2.1", "a"), pair("192.0.2.2", "a"));
@@ -141,5 +159,8 @@ mod tests {
         assert_eq!(pair("192.0.2.1", "a"), pair("::ffff:192.0.2.1", "a"));
         assert_eq!(pair("2001:db8::1", "a"), pair("2001:db8::ffff:1", "a"));
         assert_ne!(pair("2001:db8::1", "a"), pair("2001:db8:0:1::1", "a"));
+        let address = |client: &str| super::address(&key, client.parse().unwrap());
+        assert_eq!(address("2001:db8::1"), address("2001:db8::ffff:1"));
+        assert_ne!(address("192.0.2.1"), address("192.0.2.2"));
     }
 }

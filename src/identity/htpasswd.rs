@@ -18,7 +18,7 @@ pub const COSTS: RangeInclusive<u32> = 4..=14;
 /// How many problems of one file are told one by one.
 pub const PROBLEMS_TOLD_MAX: usize = 100;
 
-/// The cost that counts as usual where there are no users.
+/// What a login costs where there are no users.
 const COST_WITHOUT_USERS: u32 = 10;
 
 /// A bcrypt hash in its own spelling, `$2y$10$…`, with a cost that is allowed. Never shown.
@@ -32,8 +32,8 @@ pub(super) struct PasswordHash {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Users {
     pub(super) hashes: HashMap<String, PasswordHash>,
-    /// The cost that most of the hashes have.
-    pub(super) usual_cost: u32,
+    /// The highest cost that any of the hashes has.
+    pub(super) costliest: u32,
 }
 
 /// A line that is not `name:$2y$cost$…`, and is not taken.
@@ -111,7 +111,7 @@ pub(super) enum Line<'a> {
 impl Users {
     /// Nobody.
     pub(super) fn none() -> Self {
-        Self { hashes: HashMap::new(), usual_cost: COST_WITHOUT_USERS }
+        Self { hashes: HashMap::new(), costliest: COST_WITHOUT_USERS }
     }
 
     /// Reads a whole file; or tells all lines that are not right.
@@ -137,22 +137,14 @@ impl Users {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let usual_cost = usual_cost(hashes.values());
-        Ok(Self { hashes, usual_cost })
+        let costliest = hashes.values().map(PasswordHash::cost).max().unwrap_or(COST_WITHOUT_USERS);
+        Ok(Self { hashes, costliest })
     }
 }
 
 /// The lines without what ends them; a byte-order mark, as Windows editors write it, is no part of the first.
 pub(super) fn lines(file: &[u8]) -> impl Iterator<Item = &[u8]> {
     file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file).split(|b| *b == b'\n')
-}
-
-/// The most frequent one, and the higher of two that are equally frequent.
-fn usual_cost<'a>(hashes: impl Iterator<Item = &'a PasswordHash>) -> u32 {
-    let mut counts = HashMap::new();
-    hashes.for_each(|hash| *counts.entry(hash.cost).or_insert(0_usize) += 1);
-    let usual = counts.into_iter().max_by_key(|(cost, count)| (*count, *cost));
-    usual.map_or(COST_WITHOUT_USERS, |(cost, _)| cost)
 }
 
 impl<'a> Line<'a> {
@@ -208,14 +200,6 @@ impl PasswordHash {
     /// Hashes a password; it must not be longer than bcrypt reads, and `cost` must be one of [`COSTS`].
     pub(super) fn make(password: &str, cost: u32) -> Result<Self, bcrypt::BcryptError> {
         Ok(Self { text: bcrypt::hash_with_result(password, cost)?.format_for_version(bcrypt::Version::TwoY), cost })
-    }
-
-    /// A hash of this cost that no password is known for, made of random bytes.
-    pub(super) fn dummy(cost: u32, salt: [u8; 16], hash: [u8; 23]) -> Self {
-        use base64::Engine as _;
-        let base64 =
-            base64::engine::GeneralPurpose::new(&base64::alphabet::BCRYPT, base64::engine::general_purpose::NO_PAD);
-        Self { text: format!("$2y${cost:02}${}{}", base64.encode(salt), base64.encode(hash)), cost }
     }
 
     /// As it stands in the file.

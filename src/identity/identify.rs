@@ -12,7 +12,7 @@ use crate::access::Principal;
 use super::clock::Clock;
 use super::htpasswd::Users;
 use super::legacy_token::{self, LegacyUse};
-use super::logins::{Attempt, Compare, Logins};
+use super::logins::{Attempt, Compare, Generation, Logins};
 use super::slots::Slots;
 use super::source::{OpenError, Source};
 use super::state::State;
@@ -70,8 +70,12 @@ pub enum IdentifyError {
 
 impl Identity {
     /// Reads the users. Without a file there are none, and with one line that is not right the file is refused whole.
+    ///
+    /// Measures how long a hash takes, which blocks the thread for some tens of milliseconds.
     pub fn open(settings: Settings, token_keys: TokenKeys) -> Result<Self, OpenError> {
-        Self::with(settings, token_keys, Clock::system(), Logins::bcrypt())
+        let identity = Self::with(settings, token_keys, Clock::system(), Logins::bcrypt())?;
+        identity.logins.times.calibrate();
+        Ok(identity)
     }
 
     /// Like [`Identity::open`], with another clock and another way to compare passwords.
@@ -85,7 +89,7 @@ impl Identity {
         let users = source.look(clock.now().wall)?.unwrap_or_else(Users::none);
         let logins = Arc::new(Logins::new(clock.clone(), compare)?);
         let slots = Arc::new(Slots::new(&settings));
-        let generation = Arc::new(logins.generation(users));
+        let generation = Arc::new(Generation::new(users));
         let state = ArcSwap::from_pointee(State::new(settings, slots, generation));
         let token_keys = ArcSwap::from_pointee(token_keys);
         Ok(Self { logins, token_keys, clock, state, source: Mutex::new(source) })
@@ -130,7 +134,10 @@ impl Identity {
         let (keys, now) = (self.token_keys.load(), self.clock.now().unix_seconds());
         let accepted = token::accept(token, &keys, &state.settings.realm, now)?;
         let principal = match &accepted.user {
-            Some(user) => state.principal(user).ok_or(IdentifyError::InvalidToken)?,
+            Some(user) => {
+                let hash = state.generation.users.hashes.get(user).filter(|hash| accepted.is_of(user, hash, &keys));
+                hash.and_then(|_| state.principal(user)).ok_or(IdentifyError::InvalidToken)?
+            }
             None => Principal::anonymous(),
         };
         let principal = principal.with_token(accepted.grants);
@@ -174,7 +181,7 @@ impl Identity {
             return Ok(Refreshed::Unchanged);
         }
         let count = users.hashes.len();
-        let generation = Arc::new(self.logins.generation(users));
+        let generation = Arc::new(Generation::new(users));
         self.state.store(Arc::new(State::new(before.settings.clone(), Arc::clone(&before.slots), generation)));
         Ok(Refreshed::Changed { users: count })
     }
@@ -189,7 +196,7 @@ impl Identity {
         let before = self.state.load_full();
         let generation = match before.generation.users == users {
             true => Arc::clone(&before.generation),
-            false => Arc::new(self.logins.generation(users)),
+            false => Arc::new(Generation::new(users)),
         };
         let slots = match before.slots.fit(&settings) {
             true => Arc::clone(&before.slots),

@@ -16,7 +16,8 @@ use super::token_keys::Rotation;
 use super::{IdentifyError, Identity, TokenKeyError, TokenKeys};
 
 impl Identity {
-    /// A token with which `principal` can do what is in `grants`. Here that is as far as the rules allow it when it is used;
+    /// A token with which `principal` can do what is in `grants`; it ends with its time, with the user, and with the password.
+    /// Here that is as far as the rules allow it when it is used;
     /// another service goes by the token alone.
     ///
     /// `service` is what the caller was told in a challenge: ours ([`Identity::service`]), or that of another registry that
@@ -25,8 +26,10 @@ impl Identity {
         let state = self.state.load();
         check_service(&state, service)?;
         let settings = &state.settings;
+        let hash = principal.user_name().map(|user| state.generation.users.hashes.get(user).ok_or(IssueError::NoUser));
         let order = Order {
             principal,
+            hash: hash.transpose()?,
             issuer: &settings.realm,
             service,
             grants: &grants,

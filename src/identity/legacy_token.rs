@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
@@ -15,6 +13,9 @@ use super::htpasswd::PasswordHash;
 use super::jwt::{self, Claims, Kind};
 use super::token::IssueError;
 use super::{IdentifyError, TokenKeys};
+
+/// What the keyed hash of a line is made for.
+const LINE: &[u8] = b"v1 token";
 
 /// What the header of these tokens says that they are.
 const TYPE: &str = "dockgate-v1+jwt";
@@ -70,7 +71,7 @@ pub(super) fn issue(order: &Order<'_>, keys: &TokenKeys, now: u64) -> Result<Tok
         repository: order.repository.to_string(),
         access: order.access.as_str().into(),
         r#use: order.for_whom,
-        password: order.user.map(|(user, hash)| password(keys, user, hash)).unwrap_or_default(),
+        password: order.user.map(|(user, hash)| keys.line(LINE, user, hash)).unwrap_or_default(),
     };
     let kind = Kind { issuer: order.issuer, audience: &audience(order.issuer), name: TYPE };
     let user = order.user.map(|(user, _)| user).unwrap_or_default();
@@ -99,7 +100,7 @@ pub(super) fn accept<'a>(
     claims.check_times(now)?;
     let user = Some(claims.sub).filter(|user| !user.is_empty());
     let expected = match &user {
-        Some(user) => password(keys, user, hash_of(user).ok_or(IdentifyError::InvalidToken)?),
+        Some(user) => keys.line(LINE, user, hash_of(user).ok_or(IdentifyError::InvalidToken)?),
         None => String::new(),
     };
     let is_same_password = bool::from(expected.as_bytes().ct_eq(claims.own.password.as_bytes()));
@@ -119,10 +120,6 @@ fn actions(access: TokenAccess) -> Actions {
         TokenAccess::Delete => Action::Delete.into(),
     };
     more | Action::Pull.into()
-}
-
-fn password(keys: &TokenKeys, user: &str, hash: &PasswordHash) -> String {
-    URL_SAFE_NO_PAD.encode(keys.fingerprint(&[b"v1 token", user.as_bytes(), hash.as_str().as_bytes()]))
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::htpasswd::PasswordHash;
 use super::password::{NoRandomness, random_bytes};
 
 /// The key of an HMAC-SHA256, random for each process.
@@ -24,15 +23,6 @@ impl ProcessKey {
     /// The fingerprint of `texts`.
     pub(super) fn fingerprint(&self, texts: &[&[u8]]) -> Fingerprint {
         fingerprint(&self.0, texts)
-    }
-
-    /// A hash of this cost that no password is known for: what the password of an unknown user is compared with.
-    pub(super) fn dummy_hash(&self, cost: u32) -> PasswordHash {
-        let (salt, hash) = (self.fingerprint(&[b"dummy salt"]), self.fingerprint(&[b"dummy hash"]));
-        let (mut salt_bytes, mut hash_bytes) = ([0; 16], [0; 23]);
-        salt_bytes.copy_from_slice(&salt[..16]);
-        hash_bytes.copy_from_slice(&hash[..23]);
-        PasswordHash::dummy(cost, salt_bytes, hash_bytes)
     }
 }
 

@@ -1,7 +1,5 @@
 //! Refresh tokens: what a client keeps in place of the password, to get other tokens with. What they say is for us alone.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
@@ -9,6 +7,9 @@ use super::htpasswd::PasswordHash;
 use super::jwt::{self, Claims, Kind};
 use super::token::IssueError;
 use super::{IdentifyError, TokenKeys};
+
+/// What the keyed hash of a line is made for.
+const LINE: &[u8] = b"refresh token";
 
 /// What the header of these tokens says that they are.
 const TYPE: &str = "dockgate-refresh+jwt";
@@ -42,7 +43,7 @@ pub(super) fn issue(
     lifetime: u64,
     now: u64,
 ) -> Result<String, IssueError> {
-    let own = Own { service: binding.service.into(), password: password(keys, user, hash) };
+    let own = Own { service: binding.service.into(), password: keys.line(LINE, user, hash) };
     let kind = Kind { issuer: binding.issuer, audience: &audience(binding.issuer), name: TYPE };
     let claims = Claims::new(&kind, user, lifetime, now, own)?;
     let key = keys.signing(now);
@@ -61,7 +62,7 @@ pub(super) fn accept<'a>(
     let (claims, found) = jwt::read::<Own>(refresh_token, &kind, keys)?;
     claims.check_times(now)?;
     let hash = hash_of(&claims.sub).ok_or(IdentifyError::InvalidToken)?;
-    let is_same_password = password(keys, &claims.sub, hash).as_bytes().ct_eq(claims.own.password.as_bytes());
+    let is_same_password = keys.line(LINE, &claims.sub, hash).as_bytes().ct_eq(claims.own.password.as_bytes());
     match claims.own.service == binding.service
         && found.may_have_signed(claims.exp, None)
         && bool::from(is_same_password)
@@ -69,10 +70,6 @@ pub(super) fn accept<'a>(
         true => Ok(claims.sub),
         false => Err(IdentifyError::InvalidToken),
     }
-}
-
-fn password(keys: &TokenKeys, user: &str, hash: &PasswordHash) -> String {
-    URL_SAFE_NO_PAD.encode(keys.fingerprint(&[b"refresh token", user.as_bytes(), hash.as_str().as_bytes()]))
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ pub struct Settings {
     pub chain: bool,
     /// How many bcrypt hashes are computed at once.
     pub bcrypt_concurrency: usize,
-    /// How many logins may wait for their turn.
+    /// How many logins may wait for their turn; where more come, those wait who asked for less of late.
     pub bcrypt_queue: usize,
     /// How long one of them waits before it is told to come back.
     pub bcrypt_wait_timeout: Duration,

@@ -4,16 +4,21 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::access::{Action, Actions, Grant, Principal};
 
+use super::htpasswd::PasswordHash;
 use super::jwt::{self, Claims, Kind, TOKEN_BYTES_MAX};
 use super::{IdentifyError, NoRandomness, TokenKeys};
 
 /// The longest a token can live, whatever the settings say: so long a revoked right may go on.
 pub(super) const LIFETIME_MAX: Duration = Duration::from_secs(300);
+
+/// What the keyed hash of a line is made for.
+const LINE: &[u8] = b"access token";
 
 /// What the header of these tokens says that they are. Other registries expect it.
 const TYPE: &str = "JWT";
@@ -53,6 +58,8 @@ pub enum IssueError {
 pub(super) struct Accepted {
     /// The user, not checked to be one still.
     pub(super) user: Option<String>,
+    /// What stands for the user's line in the file of users; nothing, where nobody is known. Not checked either.
+    line: Option<String>,
     pub(super) grants: Vec<Grant>,
     /// Whether it is for the list of repositories.
     pub(super) catalog: bool,
@@ -62,6 +69,9 @@ pub(super) struct Accepted {
 #[derive(Serialize, Deserialize)]
 struct Own {
     access: Vec<Access>,
+    /// The keyed hash of the user's line in the file of users, where the token is for us: it ends with the line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    password: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -74,6 +84,8 @@ struct Access {
 /// What a token is to be.
 pub(super) struct Order<'a> {
     pub(super) principal: &'a Principal,
+    /// The hash of the user's password; nothing, where nobody is known.
+    pub(super) hash: Option<&'a PasswordHash>,
     /// Who makes it: ourselves.
     pub(super) issuer: &'a str,
     /// For whom it is: ourselves or another registry.
@@ -96,7 +108,9 @@ pub(super) fn issue(order: &Order<'_>, keys: &TokenKeys, now: u64) -> Result<Iss
     let scope = access.iter().map(Access::scope).collect::<Vec<_>>().join(" ");
     let kind = Kind { issuer, audience: service, name: TYPE };
     let user = principal.user_name().unwrap_or_default();
-    let claims = Claims::new(&kind, user, expires_in, now, Own { access })?;
+    // Another service could not check it.
+    let password = order.hash.filter(|_| is_own).map(|hash| keys.line(LINE, user, hash));
+    let claims = Claims::new(&kind, user, expires_in, now, Own { access, password })?;
     let key = keys.signing(now);
     let mut header = jwt::header(key, TYPE);
     if order.chain && !is_own {
@@ -124,7 +138,16 @@ pub(super) fn accept(token: &str, keys: &TokenKeys, service: &str, now: u64) -> 
     }
     let grants = claims.own.access.iter().filter_map(Access::to_grant).collect();
     let catalog = claims.own.access.iter().any(Access::is_catalog);
-    Ok(Accepted { user: Some(claims.sub).filter(|user| !user.is_empty()), grants, catalog })
+    let user = Some(claims.sub).filter(|user| !user.is_empty());
+    Ok(Accepted { user, line: claims.own.password, grants, catalog })
+}
+
+impl Accepted {
+    /// Whether it was made for this line of the file of users.
+    pub(super) fn is_of(&self, user: &str, hash: &PasswordHash, keys: &TokenKeys) -> bool {
+        let line = self.line.as_deref().unwrap_or_default();
+        keys.line(LINE, user, hash).as_bytes().ct_eq(line.as_bytes()).into()
+    }
 }
 
 impl Access {

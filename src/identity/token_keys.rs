@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use super::clock::unix_seconds;
+use super::htpasswd::PasswordHash;
 use super::password::random_bytes;
 use super::process_key::{Fingerprint, fingerprint};
 use super::token::LIFETIME_MAX;
@@ -214,6 +215,12 @@ impl TokenKeys {
     /// What stands for `texts` and can be compared, but tells nothing of them.
     pub(super) fn fingerprint(&self, texts: &[&[u8]]) -> Fingerprint {
         fingerprint(&self.secret, texts)
+    }
+
+    /// What stands in a token of some kind for its user's line in the file of users: a token ends with the line that it
+    /// was made for, so that whoever is removed and made again, even with the same password, is somebody else to it.
+    pub(super) fn line(&self, kind: &[u8], user: &str, hash: &PasswordHash) -> String {
+        URL_SAFE_NO_PAD.encode(self.fingerprint(&[kind, user.as_bytes(), hash.as_str().as_bytes()]))
     }
 
     /// Whether the signature of the token with this fingerprint was found right.

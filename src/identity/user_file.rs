@@ -15,6 +15,9 @@ use super::{Password, source};
 /// The cost of new hashes where nothing else is asked for: about a tenth of a second.
 pub const COST_DEFAULT: u32 = 10;
 
+/// The highest cost that is not told: about half a second.
+pub const COST_SENSIBLE_MAX: u32 = 12;
+
 /// How often the file is opened anew because another program put a new one in its place.
 const LOCK_ROUNDS_MAX: usize = 100;
 

@@ -13,6 +13,7 @@ mod changes;
 mod crowds;
 mod first_start;
 mod kill;
+mod logins;
 mod mirror;
 mod operations;
 mod protocol;

@@ -84,9 +84,10 @@ impl Call<'_> {
             let Credentials::Basic { password: old, .. } = self.walk.credentials()? else {
                 return Err(self.walk.log_in_again("a new password takes the old one; log in again"));
             };
-            let changed = self.walk.rooms.identity.change_password(name, old, Password::new(password)).await;
+            let client = self.caller.screened.client;
+            let changed = self.walk.rooms.identity.change_password(name, old, Password::new(password), client).await;
             changed.map_err(refused)?;
-            tracing::info!(user = %name.escape_debug(), client = %self.caller.screened.client, "a password was changed");
+            tracing::info!(user = %name.escape_debug(), %client, "a password was changed");
         }
         let mut answer = Response::new(Body::empty());
         *answer.status_mut() = StatusCode::NO_CONTENT;

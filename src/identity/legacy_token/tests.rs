@@ -88,6 +88,7 @@ fn no_other_kind_of_token_is_taken_for_it() {
     let grants = [Grant { repository: "team/app".parse().unwrap(), actions: Actions::ALL }];
     let order = token::Order {
         principal: &alice,
+        hash: Some(&house.hash),
         issuer: "dockgate",
         service: "dockgate",
         grants: &grants,

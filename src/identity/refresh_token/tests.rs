@@ -1,6 +1,8 @@
 use super::*;
 use crate::access::Principal;
 use crate::identity::token::{self, Order};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::time::{Duration, SystemTime};
 
 const NOW: u64 = 1_700_000_000;
@@ -58,6 +60,7 @@ fn it_is_no_token_and_a_token_is_none_of_it() {
     let alice = Principal::user("alice", vec![]);
     let order = Order {
         principal: &alice,
+        hash: Some(&house.hash),
         issuer: "dockgate",
         service: "dockgate",
         grants: &[],

@@ -29,7 +29,7 @@ fn issue_for(
     lifetime: u64,
 ) -> Result<IssuedToken, IssueError> {
     let lifetime = Duration::from_secs(lifetime);
-    issue(&Order { principal, issuer: "dockgate", service, grants, lifetime, chain: true }, keys, NOW)
+    issue(&Order { principal, hash: None, issuer: "dockgate", service, grants, lifetime, chain: true }, keys, NOW)
 }
 
 fn issued(keys: &TokenKeys, grants: &[Grant]) -> String {
@@ -83,7 +83,7 @@ fn what_was_granted_comes_back() {
     let nobody = issue_for(&Principal::anonymous(), "dockgate", &[], &keys, 60).unwrap();
     assert_eq!(
         accept(&nobody.token, &keys, "dockgate", NOW),
-        Ok(Accepted { user: None, grants: vec![], catalog: false })
+        Ok(Accepted { user: None, line: None, grants: vec![], catalog: false })
     );
 }
 
@@ -252,7 +252,8 @@ fn an_old_key_verifies_what_it_signed_and_nothing_newer() {
     }
     let order = |keys: &TokenKeys, now: u64| {
         let (principal, lifetime) = (&alice(), Duration::from_secs(60));
-        let order = Order { principal, issuer: "dockgate", service: "dockgate", grants: &[], lifetime, chain: true };
+        let (issuer, service) = ("dockgate", "dockgate");
+        let order = Order { principal, hash: None, issuer, service, grants: &[], lifetime, chain: true };
         part(&issue(&order, keys, now).unwrap().token, 0)["kid"].clone()
     };
     assert_eq!(order(&both, end - 1), both.ids().next().unwrap());
@@ -271,15 +272,19 @@ fn a_token_for_another_service_is_for_it_alone() {
     assert_eq!(head["x5c"].as_array().unwrap().len(), 1);
     refused(&keys, &token.token, "it is not for us");
     let principal = &alice();
+    let hash = PasswordHash::make("a", 4).unwrap();
     let order = Order {
         principal,
+        hash: Some(&hash),
         issuer: "dockgate",
         service: "registry.example",
         grants: &[],
         lifetime: Duration::from_secs(60),
         chain: false,
     };
-    assert_eq!(part(&issue(&order, &keys, NOW).unwrap().token, 0)["x5c"], Value::Null);
+    let token = issue(&order, &keys, NOW).unwrap().token;
+    assert_eq!(part(&token, 0)["x5c"], Value::Null);
+    assert_eq!(part(&token, 1)["password"], Value::Null, "it could not check that");
 }
 
 #[test]

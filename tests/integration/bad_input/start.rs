@@ -114,6 +114,21 @@ fn a_key_of_another_certificate() {
 }
 
 #[test]
+fn a_costly_hash_in_htpasswd_is_told_and_taken() {
+    let prepared = Gate::prepare("");
+    prepared.write(
+        "htpasswd",
+        &format!("{ADA}\n{}\n{}\n", ADA.replace("ada:$2y$04", "bob:$2y$12"), ADA.replace("ada:$2y$04", "eve:$2y$13")),
+    );
+    let output = prepared.run(&["check"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    let place = format!("warning: {}:3: user \"eve\": ", prepared.path("htpasswd").display());
+    says(&said, &[&place, "cost is 13", "8 times as late as with 10", "`dockgate user add NAME`"]);
+    assert!(!said.contains("bob"), "{said}");
+}
+
+#[test]
 fn a_broken_line_in_htpasswd() {
     let cases = [
         ("eve", "no colon"),

@@ -42,7 +42,10 @@ async fn a_new_user_is_let_in_at_once() {
 async fn nobody_registers_where_it_is_not_allowed() {
     let house = House::new(&[("alice", "a")]);
     assert!(matches!(register(&house, "carol", "c").await, Err(AccountError::NotAllowed)));
-    let changed = house.identity.change_password("alice", Password::new("a".into()), Password::new("b".into())).await;
+    let changed = house
+        .identity
+        .change_password("alice", Password::new("a".into()), Password::new("b".into()), HERE.parse().unwrap())
+        .await;
     assert!(matches!(changed, Err(AccountError::NotAllowed)));
 }
 
@@ -71,7 +74,10 @@ async fn what_was_written_into_a_broken_file_was_confirmed() {
         matches!(&registered, Err(AccountError::File(UserFileError::Line(line))) if line.line == 2),
         "{registered:?}"
     );
-    let changed = house.identity.change_password("alice", Password::new("a".into()), Password::new("b".into())).await;
+    let changed = house
+        .identity
+        .change_password("alice", Password::new("a".into()), Password::new("b".into()), HERE.parse().unwrap())
+        .await;
     assert!(matches!(&changed, Err(AccountError::File(UserFileError::Line(line))) if line.line == 2), "{changed:?}");
     assert_eq!(std::fs::read_to_string(house.file()).unwrap(), broken);
 }
@@ -96,7 +102,11 @@ async fn a_new_user_made_all_others_be_hashed_again() {
     house.log_in("alice", "a", HERE).await.unwrap();
     house.log_in("bob", "b", HERE).await.unwrap();
     register(&house, "carol", "c").await.unwrap();
-    house.identity.change_password("bob", Password::new("b".into()), Password::new("x".into())).await.unwrap();
+    house
+        .identity
+        .change_password("bob", Password::new("b".into()), Password::new("x".into()), HERE.parse().unwrap())
+        .await
+        .unwrap();
     let before = house.gate.compared();
     house.log_in("alice", "a", HERE).await.unwrap();
     assert_eq!(house.gate.compared(), before);
@@ -118,10 +128,16 @@ async fn a_byte_order_mark_made_a_name_another_one() {
 async fn a_removed_user_came_back_by_a_new_password() {
     let house = open(&[("alice", "a"), ("bob", "b")]);
     UserFile::new(house.file()).remove("alice").unwrap();
-    let changed = house.identity.change_password("alice", Password::new("a".into()), Password::new("x".into())).await;
+    let changed = house
+        .identity
+        .change_password("alice", Password::new("a".into()), Password::new("x".into()), HERE.parse().unwrap())
+        .await;
     assert!(matches!(changed, Err(AccountError::File(UserFileError::NoSuchUser))), "{changed:?}");
     UserFile::new(house.file()).add("bob", &Password::new("by the operator".into()), 4).unwrap();
-    let changed = house.identity.change_password("bob", Password::new("b".into()), Password::new("x".into())).await;
+    let changed = house
+        .identity
+        .change_password("bob", Password::new("b".into()), Password::new("x".into()), HERE.parse().unwrap())
+        .await;
     assert!(matches!(changed, Err(AccountError::File(UserFileError::NoSuchUser))), "{changed:?}");
     let file = std::fs::read_to_string(house.file()).unwrap();
     assert!(!file.contains("alice") && file.matches("bob").count() == 1, "{file}");
@@ -148,11 +164,43 @@ async fn a_v1_token_is_of_its_maker_and_ends_with_the_password() {
     let nobody = issue(&Principal::anonymous()).unwrap();
     assert!(house.identity.accept_legacy(&nobody, None).unwrap().0.is_anonymous());
 
-    house.identity.change_password("alice", Password::new("a".into()), Password::new("b".into())).await.unwrap();
+    house
+        .identity
+        .change_password("alice", Password::new("a".into()), Password::new("b".into()), HERE.parse().unwrap())
+        .await
+        .unwrap();
     assert_eq!(house.identity.accept_legacy(&token, None), Err(IdentifyError::InvalidToken));
     let token = issue(&house.log_in("alice", "b", HERE).await.unwrap()).unwrap();
     house.clock.advance(Duration::from_secs(1799));
     assert!(house.identity.accept_legacy(&token, None).is_ok());
     house.clock.advance(Duration::from_secs(1));
     assert_eq!(house.identity.accept_legacy(&token, None), Err(IdentifyError::ExpiredToken));
+}
+
+/// Whoever is made again is somebody else, and their old tokens are not theirs.
+#[tokio::test]
+async fn no_token_outlives_the_line_that_it_was_made_for() {
+    let house = open(&[("alice", "a")]);
+    let line = std::fs::read_to_string(house.file()).unwrap();
+    let alice = house.log_in("alice", "a", HERE).await.unwrap();
+    let access = Credentials::Bearer(house.identity.issue(&alice, "dockgate", vec![]).unwrap().token);
+    let refresh = house.identity.issue_refresh(&alice, "dockgate").unwrap();
+    let name: crate::oci::RepositoryName = "app".parse().unwrap();
+    let legacy = house.identity.issue_legacy(&alice, &name, TokenAccess::Read, LegacyUse::Caller).unwrap().to_string();
+    let accepted = async || {
+        let access = house.identity.identify(&access, None, HERE.parse().unwrap()).await.map(drop);
+        let refresh = house.identity.accept_refresh(&refresh, "dockgate").map(drop);
+        [access, refresh, house.identity.accept_legacy(&legacy, None).map(drop)]
+    };
+    assert_eq!(accepted().await, [Ok(()); 3]);
+    UserFile::new(house.file()).remove("alice").unwrap();
+    house.identity.refresh().unwrap();
+    assert_eq!(accepted().await, [Err(IdentifyError::InvalidToken); 3]);
+    UserFile::new(house.file()).add("alice", &Password::new("a".into()), 4).unwrap();
+    house.identity.refresh().unwrap();
+    assert_eq!(accepted().await, [Err(IdentifyError::InvalidToken); 3], "the same password is another line");
+    // Who puts the line itself back means the user that it was.
+    std::fs::write(house.file(), line).unwrap();
+    house.identity.refresh().unwrap();
+    assert_eq!(accepted().await, [Ok(()); 3]);
 }

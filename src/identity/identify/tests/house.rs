@@ -48,8 +48,8 @@ impl Gate {
     pub(super) fn compare(self: &Arc<Self>) -> Compare {
         let (gate, bcrypt) = (Arc::clone(self), Logins::bcrypt());
         Arc::new(move |password: &Password, hash: &PasswordHash| {
-            gate.compared.fetch_add(1, Ordering::SeqCst);
             gate.costs.lock().unwrap().push(hash.cost());
+            gate.compared.fetch_add(1, Ordering::SeqCst);
             let shut = gate.shut.lock().unwrap();
             let (shut, waited) = gate.opened.wait_timeout_while(shut, GATE_TIMEOUT, |shut| *shut).unwrap();
             drop(shut);
@@ -89,8 +89,18 @@ impl House {
         user: &str,
         password: &str,
     ) -> tokio::task::JoinHandle<Result<Principal, IdentifyError>> {
+        self.begin_at(user, password, HERE).await
+    }
+
+    pub(super) async fn begin_at(
+        &self,
+        user: &str,
+        password: &str,
+        client: &str,
+    ) -> tokio::task::JoinHandle<Result<Principal, IdentifyError>> {
         let (identity, credentials) = (Arc::clone(&self.identity), basic(user, password));
-        let task = tokio::spawn(async move { identity.identify(&credentials, None, HERE.parse().unwrap()).await });
+        let client = client.parse().unwrap();
+        let task = tokio::spawn(async move { identity.identify(&credentials, None, client).await });
         // On a runtime of one thread the task has run as far as it can when this one is asked again.
         tokio::task::yield_now().await;
         task
@@ -140,6 +150,12 @@ pub(super) fn write(path: &Path, users: &[(&str, &str)]) {
     let line = |(user, password): &(&str, &str)| {
         format!("{user}:{}\n", PasswordHash::make(&password.chars().take(72).collect::<String>(), 4).unwrap().as_str())
     };
+    std::fs::write(path, users.iter().map(line).collect::<String>()).unwrap();
+}
+
+/// Users whose passwords are their names, each at a cost of their own.
+pub(super) fn write_costs(path: &Path, users: &[(&str, u32)]) {
+    let line = |(user, cost): &(&str, u32)| format!("{user}:{}\n", PasswordHash::make(user, *cost).unwrap().as_str());
     std::fs::write(path, users.iter().map(line).collect::<String>()).unwrap();
 }
 
