@@ -82,8 +82,8 @@ fn a_blob_whose_file_is_gone_is_mended_by_a_push() {
     let found = files(&gate.path("data/blobs"));
     let [file] = found.as_slice() else { panic!("{found:?}") };
     std::fs::remove_file(file).unwrap();
-    assert_eq!(client.get(&in_a).expect(500).code(), "UNKNOWN");
-    gate.wait_for_log("push the blob again");
+    assert_eq!(client.get(&in_a).expect(404).code(), "BLOB_UNKNOWN");
+    gate.wait_for_log("whoever pushes the blob again mends it");
     push_blob(&client, "a", &bytes);
     for path in [&in_a, &in_b] {
         assert!(client.get(path).expect(200).body == bytes, "{path}");
