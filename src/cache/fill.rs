@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::files::BlobFile;
-use crate::oci::{Digest, Verifier};
+use crate::oci::{Digest, Verified, Verifier};
 
 use super::directory::remove_if_there;
 use super::disk::{CachedFile, Disk, Inner};
@@ -34,6 +34,8 @@ const GROWTH_BYTES: u64 = 16 * 1024 * 1024;
 /// What a fill and its readers share.
 pub(super) struct Shared<E> {
     pub(super) digest: Digest,
+    /// Who sends it.
+    pub(super) source: Arc<str>,
     /// How whoever fills came to it: who comes another way need not share their bad luck.
     pub(super) way: OnceLock<Box<str>>,
     state: Mutex<State<E>>,
@@ -64,6 +66,7 @@ pub struct Fill<E> {
     disk: Disk<E>,
     shared: Arc<Shared<E>>,
     verifier: Option<Verifier>,
+    verified: Option<Verified>,
     spool: Option<(PathBuf, Arc<File>)>,
     size: Option<u64>,
     reserved: u64,
@@ -75,7 +78,7 @@ pub struct Fill<E> {
 }
 
 impl<E> Shared<E> {
-    pub(super) fn new(digest: Digest) -> Self {
+    pub(super) fn new(digest: Digest, source: Arc<str>) -> Self {
         let state = State {
             begun: None,
             spool: None,
@@ -87,7 +90,7 @@ impl<E> Shared<E> {
             wakers: HashMap::new(),
             next_waker: 0,
         };
-        Self { digest, way: OnceLock::new(), state: Mutex::new(state), left: Notify::new() }
+        Self { digest, source, way: OnceLock::new(), state: Mutex::new(state), left: Notify::new() }
     }
 
     /// No critical section can panic half-way.
@@ -135,6 +138,7 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
             disk,
             shared,
             verifier,
+            verified: None,
             spool: None,
             size: None,
             reserved: 0,
@@ -224,7 +228,27 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
         }
     }
 
-    /// Verifies what came, and keeps it.
+    /// Verifies what came, before anybody reads the last of it. Where it is not right, those who wait are told.
+    pub async fn verify(&mut self) -> Result<(), FillError<E>> {
+        let verified = self.try_verify().await;
+        if let Err(error) = &verified {
+            self.end(Err(error.clone()));
+        }
+        verified
+    }
+
+    async fn try_verify(&mut self) -> Result<(), FillError<E>> {
+        self.flush().await?;
+        self.landed().await?;
+        if let Some(expected) = self.size.filter(|size| self.offset != *size) {
+            return Err(FillError::Size { expected, received: self.offset });
+        }
+        let verifier = self.verifier.take().ok_or(FillError::Abandoned)?;
+        self.verified = Some(verifier.verify(&self.shared.digest).map_err(FillError::Mismatch)?);
+        Ok(())
+    }
+
+    /// Verifies what came, if that was not done, and keeps it. What is there already is not kept twice.
     pub async fn finish(mut self) -> Result<CachedFile, FillError<E>> {
         let finished = self.try_finish().await;
         let outcome = finished.clone();
@@ -233,22 +257,24 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
     }
 
     async fn try_finish(&mut self) -> Result<CachedFile, FillError<E>> {
-        self.flush().await?;
-        self.landed().await?;
-        if let Some(expected) = self.size.filter(|size| self.offset != *size) {
-            return Err(FillError::Size { expected, received: self.offset });
+        if self.verified.is_none() {
+            self.try_verify().await?;
         }
-        let digest = self.shared.digest;
-        let verifier = self.verifier.take().ok_or(FillError::Abandoned)?;
-        let verified = verifier.verify(&digest).map_err(FillError::Mismatch)?;
+        let size = self.verified.as_ref().ok_or(FillError::Abandoned)?.size();
         let (path, file) = self.spool.clone().ok_or(FillError::Abandoned)?;
-        let inner = Arc::clone(&self.disk.inner);
-        let kept = tokio::task::spawn_blocking(move || inner.directory()?.keep(&path, &digest)).await;
-        self.checked(flat(kept))?;
+        let (inner, digest) = (Arc::clone(&self.disk.inner), self.shared.digest);
+        let there = inner.verified(&digest);
+        let is_new = there.is_none();
+        let kept = tokio::task::spawn_blocking(move || match is_new {
+            true => inner.directory()?.keep(&path, &digest),
+            false => remove_if_there(&path),
+        });
+        self.checked(flat(kept.await))?;
         self.spool = None;
-        let file = self.disk.inner.blob_file(file, verified.size());
-        let user = self.disk.inner.end_fill(&digest, std::mem::take(&mut self.reserved), Some(verified.size()));
-        Ok(Inner::<E>::cached(file, user.unwrap_or_default()))
+        let file = self.disk.inner.blob_file(file, size);
+        let reserved = std::mem::take(&mut self.reserved);
+        let user = self.disk.inner.end_fill(&self.shared, reserved, is_new.then_some(size));
+        Ok(Inner::<E>::cached(file, user.or(there).unwrap_or_default()))
     }
 
     /// Tells those who wait why there is nothing.
@@ -318,7 +344,7 @@ impl<E> Fill<E> {
             return;
         }
         if outcome.is_err() {
-            self.disk.inner.end_fill(&self.shared.digest, self.reserved, None);
+            self.disk.inner.end_fill(&self.shared, self.reserved, None);
         }
         if let Some((path, _)) = self.spool.take() {
             // What is left is removed at the next start.

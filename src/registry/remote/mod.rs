@@ -46,6 +46,8 @@ use sessions::Sessions;
 
 /// How many tags and members are remembered beside SQL; some 200 bytes each.
 const REMEMBERED_MAX: u64 = 100_000;
+/// How long it is remembered beside SQL that the upstream sent a digest; as often SQL is told that it was of use.
+const SENT_REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 /// How many blobs are read into memory at once.
 const MEMORY_FILLS_MAX: usize = 8;
 /// How long an upstream that could not be asked is left alone where an older answer will do.
@@ -103,6 +105,8 @@ pub struct Remote {
     shelves: Shelves,
     tags: Volatile<(RepositoryName, Tag), KnownTag>,
     members: Volatile<(RepositoryName, Digest), Member>,
+    /// What the upstream itself sent.
+    sent: Cache<Digest, ()>,
     /// Which callers were seen to be let in by the upstream itself.
     proofs: Cache<(CallerCredentials, RepositoryName, Digest), ()>,
     resolving: Flights<(Way, Tag), Result<KnownTag, RemoteError>>,
@@ -163,6 +167,7 @@ impl Remote {
             tags: Volatile::new(REMEMBERED_MAX),
             members: Volatile::new(REMEMBERED_MAX),
             proofs: Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(config.forward_ttl).build(),
+            sent: Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(SENT_REMEMBERED).build(),
             resolving: Flights::new(),
             fetching: Flights::new(),
             asking: Flights::new(),
