@@ -67,7 +67,8 @@ pub(super) struct Inner<E> {
 
 pub(super) struct State<E> {
     pub(super) index: Index,
-    fills: HashMap<Digest, Arc<Shared<E>>>,
+    /// Each source has its own: what one sends is not given to those who asked another.
+    fills: HashMap<(Digest, Arc<str>), Arc<Shared<E>>>,
     /// Until when nothing is written.
     resting: Option<Instant>,
 }
@@ -205,14 +206,15 @@ impl<E: Clone + Send + Sync + 'static> Disk<E> {
         Ok(disk)
     }
 
-    /// What there is of a digest. A miss hands out the right to fill; one that is not used is dropped.
-    pub async fn lookup(&self, digest: &Digest) -> Lookup<E> {
+    /// What there is of a digest, whoever sent it. A miss hands out the right to fill from `source`; one that is not used is
+    /// dropped.
+    pub async fn lookup(&self, digest: &Digest, source: &str) -> Lookup<E> {
         loop {
             let (user, size, trusted, touch) = {
                 let mut state = self.inner.state();
                 match state.index.find(digest) {
                     Some(found) => (found.user, found.size, found.trusted, found.touch),
-                    None => return self.miss(&mut state, digest),
+                    None => return self.miss(&mut state, digest, source),
                 }
             };
             if !trusted {
@@ -234,16 +236,22 @@ impl<E: Clone + Send + Sync + 'static> Disk<E> {
         }
     }
 
-    fn miss(&self, state: &mut State<E>, digest: &Digest) -> Lookup<E> {
-        if let Some(shared) = state.fills.get(digest) {
+    /// The same as if nothing were there that another source sent: never a hit. What comes is kept once.
+    pub fn lookup_anew(&self, digest: &Digest, source: &str) -> Lookup<E> {
+        self.miss(&mut self.inner.state(), digest, source)
+    }
+
+    fn miss(&self, state: &mut State<E>, digest: &Digest, source: &str) -> Lookup<E> {
+        let key = (*digest, Arc::from(source));
+        if let Some(shared) = state.fills.get(&key) {
             return Lookup::Follow(Filling::of(shared));
         }
         let rests = state.resting.is_some_and(|until| Instant::now() < until);
         if rests || self.inner.directory.is_none() {
             return Lookup::Off;
         }
-        let shared = Arc::new(Shared::new(*digest));
-        state.fills.insert(*digest, Arc::clone(&shared));
+        let shared = Arc::new(Shared::new(*digest, Arc::clone(&key.1)));
+        state.fills.insert(key, Arc::clone(&shared));
         Lookup::Lead(Box::new(Fill::new(self.clone(), shared)))
     }
 
@@ -369,11 +377,16 @@ impl<E> Inner<E> {
     }
 
     /// A fill is over, with a whole blob or without.
-    pub(super) fn end_fill(&self, digest: &Digest, reserved: u64, kept: Option<u64>) -> Option<Arc<()>> {
+    pub(super) fn end_fill(&self, fill: &Shared<E>, reserved: u64, kept: Option<u64>) -> Option<Arc<()>> {
         let mut state = self.state();
-        state.fills.remove(digest);
+        state.fills.remove(&(fill.digest, Arc::clone(&fill.source)));
         state.index.release(reserved);
-        kept.map(|size| state.index.insert(*digest, size, SystemTime::now(), true))
+        kept.map(|size| state.index.insert(fill.digest, size, SystemTime::now(), true))
+    }
+
+    /// A verified blob that is there already; it stays while what is returned is held.
+    pub(super) fn verified(&self, digest: &Digest) -> Option<Arc<()>> {
+        self.state().index.find(digest).filter(|found| found.trusted).map(|found| found.user)
     }
 
     pub(super) const fn cached(file: BlobFile, user: Arc<()>) -> CachedFile {

@@ -34,6 +34,8 @@ const GROWTH_BYTES: u64 = 16 * 1024 * 1024;
 /// What a fill and its readers share.
 pub(super) struct Shared<E> {
     pub(super) digest: Digest,
+    /// Who sends it.
+    pub(super) source: Arc<str>,
     /// How whoever fills came to it: who comes another way need not share their bad luck.
     pub(super) way: OnceLock<Box<str>>,
     state: Mutex<State<E>>,
@@ -66,6 +68,7 @@ pub struct Fill<E> {
     disk: Disk<E>,
     shared: Arc<Shared<E>>,
     prover: Option<Prover>,
+    proven: Option<Proven>,
     spool: Option<(PathBuf, Arc<File>)>,
     size: Option<u64>,
     reserved: u64,
@@ -77,7 +80,7 @@ pub struct Fill<E> {
 }
 
 impl<E> Shared<E> {
-    pub(super) fn new(digest: Digest) -> Self {
+    pub(super) fn new(digest: Digest, source: Arc<str>) -> Self {
         let state = State {
             begun: None,
             spool: None,
@@ -90,7 +93,7 @@ impl<E> Shared<E> {
             wakers: HashMap::new(),
             next_waker: 0,
         };
-        Self { digest, way: OnceLock::new(), state: Mutex::new(state), left: Notify::new() }
+        Self { digest, source, way: OnceLock::new(), state: Mutex::new(state), left: Notify::new() }
     }
 
     /// No critical section can panic half-way.
@@ -139,6 +142,7 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
             disk,
             shared,
             prover,
+            proven: None,
             spool: None,
             size: None,
             reserved: 0,
@@ -230,7 +234,27 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
         }
     }
 
-    /// Verifies what came, and keeps it.
+    /// Verifies what came, before anybody reads the last of it. Where it is not right, those who wait are told.
+    pub async fn verify(&mut self) -> Result<(), FillError<E>> {
+        let verified = self.try_verify().await;
+        if let Err(error) = &verified {
+            self.end(Err(error.clone()));
+        }
+        verified
+    }
+
+    async fn try_verify(&mut self) -> Result<(), FillError<E>> {
+        self.flush().await?;
+        self.landed().await?;
+        if let Some(expected) = self.size.filter(|size| self.offset != *size) {
+            return Err(FillError::Size { expected, received: self.offset });
+        }
+        let prover = self.prover.take().ok_or(FillError::Abandoned)?;
+        self.proven = Some(prover.prove(&self.shared.digest).map_err(FillError::Mismatch)?);
+        Ok(())
+    }
+
+    /// Verifies what came, if that was not done, and keeps it. What is there already is not kept twice.
     pub async fn finish(mut self) -> Result<CachedFile, FillError<E>> {
         let finished = self.try_finish().await;
         let outcome = finished.clone();
@@ -239,22 +263,24 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
     }
 
     async fn try_finish(&mut self) -> Result<CachedFile, FillError<E>> {
-        self.flush().await?;
-        self.landed().await?;
-        if let Some(expected) = self.size.filter(|size| self.offset != *size) {
-            return Err(FillError::Size { expected, received: self.offset });
+        if self.proven.is_none() {
+            self.try_verify().await?;
         }
-        let digest = self.shared.digest;
-        let prover = self.prover.take().ok_or(FillError::Abandoned)?;
-        let Proven { verified, sums } = prover.prove(&digest).map_err(FillError::Mismatch)?;
+        let Proven { verified, sums } = self.proven.take().ok_or(FillError::Abandoned)?;
         let (path, file) = self.spool.clone().ok_or(FillError::Abandoned)?;
-        let (inner, kept_sums) = (Arc::clone(&self.disk.inner), sums.clone());
-        let kept = tokio::task::spawn_blocking(move || inner.directory()?.keep(&path, &digest, &kept_sums)).await;
-        self.checked(flat(kept))?;
+        let (inner, digest, kept_sums) = (Arc::clone(&self.disk.inner), self.shared.digest, sums.clone());
+        let there = inner.verified(&digest);
+        let is_new = there.is_none();
+        let kept = tokio::task::spawn_blocking(move || match is_new {
+            true => inner.directory()?.keep(&path, &digest, &kept_sums),
+            false => remove_if_there(&path),
+        });
+        self.checked(flat(kept.await))?;
         self.spool = None;
         let file = self.disk.inner.whole_file(&digest, file, verified.size(), sums);
-        let user = self.disk.inner.end_fill(&digest, std::mem::take(&mut self.reserved), Some(verified.size()));
-        Ok(Inner::<E>::cached(file, user.unwrap_or_default()))
+        let reserved = std::mem::take(&mut self.reserved);
+        let user = self.disk.inner.end_fill(&self.shared, reserved, is_new.then_some(verified.size()));
+        Ok(Inner::<E>::cached(file, user.or(there).unwrap_or_default()))
     }
 
     /// Tells those who wait why there is nothing.
@@ -324,7 +350,7 @@ impl<E> Fill<E> {
             return;
         }
         if outcome.is_err() {
-            self.disk.inner.end_fill(&self.shared.digest, self.reserved, None);
+            self.disk.inner.end_fill(&self.shared, self.reserved, None);
         }
         if let Some((path, _)) = self.spool.take() {
             // What is left is removed at the next start.

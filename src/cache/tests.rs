@@ -32,14 +32,14 @@ fn some_bytes(length: usize) -> Bytes {
 }
 
 async fn lead(disk: &TestDisk, digest: &Digest) -> Fill<&'static str> {
-    match disk.lookup(digest).await {
+    match disk.lookup(digest, "up").await {
         Lookup::Lead(fill) => *fill,
         _ => panic!("somebody else fills it"),
     }
 }
 
 async fn hit(disk: &TestDisk, digest: &Digest) -> Option<Bytes> {
-    match disk.lookup(digest).await {
+    match disk.lookup(digest, "up").await {
         Lookup::Hit(file) => Some(file.read_all().await.unwrap()),
         _ => None,
     }
@@ -97,7 +97,7 @@ async fn readers_get_what_is_there_before_the_rest_comes_but_never_the_last_byte
     fill.write(bytes.slice(600..)).await.unwrap();
     assert_eq!(early.next_chunk().await, Some(Ok(bytes.slice(600..999))));
     assert!(futures_util::poll!(Box::pin(early.next_chunk())).is_pending(), "the last byte waits for the digest");
-    let late = match disk.lookup(&digest).await {
+    let late = match disk.lookup(&digest, "up").await {
         Lookup::Follow(filling) => filling.read(0, None),
         _ => panic!("it is being filled"),
     };
@@ -121,9 +121,49 @@ async fn what_is_not_right_is_not_kept_and_ends_in_an_error() {
     assert!(matches!(error, Some(FillError::Mismatch(_))), "{error:?}");
     assert_eq!(drain(first).await, (b"wron".to_vec(), None), "its reader hashes the whole");
     assert!(!disk.has(&digest));
-    assert!(matches!(disk.lookup(&digest).await, Lookup::Lead(_)));
+    assert!(matches!(disk.lookup(&digest, "up").await, Lookup::Lead(_)));
     let left = files(&directory.path().join("cache"));
     assert_eq!(left, ["lock"]);
+}
+
+#[tokio::test]
+async fn each_source_has_its_own_fill_and_what_both_send_is_kept_once() {
+    let (directory, disk) = ground().await;
+    let (bytes, begun) = (some_bytes(1000), Some(1000));
+    let digest = Digest::sha256(&bytes);
+    let mut first = lead(&disk, &digest).await;
+    let Lookup::Lead(mut second) = disk.lookup(&digest, "other").await else { panic!("it is another source") };
+    assert!(matches!(disk.lookup_anew(&digest, "other"), Lookup::Follow(_)));
+    let reader = second.filling().read(0, None);
+    first.begin(begun).await.unwrap();
+    first.write(bytes.clone()).await.unwrap();
+    first.finish().await.unwrap();
+    second.begin(begun).await.unwrap();
+    second.write(bytes.slice(..500)).await.unwrap();
+    second.write(bytes.slice(500..)).await.unwrap();
+    second.verify().await.unwrap();
+    assert_eq!(second.finish().await.unwrap().read_all().await.unwrap(), bytes);
+    assert_eq!(drain(reader).await, (bytes.to_vec(), None));
+    let Lookup::Lead(third) = disk.lookup_anew(&digest, "third") else { panic!("it sent nothing") };
+    drop(third);
+    let usage = disk.usage();
+    assert_eq!((usage.bytes, usage.entries, usage.fills), (1000, 1, 0));
+    assert_eq!(files(&directory.path().join("cache")), [digest.hex(), "lock".to_owned()]);
+    assert_eq!(hit(&disk, &digest).await, Some(bytes));
+}
+
+#[tokio::test]
+async fn what_is_not_right_is_told_when_it_is_verified() {
+    let (_directory, disk) = ground().await;
+    let digest = Digest::sha256(b"right");
+    let mut fill = lead(&disk, &digest).await;
+    let reader = fill.filling().read(0, None);
+    fill.begin(None).await.unwrap();
+    fill.write(Bytes::from_static(b"wrong")).await.unwrap();
+    assert!(matches!(fill.verify().await, Err(FillError::Mismatch(_))));
+    drop(fill);
+    assert!(matches!(drain(reader).await.1, Some(FillError::Mismatch(_))));
+    assert!(!disk.has(&digest));
 }
 
 fn files(folder: &Path) -> Vec<String> {
@@ -196,7 +236,7 @@ async fn what_was_used_longest_ago_gives_way_on_disk_too() {
     let first = keep(&disk, &some_bytes(4_000)).await;
     let second = keep(&disk, &some_bytes(4_001)).await;
     assert!(hit(&disk, &first).await.is_some());
-    let reader = match disk.lookup(&first).await {
+    let reader = match disk.lookup(&first, "up").await {
         Lookup::Hit(file) => file,
         _ => panic!("it is there"),
     };
@@ -208,7 +248,7 @@ async fn what_was_used_longest_ago_gives_way_on_disk_too() {
     let mut fill = lead(&disk, &digest).await;
     assert_eq!(fill.begin(Some(9_000)).await, Err(FillError::Spool(std::io::ErrorKind::QuotaExceeded)));
     drop((fill, reader));
-    assert!(matches!(disk.lookup(&digest).await, Lookup::Lead(_)), "that says nothing of the disk");
+    assert!(matches!(disk.lookup(&digest, "up").await, Lookup::Lead(_)), "that says nothing of the disk");
 }
 
 #[tokio::test]
@@ -264,7 +304,7 @@ async fn the_directory_may_be_deleted_at_any_time() {
     fs::remove_dir_all(&cache).unwrap();
     fill.write(Bytes::from_static(b"2")).await.unwrap();
     assert!(matches!(fill.finish().await, Err(FillError::Spool(_))), "its file is gone");
-    assert!(matches!(disk.lookup(&Digest::sha256(b"12")).await, Lookup::Off), "for a while nothing is written");
+    assert!(matches!(disk.lookup(&Digest::sha256(b"12"), "up").await, Lookup::Off), "for a while nothing is written");
 }
 
 #[tokio::test]
@@ -281,7 +321,7 @@ async fn one_process_has_the_directory() {
 async fn nothing_is_made_where_nothing_is_kept() {
     let directory = tempfile::tempdir().unwrap();
     let disk = open(&directory.path().join("cache"), 0).await;
-    assert!(matches!(disk.lookup(&Digest::sha256(b"x")).await, Lookup::Off));
+    assert!(matches!(disk.lookup(&Digest::sha256(b"x"), "up").await, Lookup::Off));
     disk.close().await;
     assert!(!directory.path().join("cache").exists());
 }
@@ -387,7 +427,7 @@ async fn a_part_of_what_is_there_is_just_that_part() {
     let (_directory, disk) = ground().await;
     let bytes = some_bytes(1_000);
     let digest = keep(&disk, &bytes).await;
-    let Lookup::Hit(file) = disk.lookup(&digest).await else { panic!("it is there") };
+    let Lookup::Hit(file) = disk.lookup(&digest, "up").await else { panic!("it is there") };
     let mut reader = file.read(ByteRange::new(10, 19).unwrap());
     let chunk = std::future::poll_fn(|context| reader.poll_chunk(context, 1_000)).await;
     assert_eq!(chunk.unwrap().unwrap(), bytes.slice(10..20));

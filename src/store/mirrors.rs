@@ -1,5 +1,5 @@
-//! What is known of the registries elsewhere: which digests belong to which of their repositories, what their tags name,
-//! and what the cache is to keep.
+//! What is known of the registries elsewhere: which digests belong to which of their repositories and which of them they
+//! sent, what their tags name, and what the cache is to keep.
 
 use std::time::{Duration, SystemTime};
 
@@ -87,6 +87,29 @@ impl Store {
         self.execute(delete, vec![upstream.to_owned(), repository.to_string(), digest.to_string()]).await
     }
 
+    /// When it was last of use that an upstream itself sent the bytes of `digest`; `None`, if it is not known to have.
+    pub async fn sent(&self, upstream: &str, digest: &Digest) -> Result<Option<SystemTime>, StoreError> {
+        let query = "SELECT used_at FROM mirror_sent WHERE upstream = $1 AND digest = $2";
+        let query = sqlx::query_scalar::<_, i64>(query).bind(upstream).bind(digest.to_string());
+        let used_at = query.fetch_optional(self.inner.database.readers()).await?;
+        Ok(used_at.map(time_from_row))
+    }
+
+    /// An upstream itself sent the bytes of `digest`, or that was of use just now.
+    pub async fn put_sent(&self, upstream: &str, digest: &Digest) -> Result<(), StoreError> {
+        let (upstream, digest) = (upstream.to_owned(), digest.to_string());
+        let write = self.inner.database.write(move |connection| {
+            Box::pin(async move {
+                let insert = "INSERT INTO mirror_sent (upstream, digest, used_at) VALUES ($1, $2, $3) \
+                              ON CONFLICT (upstream, digest) DO UPDATE SET used_at = excluded.used_at";
+                let insert = sqlx::query(insert).bind(upstream).bind(digest).bind(now());
+                insert.execute(connection).await?;
+                Ok::<_, StoreError>(())
+            })
+        });
+        write.await
+    }
+
     /// What is known of a tag of an upstream.
     pub async fn known_tag(
         &self,
@@ -134,12 +157,12 @@ impl Store {
         self.execute(delete, vec![upstream.to_owned(), repository.to_string(), tag.to_string()]).await
     }
 
-    /// Removes what nobody has asked the upstreams about for `age`; how many rows went. What goes is learned again when
+    /// Removes what nobody has asked the upstreams about, or had any use of, for `age`; how many rows went. What goes is learned again when
     /// somebody asks for it.
     pub async fn sweep_mirrors(&self, age: Duration) -> Result<u64, StoreError> {
         let before = now().saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
         let mut gone = 0;
-        for table in ["mirror_blobs", "mirror_tags"] {
+        for table in ["mirror_blobs", "mirror_sent", "mirror_tags"] {
             loop {
                 let rows = self.sweep_some(table, before).await?;
                 gone += rows;
@@ -156,6 +179,10 @@ impl Store {
             "mirror_tags" => {
                 "DELETE FROM mirror_tags WHERE (upstream, repository, tag) IN \
                  (SELECT upstream, repository, tag FROM mirror_tags WHERE checked_at < $1 LIMIT $2)"
+            }
+            "mirror_sent" => {
+                "DELETE FROM mirror_sent WHERE (upstream, digest) IN \
+                 (SELECT upstream, digest FROM mirror_sent WHERE used_at < $1 LIMIT $2)"
             }
             _ => {
                 "DELETE FROM mirror_blobs WHERE (upstream, repository, digest) IN \

@@ -18,6 +18,7 @@ mod neighbours;
 mod outage;
 mod parallel;
 mod peers;
+mod proofs;
 mod proxy;
 mod readers;
 mod tags;

@@ -22,7 +22,7 @@ fn turn_a_bit(file: &Path, at: u64) {
 /// Waits until the blob is thrown out, or found to be right: whether it is there.
 async fn settles(disk: &TestDisk, digest: &Digest, right: &Bytes) -> bool {
     loop {
-        match disk.lookup(digest).await {
+        match disk.lookup(digest, "hub").await {
             Lookup::Hit(file) => match file.read_all().await {
                 Ok(read) => {
                     assert!(read == *right, "wrong bytes");
@@ -112,7 +112,7 @@ async fn all_readers_of_a_blob_have_one_descriptor() {
     };
     let whole = ByteRange::new(0, 99_999).unwrap();
     let readers = join_all((0..1_000).map(|_| async {
-        match disk.lookup(&digest).await {
+        match disk.lookup(&digest, "hub").await {
             Lookup::Hit(file) => file.read(whole),
             _ => panic!("it is there"),
         }

@@ -1,10 +1,9 @@
 //! Blobs from elsewhere: from memory, from disk, behind a download that runs, or by one that is begun.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use crate::cache::{CachedFile, FillError, Filling, Lookup};
 use crate::oci::{ByteRange, Digest};
@@ -14,10 +13,7 @@ use super::super::{Content, RegistryError, Tier};
 use super::members::Kind;
 use super::{Reach, Remote, RemoteError, Target, too_late};
 
-/// How long one waits for the first byte of a download that was begun at another upstream, which may be slow where ours is
-/// not. Half of the time left, at the most.
-const OTHERS_PATIENCE: Duration = Duration::from_secs(5);
-/// How often one looks again after such a download came to nothing, before one asks alone.
+/// How often one looks again after a download that was begun in another way came to nothing, before one asks alone.
 const LOOKS_MAX: usize = 3;
 
 /// A blob whose bytes are at hand, or on their way.
@@ -52,8 +48,7 @@ impl Remote {
     }
 
     async fn size_of(self: &Arc<Self>, reach: &Reach, digest: &Digest) -> Result<u64, RemoteError> {
-        let is_here = self.shelves.disk.has(digest) || self.shelves.memory.get(digest).is_some();
-        let member = match is_here {
+        let member = match self.is_ours(digest).await? {
             true => self.belongs(reach, digest, Kind::Blob).await?,
             false => self.ask_member(reach, digest, Kind::Blob).await?,
         };
@@ -75,21 +70,19 @@ impl Remote {
     }
 
     async fn open(self: &Arc<Self>, reach: &Reach, digest: &Digest) -> Result<RemoteBlob, RemoteError> {
-        if let Some(bytes) = self.shelves.memory.get(digest) {
-            self.belongs(reach, digest, Kind::Blob).await?;
-            return Ok(RemoteBlob::of(*digest, Some(bytes.len() as u64), Source::Memory(bytes)));
-        }
-        let mut is_theirs = self.shelves.disk.has(digest);
-        if is_theirs {
-            self.belongs(reach, digest, Kind::Blob).await?;
-        }
         for _ in 0..LOOKS_MAX {
-            // What was found after an unclean stop is verified first.
-            let lookup = timeout_at(reach.deadline, self.shelves.disk.lookup(digest)).await;
-            let lookup = lookup.map_err(|_| too_late(self.name()))?;
-            if !is_theirs && matches!(lookup, Lookup::Hit(_) | Lookup::Follow(_)) {
+            let is_ours = self.is_ours(digest).await?;
+            if is_ours {
                 self.belongs(reach, digest, Kind::Blob).await?;
-                is_theirs = true;
+                if let Some(bytes) = self.shelves.memory.get(digest) {
+                    return Ok(RemoteBlob::of(*digest, Some(bytes.len() as u64), Source::Memory(bytes)));
+                }
+            }
+            // What was found after an unclean stop is verified first.
+            let lookup = timeout_at(reach.deadline, self.look(digest, is_ours)).await;
+            let lookup = lookup.map_err(|_| too_late(self.name()))?;
+            if !is_ours && matches!(lookup, Lookup::Follow(_)) {
+                self.belongs(reach, digest, Kind::Blob).await?;
             }
             let found = match lookup {
                 Lookup::Hit(file) => return Ok(self.on_disk(*digest, file).await),
@@ -110,6 +103,14 @@ impl Remote {
             }
         }
         self.pass_through(reach, digest).await
+    }
+
+    /// What the cache has of a digest for this upstream's readers.
+    pub(super) async fn look(&self, digest: &Digest, is_ours: bool) -> Lookup<RemoteError> {
+        match is_ours {
+            true => self.shelves.disk.lookup(digest, self.name()).await,
+            false => self.shelves.disk.lookup_anew(digest, self.name()),
+        }
     }
 
     /// Small blobs are taken into memory: what is pulled once is mostly pulled again soon.
@@ -133,15 +134,11 @@ impl Remote {
         digest: &Digest,
         filling: Filling<RemoteError>,
     ) -> Result<Option<Follow>, RemoteError> {
-        let way = self.way_of(reach);
-        let is_ours = filling.way() == Some(&way);
-        // Where the same upstream takes its time, asking it once more makes it no faster.
-        let is_elsewhere = filling.way().is_none_or(|by| by.split(' ').next() != way.split(' ').next());
-        let left = reach.deadline.saturating_duration_since(Instant::now());
-        let patience = if is_elsewhere { Instant::now() + OTHERS_PATIENCE.min(left / 2) } else { reach.deadline };
-        match timeout_at(patience, filling.size()).await {
+        let is_same_way = filling.way() == Some(&self.way_of(reach));
+        // Where the upstream takes its time, asking it once more makes it no faster.
+        match timeout_at(reach.deadline, filling.size()).await {
             Ok(Ok(size)) => Ok(Some(Follow::Begun(RemoteBlob::of(*digest, size, Source::Fill(filling))))),
-            Ok(Err(FillError::Failed(_) | FillError::Mismatch(_) | FillError::Abandoned)) if !is_ours => {
+            Ok(Err(FillError::Failed(_) | FillError::Mismatch(_) | FillError::Abandoned)) if !is_same_way => {
                 Ok(Some(Follow::Again))
             }
             Ok(Err(FillError::Failed(error))) => Err(error),
@@ -150,15 +147,14 @@ impl Remote {
             }
             // The cache failed, not the upstream.
             Ok(Err(_)) => Ok(None),
-            Err(_) if is_elsewhere => Ok(None),
             Err(_) => Err(too_late(self.name())),
         }
     }
 
-    /// Through which upstream and repository, and with whose credentials.
+    /// Through which repository, and with whose credentials.
     pub(super) fn way_of(&self, reach: &Reach) -> String {
         let caller = reach.caller.as_ref().map(CallerCredentials::fingerprint);
-        format!("{} {} {}", self.name(), reach.repository, caller.unwrap_or_default())
+        format!("{} {}", reach.repository, caller.unwrap_or_default())
     }
 
     async fn pass_through(self: &Arc<Self>, reach: &Reach, digest: &Digest) -> Result<RemoteBlob, RemoteError> {

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use tokio::sync::SemaphorePermit;
 
-use crate::cache::{Fill, FillError};
+use crate::cache::{CachedFile, Fill, FillError};
 use crate::oci::{ByteRange, Digest, RepositoryName};
 use crate::store::Member;
 use crate::upstream::Body;
@@ -39,7 +39,7 @@ impl Remote {
     ) {
         let repository = reach.repository.clone();
         let outcome = match self.take_all(reach, &digest, expected, &mut fill).await {
-            Ok(()) => match fill.finish().await {
+            Ok(()) => match self.finish(&digest, fill).await {
                 Ok(file) => {
                     if expected.is_none() {
                         self.learn_size(&repository, &digest, file.size()).await;
@@ -77,6 +77,13 @@ impl Remote {
             Err(Stop::Abandoned) => "abandoned",
         };
         self.shelves.metrics.fill(self.name(), outcome);
+    }
+
+    /// What is right was sent by this upstream: known before its last byte is read, so that whoever asks then finds it.
+    async fn finish(&self, digest: &Digest, mut fill: Fill<RemoteError>) -> Result<CachedFile, FillError<RemoteError>> {
+        fill.verify().await?;
+        let ((), finished) = tokio::join!(self.has_sent(digest), fill.finish());
+        finished
     }
 
     /// It is known now, for the whole was verified.

@@ -67,7 +67,7 @@ impl Remote {
     async fn warm_blob(self: &Arc<Self>, repository: &RepositoryName, digest: Digest) -> Warmed {
         let warmed = async {
             let reach = self.reach_for(repository);
-            match self.shelves.disk.lookup(&digest).await {
+            match self.look(&digest, self.is_ours(&digest).await?).await {
                 Lookup::Hit(file) => Ok(file.size()),
                 Lookup::Off => {
                     Err(RemoteError::Internal("the cache takes nothing now; look at cache.disk and its disk".into()))
@@ -130,7 +130,7 @@ impl Remote {
         if let Some(bytes) = self.shelves.memory.get(digest) {
             return Some(bytes);
         }
-        match self.shelves.disk.lookup(digest).await {
+        match self.shelves.disk.lookup(digest, self.name()).await {
             Lookup::Hit(file) if file.size() <= self.limits.manifest_bytes => file.read_all().await.ok(),
             _ => None,
         }

@@ -63,26 +63,27 @@ impl Remote {
         timeout_at(reach.deadline, fetched).await.map_err(|_| too_late(self.name()))?
     }
 
-    /// From memory or disk, if it is there and belongs to the repository.
+    /// From memory or disk, if the upstream itself sent it and it belongs to the repository.
     async fn kept_manifest(self: &Arc<Self>, reach: &Reach, digest: &Digest) -> Result<Option<Manifest>, RemoteError> {
-        let in_memory = self.shelves.memory.get(digest);
-        if in_memory.is_none() && !self.shelves.disk.has(digest) {
+        if !self.is_ours(digest).await? {
             return Ok(None);
         }
         let member = self.belongs(reach, digest, Kind::Manifest).await?;
-        let (bytes, tier) = match in_memory {
+        let (bytes, tier) = match self.shelves.memory.get(digest) {
             Some(bytes) => (bytes, Tier::Memory),
-            None => match timeout_at(reach.deadline, self.shelves.disk.lookup(digest))
-                .await
-                .map_err(|_| too_late(self.name()))?
-            {
-                Lookup::Hit(file) if file.size() <= self.limits.manifest_bytes => match file.read_all().await {
-                    // Its pieces were checked; a manifest is hashed all the same, since all that is pulled follows from it.
-                    Ok(bytes) if Verified::check(&bytes, digest).is_ok() => (bytes, Tier::Disk),
-                    Ok(_) | Err(_) => return Ok(None),
-                },
-                _ => return Ok(None),
-            },
+            None => {
+                let lookup = timeout_at(reach.deadline, self.look(digest, true)).await;
+                let Lookup::Hit(file) = lookup.map_err(|_| too_late(self.name()))? else { return Ok(None) };
+                if file.size() > self.limits.manifest_bytes {
+                    return Ok(None);
+                }
+                let Ok(bytes) = file.read_all().await else { return Ok(None) };
+                // Its pieces were checked; a manifest is hashed all the same, since all that is pulled follows from it.
+                if Verified::check(&bytes, digest).is_err() {
+                    return Ok(None);
+                }
+                (bytes, Tier::Disk)
+            }
         };
         self.shelves.memory.insert(*digest, bytes.clone());
         let media_type = member.media_type.or_else(|| learn(&bytes).media_type).unwrap_or_else(|| UNNAMED.to_owned());
@@ -161,7 +162,8 @@ impl Remote {
         let (size, own_type) = (Some(bytes.len() as u64), Some(media_type.clone()));
         let mut members = learnt.members;
         members.push(Member { digest: *digest, size, media_type: own_type, proven: true });
-        self.learn_members(&reach.repository, members).await?;
+        let (learnt, ()) = tokio::join!(self.learn_members(&reach.repository, members), self.has_sent(digest));
+        learnt?;
         self.prove(reach, digest);
         self.shelves.memory.insert(*digest, bytes.clone());
         self.keep_on_disk(digest, &bytes).await;
@@ -170,7 +172,7 @@ impl Remote {
 
     /// A cache may do without.
     async fn keep_on_disk(&self, digest: &Digest, bytes: &Bytes) {
-        let Lookup::Lead(mut fill) = self.shelves.disk.lookup(digest).await else { return };
+        let Lookup::Lead(mut fill) = self.shelves.disk.lookup(digest, self.name()).await else { return };
         let filled = async {
             fill.begin(Some(bytes.len() as u64)).await?;
             fill.write(bytes.clone()).await?;

@@ -1,6 +1,6 @@
 //! Which digests belong to which repository elsewhere. Nobody gets through the cache what they could not have got from
-//! the upstream: a digest is given out through a repository only if it belongs to it, and, where the upstream gets the
-//! callers' own credentials, only to those whom it lets have it.
+//! the upstream: a digest is given out only through an upstream that itself sent its bytes, through a repository only if it
+//! belongs to it, and, where the upstream gets the callers' own credentials, only to those whom it lets have it (ADR 9).
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::store::Member;
 
 use super::error::number;
 use super::tags::internal;
-use super::{Reach, Remote, RemoteError, too_late};
+use super::{Reach, Remote, RemoteError, SENT_REMEMBERED, too_late};
 
 /// What a digest names, as it stands in a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,38 @@ impl Kind {
 }
 
 impl Remote {
+    /// Whether all of a digest is here and the upstream itself sent it. What only others sent is not for its readers,
+    /// whatever it says.
+    pub(super) async fn is_ours(&self, digest: &Digest) -> Result<bool, RemoteError> {
+        let is_here = || self.shelves.memory.get(digest).is_some() || self.shelves.disk.has(digest);
+        if self.sent.contains_key(digest) || !is_here() {
+            return Ok(is_here());
+        }
+        let used_at = self.shelves.store.sent(self.name(), digest).await.map_err(internal)?;
+        // A download may have come to its end meanwhile.
+        let Some(used_at) = used_at else { return Ok(self.sent.contains_key(digest) && is_here()) };
+        self.sent.insert(*digest, ());
+        if used_at.elapsed().is_ok_and(|age| age > SENT_REMEMBERED) {
+            self.write_sent(digest).await;
+        }
+        Ok(is_here())
+    }
+
+    /// The upstream itself sent bytes that hashed right.
+    pub(super) async fn has_sent(&self, digest: &Digest) {
+        if !self.sent.contains_key(digest) {
+            self.sent.insert(*digest, ());
+            self.write_sent(digest).await;
+        }
+    }
+
+    /// Where it cannot be written down it is known until a restart, and for a day at the most.
+    async fn write_sent(&self, digest: &Digest) {
+        if let Err(error) = self.shelves.store.put_sent(self.name(), digest).await {
+            tracing::warn!(upstream = self.name(), %digest, %error, "what an upstream sent could not be written down");
+        }
+    }
+
     /// What is known of a digest of the repository; the upstream is asked where it was not proven to belong there. That a
     /// manifest names it is no proof: whoever can push a manifest could name what is another's.
     pub(super) async fn belongs(

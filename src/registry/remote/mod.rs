@@ -47,6 +47,10 @@ use sessions::Sessions;
 /// What it costs to remember that a caller was let in, beside their credentials and the repository's name: the rest of the key,
 /// and what the cache adds.
 const PROOF_BYTES: usize = 512;
+/// How many digests are remembered beside SQL that the upstream sent; some 200 bytes each.
+const SENT_MAX: u64 = 65_536;
+/// How long that is remembered; as often SQL is told that it was of use.
+const SENT_REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 /// How many blobs are read into memory at once.
 const MEMORY_FILLS_MAX: usize = 8;
 /// How long an upstream that could not be asked is left alone where an older answer will do.
@@ -104,6 +108,8 @@ pub struct Remote {
     shelves: Shelves,
     tags: Volatile<(RepositoryName, Tag), KnownTag>,
     members: Volatile<(RepositoryName, Digest), Member>,
+    /// What the upstream itself sent.
+    sent: Cache<Digest, ()>,
     /// Which callers were seen to be let in by the upstream itself.
     proofs: Cache<(CallerCredentials, RepositoryName, Digest), ()>,
     resolving: Flights<(Way, Tag), Result<KnownTag, RemoteError>>,
@@ -171,6 +177,7 @@ impl Remote {
                 name.as_str().len() + member.media_type.as_ref().map_or(0, String::len)
             }),
             proofs: proofs.build(),
+            sent: Cache::builder().max_capacity(SENT_MAX).time_to_live(SENT_REMEMBERED).build(),
             resolving: Flights::new(),
             fetching: Flights::new(),
             asking: Flights::new(),

@@ -138,7 +138,12 @@ impl Passing {
         }
         match self.verifier.take().map(|verifier| verifier.verify(&self.digest)) {
             Some(Err(mismatch)) => Some(Err(self.mismatch(mismatch))),
-            Some(Ok(_)) | None => self.held.take().map(Ok),
+            Some(Ok(_)) => {
+                let (remote, digest) = (Arc::clone(&self.remote), self.digest);
+                tokio::spawn(async move { remote.has_sent(&digest).await });
+                self.held.take().map(Ok)
+            }
+            None => self.held.take().map(Ok),
         }
     }
 

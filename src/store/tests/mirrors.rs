@@ -35,6 +35,17 @@ pub(super) async fn a_digest_belongs_to_one_repository_of_one_upstream(ground: &
     assert_eq!(store.member("hub", &app, &layer.digest).await, Ok(None));
 }
 
+pub(super) async fn what_one_upstream_sent_another_one_did_not(ground: &Ground) {
+    let (store, digest) = (ground.open().await, Digest::sha256(b"layer"));
+    let began = SystemTime::now() - Duration::from_secs(1);
+    store.put_sent("hub", &digest).await.unwrap();
+    store.put_sent("hub", &digest).await.unwrap();
+    let store = ground.reopen(store).await;
+    assert!(store.sent("hub", &digest).await.unwrap().is_some_and(|used_at| used_at > began));
+    assert_eq!(store.sent("quay", &digest).await, Ok(None));
+    assert_eq!(store.sent("hub", &Digest::sha256(b"other")).await, Ok(None));
+}
+
 pub(super) async fn a_tag_is_known_to_be_there_or_not_and_since_when(ground: &Ground) {
     let (name, tag) = ("library/app".parse().unwrap(), "1".parse().unwrap());
     let began = SystemTime::now() - Duration::from_secs(1);
@@ -57,13 +68,15 @@ pub(super) async fn what_was_not_asked_for_in_a_long_time_is_swept(ground: &Grou
     let layer = member(b"layer", None, None);
     store.put_members("hub", &name, vec![layer.clone()]).await.unwrap();
     store.put_known_tag("hub", &name, &tag, None).await.unwrap();
+    store.put_sent("hub", &layer.digest).await.unwrap();
     assert_eq!(store.sweep_mirrors(Duration::from_secs(60)).await, Ok(0));
     assert!(store.member("hub", &name, &layer.digest).await.unwrap().is_some());
     let now = SystemTime::now();
     while SystemTime::now() < now + Duration::from_millis(2) {
         std::thread::yield_now();
     }
-    assert_eq!(store.sweep_mirrors(Duration::ZERO).await, Ok(2));
+    assert_eq!(store.sweep_mirrors(Duration::ZERO).await, Ok(3));
+    assert_eq!(store.sent("hub", &layer.digest).await, Ok(None));
     assert_eq!(store.member("hub", &name, &layer.digest).await, Ok(None));
 }
 
