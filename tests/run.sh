@@ -18,6 +18,8 @@ main() {
   step 'licences and sources of the dependencies' licences
   step 'unit and integration tests' cargo test --locked
   step 'release build' cargo build --release --locked
+  # Without optimisation: building the driver may not take longer than the siege.
+  step 'siege, short' cargo bench --locked --profile dev --bench siege -- --short --check --binary "$binary"
   step 'real clients' tests/e2e/run.sh "$binary"
   step 'OCI conformance' tests/conformance/run.sh "$binary"
   finish

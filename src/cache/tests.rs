@@ -148,7 +148,10 @@ async fn each_source_has_its_own_fill_and_what_both_send_is_kept_once() {
     drop(third);
     let usage = disk.usage();
     assert_eq!((usage.bytes, usage.entries, usage.fills), (1000, 1, 0));
-    assert_eq!(files(&directory.path().join("cache")), [digest.hex(), "lock".to_owned()]);
+    assert_eq!(
+        files(&directory.path().join("cache")),
+        [digest.hex(), format!("{}.sums", digest.hex()), "lock".to_owned()]
+    );
     assert_eq!(hit(&disk, &digest).await, Some(bytes));
 }
 

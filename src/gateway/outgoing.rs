@@ -14,10 +14,8 @@ use tokio::time::Instant;
 use super::body::{Body, CHUNK_BYTES};
 use super::byte_budget::{ByteBudget, Taker, Ticket};
 
-/// The first chunk of a body, before it is known how fast its client takes them.
-const FIRST_CHUNK_BYTES: usize = 8 << 10;
-/// The smallest chunk that is worth being read where the budget is short.
-const LEAST_CHUNK_BYTES: usize = 4 << 10;
+/// The first chunk of a body, before it is known how fast its client takes them, and the smallest where the budget is short.
+const FIRST_CHUNK_BYTES: usize = 4 << 10;
 /// Who takes longer than this for a chunk gets smaller ones.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -76,7 +74,7 @@ impl Outgoing {
             Some(ticket) => ticket,
             None => {
                 self.size = ready!(self.flight.poll_room(self.size, context));
-                ready!(self.taker.poll_take(context, self.size, LEAST_CHUNK_BYTES))
+                ready!(self.taker.poll_take(context, self.size, FIRST_CHUNK_BYTES))
             }
         };
         let mut chunk = if self.rest.is_empty() {

@@ -30,6 +30,8 @@ use super::{ConnectionEvent, Handler, Limits, Listener};
 const HTTP2_PENDING_RESETS_MAX: usize = 20;
 /// Streams that we had to reset for a client's mistakes.
 const HTTP2_ERROR_RESETS_MAX: usize = 100;
+/// Bytes of a request that are read ahead on an HTTP/1 connection, and bytes of an answer that are written at once.
+const HTTP1_BUFFER_BYTES: usize = 64 << 10;
 /// Bytes of an answer that wait for an HTTP/2 client's window.
 const HTTP2_SEND_BUFFER_BYTES: usize = 256 << 10;
 
@@ -66,7 +68,8 @@ pub(super) async fn run<H: Handler>(
     mut slot: Slot,
 ) -> ConnectionEvent {
     let Setting { handler, listener, limits, tls, phases } = setting;
-    let opening = opening::open(stream, peer, listener, limits, tls.clone(), &mut slot);
+    // Each phase in a box of its own, so that a connection that says nothing takes no memory for what may come.
+    let opening = Box::pin(opening::open(stream, peer, listener, limits, tls.clone(), &mut slot));
     let opened = tokio::select! {
         biased;
         opened = tokio::time::timeout(limits.tls_handshake_timeout, opening) => opened,
@@ -85,8 +88,8 @@ pub(super) async fn run<H: Handler>(
     let activity = Arc::new(Activity::start());
     slot.speaks(&activity);
     match stream {
-        Stream::Plain(stream) => serve(stream, version, arrival, handler, limits, phases, activity).await,
-        Stream::Tls(stream) => serve(stream, version, arrival, handler, limits, phases, activity).await,
+        Stream::Plain(stream) => Box::pin(serve(stream, version, arrival, handler, limits, phases, activity)).await,
+        Stream::Tls(stream) => Box::pin(serve(stream, version, arrival, handler, limits, phases, activity)).await,
     }
 }
 
@@ -166,6 +169,7 @@ fn http1(limits: &Limits) -> http1::Builder {
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(None)
+        .max_buf_size(HTTP1_BUFFER_BYTES.max(head_limits(limits).bytes))
         .max_headers(limits.headers)
         .max_header_size(head_limits(limits).bytes);
     builder

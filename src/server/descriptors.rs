@@ -2,8 +2,10 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Kept back for what runs whoever connects: listeners, the admin side, the database, the log.
-const OWN: u64 = 128;
+use super::admin::DESCRIPTORS_MAX;
+
+/// Kept back for what runs whoever connects: listeners, the database, the log, and the admin side.
+const OWN: u64 = 128 + DESCRIPTORS_MAX as u64;
 /// With fewer than this nothing can be served.
 pub const LEAST: u64 = 64;
 
@@ -53,16 +55,16 @@ mod tests {
 
     #[test]
     fn three_of_four_descriptors_are_for_connections() {
-        assert_eq!(connections(1_024), 672);
-        assert_eq!(connections(1_048_576), 786_336);
+        assert_eq!(connections(1_024), 558);
+        assert_eq!(connections(1_048_576), 786_222);
         assert_eq!(connections(64), 24);
         assert_eq!(connections(0), 1);
     }
 
     #[test]
     fn what_cannot_be_had_is_told_with_what_to_do() {
-        assert_eq!(shortage(672, 1_024), None);
+        assert_eq!(shortage(558, 1_024), None);
         let text = shortage(10_000, 1_024).unwrap();
-        assert!(text.contains("672 connections") && text.contains("LimitNOFILE"), "{text}");
+        assert!(text.contains("558 connections") && text.contains("LimitNOFILE"), "{text}");
     }
 }
