@@ -152,7 +152,7 @@ impl Default for Limits {
             http2_stream_window_bytes: MIB,
             http2_connection_window_bytes: 4 * MIB,
             outgoing_bytes: 32 * MIB,
-            incoming_bytes: 32 * MIB,
+            incoming_bytes: 16 * MIB,
             manifest_bytes: 4 * MIB,
             page_entries: 1_000,
             tls_handshake_timeout: seconds(10),

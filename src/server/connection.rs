@@ -30,8 +30,6 @@ use super::{ConnectionEvent, Handler, Limits, Listener};
 const HTTP2_PENDING_RESETS_MAX: usize = 20;
 /// Streams that we had to reset for a client's mistakes.
 const HTTP2_ERROR_RESETS_MAX: usize = 100;
-/// Bytes of a request that are read ahead on an HTTP/1 connection, and bytes of an answer that are written at once.
-const HTTP1_BUFFER_BYTES: usize = 64 << 10;
 /// Bytes of an answer that wait for an HTTP/2 client's window.
 const HTTP2_SEND_BUFFER_BYTES: usize = 256 << 10;
 
@@ -169,7 +167,6 @@ fn http1(limits: &Limits) -> http1::Builder {
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(None)
-        .max_buf_size(HTTP1_BUFFER_BYTES.max(head_limits(limits).bytes))
         .max_headers(limits.headers)
         .max_header_size(head_limits(limits).bytes);
     builder

@@ -1,9 +1,10 @@
 //! What came through one upstream is given through another only when that one has itself sent bytes that hashed right, and
 //! is kept once (ADR 9).
 
-use super::{Bounded, OPEN, cache_is_clean, crowd, is_error, mirror_of, noise, prepare, pull, pullers, upstream};
+use super::{
+    Bounded, OPEN, cache_is_clean, crowd, is_error, kept_blobs, mirror_of, noise, prepare, pull, pullers, upstream,
+};
 use crate::support::content::{manifest, push_image};
-use crate::support::gate::files;
 use crate::support::v2_upstream::{Fault, Latch};
 use crate::support::{Answer, Gate, V2Upstream};
 
@@ -64,7 +65,7 @@ impl Two {
     }
 
     fn blobs(&self) -> usize {
-        files(&self.gate.path("cache/blobs")).len()
+        kept_blobs(&self.gate.path("cache")).len()
     }
 }
 
