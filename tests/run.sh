@@ -19,7 +19,7 @@ main() {
   step 'unit and integration tests' cargo test --locked
   step 'release build' cargo build --release --locked
   # Without optimisation: building the driver may not take longer than the siege.
-  step 'siege, short' cargo bench --locked --profile dev --bench siege -- --short --check --binary "$binary"
+  step 'siege, short' short_siege
   step 'real clients' tests/e2e/run.sh "$binary"
   step 'OCI conformance' tests/conformance/run.sh "$binary"
   finish
@@ -46,6 +46,8 @@ licences() {
   cargo deny --locked check licenses bans sources &&
     printf 'Known vulnerabilities are not checked here: their list comes from the network. make audit checks them.\n'
 }
+
+short_siege() { cargo bench --locked --profile dev --bench siege -- --short --check --binary "$(realpath "$binary")"; }
 
 finish() {
   if [[ ${#failed[@]} -eq 0 ]]; then

@@ -151,7 +151,7 @@ impl Default for Limits {
             http2_streams: 100,
             http2_stream_window_bytes: MIB,
             http2_connection_window_bytes: 4 * MIB,
-            outgoing_bytes: 32 * MIB,
+            outgoing_bytes: 48 * MIB,
             incoming_bytes: 16 * MIB,
             manifest_bytes: 4 * MIB,
             page_entries: 1_000,

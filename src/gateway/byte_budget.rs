@@ -129,6 +129,16 @@ impl State {
         self.total.saturating_sub(self.used).saturating_sub(held)
     }
 
+    fn take(&mut self, client: IpAddr, wanted: usize, least: usize) -> Option<usize> {
+        let bytes = wanted.min(self.allowed(client));
+        if bytes < least.min(wanted) {
+            return None;
+        }
+        self.used += bytes;
+        self.clients.entry(client).or_default().used += bytes;
+        Some(bytes)
+    }
+
     /// Who is to try next, now that `client` gave something back: one of its own, or one of the client whose turn it is.
     fn next(&mut self, client: IpAddr) -> Option<Waker> {
         let own = self.clients.get_mut(&client).and_then(|client| client.waiters.pop_front());
@@ -157,6 +167,13 @@ impl State {
 }
 
 impl Taker {
+    /// Takes up to `wanted` bytes if at least `least` of them are to be had now.
+    pub(super) fn try_take(&self, wanted: usize, least: usize) -> Option<Ticket> {
+        let client = self.client;
+        let bytes = self.budget.with(|state| (state.take(client, wanted, least), None))?;
+        Some(Ticket { budget: self.budget.clone(), client, bytes })
+    }
+
     /// Another for the same client.
     pub(super) fn again(&self) -> Self {
         Self { budget: self.budget.clone(), client: self.client, waiter: None }
@@ -169,12 +186,9 @@ impl Taker {
             waited.iter().for_each(|id| {
                 state.leave(client, *id);
             });
-            let bytes = wanted.min(state.allowed(client));
-            if bytes < least.min(wanted) {
+            let Some(bytes) = state.take(client, wanted, least) else {
                 return (Err(state.queue(client, context.waker().clone())), None);
-            }
-            state.used += bytes;
-            state.clients.entry(client).or_default().used += bytes;
+            };
             // There may be enough for more than one of those who wait.
             let more = waited.is_some() && state.allowed(client) >= least;
             (Ok(bytes), if more { state.next(client) } else { None })

@@ -44,6 +44,14 @@ struct Sending {
     waker: Option<Waker>,
 }
 
+/// There may be another chunk on its way.
+struct Room {
+    /// How long it may be.
+    size: usize,
+    /// Whether the client has something to take already.
+    is_ahead: bool,
+}
+
 impl Outgoing {
     pub(super) fn new(budget: &ByteBudget, client: IpAddr) -> Self {
         Self {
@@ -73,8 +81,16 @@ impl Outgoing {
         let mut ticket = match self.ticket.take() {
             Some(ticket) => ticket,
             None => {
-                self.size = ready!(self.flight.poll_room(self.size, context));
-                ready!(self.taker.poll_take(context, self.size, FIRST_CHUNK_BYTES))
+                let room = ready!(self.flight.poll_room(self.size, context));
+                self.size = room.size;
+                match room.is_ahead {
+                    false => ready!(self.taker.poll_take(context, self.size, FIRST_CHUNK_BYTES)),
+                    // Who reads ahead keeps nobody waiting: it is woken when the client took what it has.
+                    true => match self.taker.try_take(self.size, FIRST_CHUNK_BYTES) {
+                        Some(ticket) => ticket,
+                        None => return Poll::Pending,
+                    },
+                }
             }
         };
         let mut chunk = if self.rest.is_empty() {
@@ -106,18 +122,20 @@ impl Flight {
 
     /// Waits until no more than a chunk of `size` is on its way. How long the next one may be: twice as long where the client
     /// has all of it, shorter where it took its time.
-    fn poll_room(&self, size: usize, context: &mut Context<'_>) -> Poll<usize> {
+    fn poll_room(&self, size: usize, context: &mut Context<'_>) -> Poll<Room> {
         self.with(|sending| {
+            let is_ahead = sending.bytes > 0;
+            sending.waker = is_ahead.then(|| context.waker().clone());
             if sending.bytes > size {
-                sending.waker = Some(context.waker().clone());
                 return Poll::Pending;
             }
-            Poll::Ready(match sending.changed {
+            let size = match sending.changed {
                 None => size,
-                Some(changed) if sending.bytes > 0 && changed.elapsed() > SLOW => FIRST_CHUNK_BYTES.max(size / 4),
-                Some(_) if sending.bytes == 0 => CHUNK_BYTES.min(size * 2),
-                Some(_) => size,
-            })
+                Some(changed) if is_ahead && changed.elapsed() > SLOW => FIRST_CHUNK_BYTES.max(size / 4),
+                Some(_) if is_ahead => size,
+                Some(_) => CHUNK_BYTES.min(size * 2),
+            };
+            Poll::Ready(Room { size, is_ahead })
         })
     }
 
