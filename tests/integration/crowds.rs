@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use super::support::gate::PATIENCE;
+use super::support::gate::{PATIENCE, wait_until};
 use super::support::{Gate, content};
 
 /// Everything is open to everybody, and nothing of 64 KiB and more is kept in memory.
@@ -86,8 +86,8 @@ fn who_floods_is_told_to_be_calm() {
     flood.join().unwrap();
     let goaway = frames(&said).find(|(kind, _)| *kind == GOAWAY).expect("a GOAWAY").1;
     assert_eq!(goaway[4..8], [0, 0, 0, ENHANCE_YOUR_CALM]);
-    let metrics = gate.admin().get("/metrics").expect(200).text();
-    assert!(metrics.contains("dockgate_connections_closed_total{outcome=\"flooded\"} 1"), "{metrics}");
+    let counted = "dockgate_connections_closed_total{outcome=\"flooded\"} 1";
+    wait_until("the flood to be counted", || gate.admin().get("/metrics").expect(200).text().contains(counted));
 }
 
 /// The kind and the payload of each frame.
