@@ -9,10 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use crate::support::Gate;
-use crate::support::gate::{PATIENCE, Prepared, wait_until};
-
-/// How soon health is told.
-const SOON: Duration = Duration::from_millis(100);
+use crate::support::gate::{Prepared, wait_until};
 
 /// How soon readiness is told on a machine that strace slows down.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -118,22 +115,13 @@ fn health_is_told_while_there_is_not_one_descriptor_left() {
     let limit = format!("--nofile={0}:{0}", highest + 1);
     let lowered = Command::new("prlimit").args(["--pid", &gate.id().to_string(), &limit]).status();
     assert!(lowered.expect("prlimit is needed; tests/install.sh installs it (util-linux)").success());
-    let mut crowd = Vec::new();
-    wait_until("the last descriptor to be taken", || {
-        crowd.extend((0..20).map(|_| TcpStream::connect(gate.main).unwrap()));
-        descriptors(&gate).len() as u64 == highest + 1
-    });
-    let times: Vec<Duration> = (0..50)
-        .map(|_| {
-            let began = Instant::now();
-            assert_eq!(gate.admin().get("/readyz").expect(200).text(), "ready\n");
-            gate.admin().get("/livez").expect(200);
-            began.elapsed()
-        })
-        .collect();
-    let late = times.iter().filter(|time| **time > SOON).count();
-    assert!(late < 5, "this machine may be busy, but {late} of 50 took longer than {SOON:?}: {times:?}");
-    assert!(times.iter().all(|time| *time < PATIENCE));
+    let mut crowd: Vec<TcpStream> = (0..highest + 50).map(|_| TcpStream::connect(gate.main).unwrap()).collect();
+    gate.wait_for_log("cannot accept connections for now");
+    for _ in 0..50 {
+        crowd.extend((0..4).map(|_| TcpStream::connect(gate.main).unwrap()));
+        assert_eq!(gate.admin().get("/readyz").expect(200).text(), "ready\n");
+        gate.admin().get("/livez").expect(200);
+    }
     gate.prepared().succeed(&["cache", "ls"]);
     drop(crowd);
     wait_until("the public port to answer again", || {
