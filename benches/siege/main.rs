@@ -158,7 +158,7 @@ impl Arguments {
             Times {
                 warm: second(2),
                 quiet: second(6),
-                siege: second(15),
+                siege: second(30),
                 flood: second(5),
                 hour: second(60 * self.minutes),
                 sample: second(10),

@@ -89,6 +89,7 @@ impl Round {
         let mut figures = vec![
             memory(siege, self.growth),
             slower(siege, "good pulls' p99, beside quiet", &self.quiet.pulls, &self.siege.pulls),
+            slowest(siege, &self.siege.pulls),
             all(siege, "good pulls that failed", &self.siege.pulls),
             all(siege, "good pushes that failed", &self.siege.pushes),
             probes(siege, &self.siege.probes),
@@ -120,6 +121,12 @@ pub fn slower(siege: &str, name: &str, quiet: &Tally, besieged: &Tally) -> Figur
         _ => ("none succeeded".to_owned(), false),
     };
     Figure::speed(siege, name, "≤ 2 ×", value, met)
+}
+
+/// What the p99 leaves out: how it is while thousands come at once.
+fn slowest(siege: &str, tally: &Tally) -> Figure {
+    let value = time(tally.times.iter().max().copied());
+    Figure::speed(siege, "the slowest good pull", "", value, !tally.times.is_empty())
 }
 
 /// Every one must succeed, and there must be some.

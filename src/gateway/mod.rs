@@ -21,10 +21,12 @@ mod respond;
 pub mod route;
 mod screen;
 mod token;
+mod turns;
 mod walk;
 
 pub use arrival::{Arrival, BadHead, Transport};
 pub use byte_budget::{ByteBudget, Pressure};
 pub use observe::Observed;
 pub use outgoing::Flight;
+pub use turns::Turns;
 pub use walk::{Gateway, Rooms, Settings};

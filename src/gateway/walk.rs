@@ -28,6 +28,7 @@ use super::pick::{Answerer, Picked};
 use super::respond::{Failure, Form};
 use super::route::{self, Route, Routed, Verb};
 use super::screen::{self, Screened};
+use super::turns::Turns;
 
 /// The gateway: from a request to its answer. Cheap to clone.
 #[derive(Clone)]
@@ -63,6 +64,8 @@ pub struct Rooms {
     pub outgoing: ByteBudget,
     /// What bodies that are read whole may hold in memory: `limits.incoming_bytes`.
     pub incoming: ByteBudget,
+    /// Whose request is begun next.
+    pub turns: Turns,
 }
 
 /// What can change while the gateway runs.
@@ -119,7 +122,7 @@ impl Gateway {
         record.received = intake.count();
         let walk = Walk { rooms: &self.0.rooms, settings: &settings, parts: &parts };
         record.https = arrival.transport == Transport::Tls;
-        let mut response = match walk.go(&arrival, &mut intake, &mut record).await {
+        let mut response = match walk.begin(&arrival, &mut intake, &mut record).await {
             Ok(response) => response,
             Err(failure) => {
                 // By HTTP/1 the server reads on after the answer; by HTTP/2 the stream would be reset, and some clients then
@@ -149,7 +152,9 @@ pub(super) struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    async fn go(
+    /// Takes its turn among the requests of all clients. What comes after is in a box of its own: of thousands who wait each
+    /// takes little memory, and it is free again while the answer is sent.
+    async fn begin(
         &self,
         arrival: &Arrival,
         intake: &mut Intake<Incoming>,
@@ -159,6 +164,17 @@ impl Walk<'_> {
         let listener = self.settings.listeners.get(&*arrival.listener).unwrap_or(&unknown);
         let screened = screen::screen(arrival, listener, self.parts).map_err(|refusal| self.in_form(refusal.into()))?;
         (record.client, record.https) = (screened.client, screened.https);
+        let _seat = self.rooms.turns.seat(screened.client).await;
+        Box::pin(self.go(arrival, screened, intake, record)).await
+    }
+
+    async fn go(
+        &self,
+        arrival: &Arrival,
+        screened: Screened,
+        intake: &mut Intake<Incoming>,
+        record: &mut Record,
+    ) -> Result<Response<Body>, Failure> {
         let routed = self.route()?;
         record.route = routed.route.label();
         let picked = self.pick(&screened, routed).map_err(|failure| self.in_form(failure))?;

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::budget::Budget;
 use super::connection::{self, Phase, Setting};
+use super::frames::Turnstile;
 use super::{ConnectionEvent, Handler, Limits, Listener};
 
 /// The pause after an accept that failed for want of something (descriptors, memory); it doubles up to the second.
@@ -24,6 +25,7 @@ pub(super) struct Shared<H> {
     pub(super) limits: Arc<ArcSwap<Limits>>,
     pub(super) tls: Option<Arc<ArcSwap<ServerConfig>>>,
     pub(super) budget: Arc<Budget>,
+    pub(super) turnstile: Turnstile,
 }
 
 /// Accept connections until the server drains.
@@ -108,6 +110,7 @@ async fn admit<H: Handler>(
         limits,
         tls: shared.tls.as_ref().map(|tls| tls.load_full()),
         phases: phases.clone(),
+        turnstile: shared.turnstile.clone(),
     };
     tokio::spawn(async move {
         let cut = slot.cut();

@@ -13,6 +13,8 @@ use tokio::sync::watch;
 use super::accept::{self, Shared};
 use super::budget::Budget;
 use super::connection::Phase;
+use super::frames::Turnstile;
+use super::socket::keep_little;
 use super::{Handler, Limits, Listener};
 
 /// Connections that the system holds for us until they are accepted; it has its own limit below that
@@ -109,7 +111,13 @@ impl Listeners {
     ) -> Drained {
         let (phase, phases) = watch::channel(Phase::Serving);
         let budget = Arc::new(Budget::default());
-        let shared = Shared { handler, limits: Arc::clone(&limits), tls: tls.into(), budget: Arc::clone(&budget) };
+        let shared = Shared {
+            handler,
+            limits: Arc::clone(&limits),
+            tls: tls.into(),
+            budget: Arc::clone(&budget),
+            turnstile: Turnstile::default(),
+        };
         for (listener, socket, _) in self.0 {
             tokio::spawn(accept::accept(listener, socket, shared.clone(), phases.clone()));
         }
@@ -130,6 +138,8 @@ fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // Connections of a former run that linger in TIME_WAIT must not keep the port.
     socket.set_reuseaddr(true)?;
+    // Whoever is accepted inherits it.
+    keep_little(&socket);
     socket.bind(address)?;
     let listener = socket.listen(BACKLOG)?;
     let address = listener.local_addr()?;

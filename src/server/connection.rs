@@ -17,7 +17,7 @@ use crate::gateway::{Arrival, Flight};
 
 use super::activity::{Activity, Answer, Monitored, Patience};
 use super::budget::Slot;
-use super::frames::{Flooded, Frames};
+use super::frames::{Flooded, Frames, Turnstile};
 use super::framing::HeadLimits;
 use super::guarded::{Guarded, Verdicts};
 use super::opening::{self, HttpVersion, Opened, Refused, Stream};
@@ -56,6 +56,7 @@ pub(super) struct Setting<H> {
     pub(super) limits: Arc<Limits>,
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
     pub(super) phases: watch::Receiver<Phase>,
+    pub(super) turnstile: Turnstile,
 }
 
 /// Serve `stream` to its end, and say which that was.
@@ -65,7 +66,7 @@ pub(super) async fn run<H: Handler>(
     peer: SocketAddr,
     mut slot: Slot,
 ) -> ConnectionEvent {
-    let Setting { handler, listener, limits, tls, phases } = setting;
+    let Setting { listener, limits, tls, phases, .. } = setting;
     // Each phase in a box of its own, so that a connection that says nothing takes no memory for what may come.
     let opening = Box::pin(opening::open(stream, peer, listener, limits, tls.clone(), &mut slot));
     let opened = tokio::select! {
@@ -86,8 +87,8 @@ pub(super) async fn run<H: Handler>(
     let activity = Arc::new(Activity::start());
     slot.speaks(&activity);
     match stream {
-        Stream::Plain(stream) => Box::pin(serve(stream, version, arrival, handler, limits, phases, activity)).await,
-        Stream::Tls(stream) => Box::pin(serve(stream, version, arrival, handler, limits, phases, activity)).await,
+        Stream::Plain(stream) => Box::pin(serve(stream, version, arrival, setting, activity)).await,
+        Stream::Tls(stream) => Box::pin(serve(stream, version, arrival, setting, activity)).await,
     }
 }
 
@@ -96,11 +97,10 @@ pub(super) async fn serve<H: Handler>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     version: HttpVersion,
     arrival: Arrival,
-    handler: &H,
-    limits: &Limits,
-    phases: &watch::Receiver<Phase>,
+    setting: &Setting<H>,
     activity: Arc<Activity>,
 ) -> ConnectionEvent {
+    let Setting { handler, limits, phases, turnstile, .. } = setting;
     let stall = Stall { timeout: limits.body_idle_timeout, pressure: handler.pressure() };
     let patience = Patience {
         header_read: limits.header_read_timeout,
@@ -117,8 +117,7 @@ pub(super) async fn serve<H: Handler>(
             let bad_head = verdicts.next();
             let (handler, arrival) = (handler.clone(), Arrival { bad_head, ..arrival.clone() });
             async move {
-                // In a box of its own, so that its memory is free again while the answer is sent.
-                let mut response = Box::pin(handler.handle(arrival, request)).await;
+                let mut response = handler.handle(arrival, request).await;
                 if bad_head.is_some() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -135,7 +134,7 @@ pub(super) async fn serve<H: Handler>(
         }
         HttpVersion::Two => {
             let flooded = Flooded::default();
-            let io = Frames::new(io, flooded.clone());
+            let io = Frames::new(io, flooded.clone(), turnstile.clone());
             let connection = http2(limits, stall).serve_connection(TokioIo::new(io), service);
             let event = drive(connection, activity, patience, phases, peer).await;
             if flooded.is_so() { ConnectionEvent::Flooded } else { event }

@@ -4,13 +4,14 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How many such frames a connection may send at once.
 const OVERHEAD_FRAMES_BURST: u64 = 4_096;
@@ -19,6 +20,10 @@ const OVERHEAD_FRAMES_PER_SECOND: u64 = 512;
 /// For so many bytes that go either way it may send one more: clients acknowledge what they take by WINDOW_UPDATE, the eager ones
 /// every 4 KiB, for the stream and for the connection.
 const BYTES_PER_OVERHEAD_FRAME: u64 = 1 << 10;
+/// So many more than it earned are read as fast as they come. A connection that sends more is served last: all of those together
+/// are read at so many of these frames a second.
+const OVERHEAD_FRAMES_UNPACED: u64 = 256;
+const PACED_FRAMES_PER_SECOND: u64 = 8_192;
 
 /// RFC 9113 §3.4: what a client says first.
 const PREFACE_BYTES: usize = 24;
@@ -41,6 +46,22 @@ impl Flooded {
     }
 }
 
+/// When the next frames of connections that flood are read, in turn. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Turnstile(Arc<Mutex<Option<Instant>>>);
+
+impl Turnstile {
+    /// When whoever sent `frames` may go on.
+    fn pass(&self, frames: u64) -> Instant {
+        let now = Instant::now();
+        let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn =
+            next.map_or(now, |next| next.max(now)) + Duration::from_secs(frames) / PACED_FRAMES_PER_SECOND as u32;
+        *next = Some(turn);
+        turn
+    }
+}
+
 pin_project! {
     /// The bytes of an HTTP/2 connection up to the frame that was one too many.
     #[derive(Debug)]
@@ -53,6 +74,9 @@ pin_project! {
         payload_left: usize,
         allowance: Allowance,
         flooded: Flooded,
+        turnstile: Turnstile,
+        // Until it is read from again, if it must wait.
+        turn: Option<Pin<Box<Sleep>>>,
         // What is handed on in place of all that comes after it, and how much of that was.
         farewell: Vec<u8>,
         said: usize,
@@ -60,7 +84,7 @@ pin_project! {
 }
 
 impl<I> Frames<I> {
-    pub(super) fn new(io: I, flooded: Flooded) -> Self {
+    pub(super) fn new(io: I, flooded: Flooded, turnstile: Turnstile) -> Self {
         Self {
             io,
             preface_left: PREFACE_BYTES,
@@ -69,6 +93,8 @@ impl<I> Frames<I> {
             payload_left: 0,
             allowance: Allowance::new(Instant::now()),
             flooded,
+            turnstile,
+            turn: None,
             farewell: vec![],
             said: 0,
         }
@@ -81,6 +107,7 @@ impl<I: AsyncRead> AsyncRead for Frames<I> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_turn(context));
         let before = buffer.filled().len();
         if self.farewell.is_empty() {
             ready!(self.as_mut().project().io.poll_read(context, buffer))?;
@@ -100,6 +127,19 @@ impl<I: AsyncRead> AsyncRead for Frames<I> {
 }
 
 impl<I> Frames<I> {
+    /// Waits for what was read of it too fast.
+    fn poll_turn(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if let owed @ 1.. = std::mem::take(&mut this.allowance.owed) {
+            *this.turn = Some(Box::pin(sleep_until(this.turnstile.pass(owed))));
+        }
+        if let Some(turn) = this.turn {
+            ready!(turn.as_mut().poll(context));
+            *this.turn = None;
+        }
+        Poll::Ready(())
+    }
+
     /// Counts the frames of `came`; how many of its bytes may be handed on.
     fn follow(self: Pin<&mut Self>, came: &[u8]) -> usize {
         let this = self.project();
@@ -145,6 +185,8 @@ fn farewell() -> Vec<u8> {
 #[derive(Debug)]
 struct Allowance {
     frames: u64,
+    /// Those of them that others must not wait for, since the last were waited for.
+    owed: u64,
     /// Bytes that went either way, and do not make up a frame yet.
     bytes: u64,
     refilled: Instant,
@@ -152,7 +194,7 @@ struct Allowance {
 
 impl Allowance {
     const fn new(now: Instant) -> Self {
-        Self { frames: OVERHEAD_FRAMES_BURST, bytes: 0, refilled: now }
+        Self { frames: OVERHEAD_FRAMES_BURST, owed: 0, bytes: 0, refilled: now }
     }
 
     /// Counts one frame; false: it is one too many.
@@ -166,14 +208,19 @@ impl Allowance {
             HEADERS => return true,
             _ => {}
         }
-        if self.frames == 0 {
+        if self.is_loud() {
             self.refill(Instant::now());
         }
         self.frames = match self.frames.checked_sub(1) {
             None => return false,
             Some(left) => left,
         };
+        self.owed += u64::from(self.is_loud());
         true
+    }
+
+    const fn is_loud(&self) -> bool {
+        self.frames < OVERHEAD_FRAMES_BURST - OVERHEAD_FRAMES_UNPACED
     }
 
     /// So many bytes of requests or answers went by.
@@ -249,7 +296,7 @@ mod tests {
     async fn handed_on(bytes: &[u8], piece: usize) -> (Vec<u8>, bool) {
         let (mut client, server) = tokio::io::duplex(piece);
         let flooded = Flooded::default();
-        let mut frames = Frames::new(server, flooded.clone());
+        let mut frames = Frames::new(server, flooded.clone(), Turnstile::default());
         let mut on = vec![];
         let sent = async move {
             let _ = client.write_all(bytes).await;
@@ -267,12 +314,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_only_pings_is_told_to_go_away() {
-        let pings = frame(PING, 0, 8).repeat(OVERHEAD_FRAMES_BURST as usize + 100);
+        let pings = frame(PING, 0, 8).repeat(2 * OVERHEAD_FRAMES_BURST as usize);
         let (on, flooded) = handed_on(&[PREFACE, &pings[..]].concat(), 1_000).await;
         assert!(flooded);
         // The frame that was one too many is whole before the end is said.
-        let good = PREFACE_BYTES + (OVERHEAD_FRAMES_BURST as usize + 1) * 17;
-        assert_eq!(on[good..], farewell());
+        let good = on.strip_suffix(&farewell()[..]).unwrap();
+        let frames = (good.len() - PREFACE_BYTES) / 17;
+        assert_eq!(good, [PREFACE, &pings[..17 * frames]].concat());
+        assert!(frames as u64 > OVERHEAD_FRAMES_BURST);
     }
 
     #[test]
@@ -291,6 +340,27 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         let more = std::iter::from_fn(|| allowance.take(PING, 0, 8).then_some(())).count() as u64;
         assert_eq!(more, OVERHEAD_FRAMES_PER_SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_flood_are_read_in_turn_and_nobody_else_waits() {
+        let turnstile = Turnstile::default();
+        let pings = |count: u64| [PREFACE, &frame(PING, 0, 8).repeat(count as usize)[..]].concat();
+        let read = |count| {
+            let (bytes, turnstile) = (pings(count), turnstile.clone());
+            async move {
+                let mut frames = Frames::new(&bytes[..], Flooded::default(), turnstile);
+                let (began, mut on) = (Instant::now(), vec![]);
+                frames.read_to_end(&mut on).await.unwrap();
+                assert_eq!(on, bytes);
+                began.elapsed().as_secs_f64()
+            }
+        };
+        assert_eq!(read(OVERHEAD_FRAMES_UNPACED).await, 0.0);
+        let (one, two, quiet) = tokio::join!(read(1_280), read(1_280), read(OVERHEAD_FRAMES_UNPACED));
+        let each = 1_024.0 / PACED_FRAMES_PER_SECOND as f64;
+        assert_eq!(quiet, 0.0);
+        assert!(one.max(two) > 1.5 * each && one.max(two) < 2.1 * each, "{one} {two} {each}");
     }
 
     proptest! {

@@ -16,6 +16,7 @@ mod guarded;
 mod opening;
 mod proxy;
 mod settings;
+mod socket;
 mod stall;
 mod streams;
 mod watch;

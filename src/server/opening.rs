@@ -16,6 +16,7 @@ use crate::oci::ErrorCode;
 
 use super::budget::Slot;
 use super::proxy::{self, Announced};
+use super::socket::Socket;
 use super::{ConnectionEvent, Limits, Listener, Protocol};
 
 /// A connection that is ready for HTTP.
@@ -27,8 +28,8 @@ pub(super) struct Opened {
 
 /// What carries the bytes.
 pub(super) enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 /// Which HTTP a connection speaks.
@@ -92,7 +93,7 @@ pub(super) async fn open(
     match (first_bytes(&stream).await?, listener.protocol, tls) {
         (First::Tls, Protocol::Auto | Protocol::Tls, Some(tls)) => handshake(stream, tls, arrival).await,
         (First::Http(version), Protocol::Auto | Protocol::Plain, _) => {
-            Ok(Opened { stream: Stream::Plain(stream), version, arrival })
+            Ok(Opened { stream: Stream::Plain(Socket::new(stream)), version, arrival })
         }
         (First::Http(_), Protocol::Tls, _) => {
             // The client gets no TLS either way, so how well it listens changes nothing.
@@ -136,7 +137,7 @@ async fn first_bytes(stream: &TcpStream) -> Result<First, Refused> {
 
 async fn handshake(stream: TcpStream, tls: Arc<rustls::ServerConfig>, mut arrival: Arrival) -> Result<Opened, Refused> {
     let failed = |error| Refused { event: ConnectionEvent::HandshakeFailed, reason: Some(error) };
-    let stream = TlsAcceptor::from(tls).accept(stream).await.map_err(failed)?;
+    let stream = TlsAcceptor::from(tls).accept(Socket::new(stream)).await.map_err(failed)?;
     let session = stream.get_ref().1;
     let certificate = session.peer_certificates().and_then(<[_]>::first);
     arrival.certificate = certificate.and_then(tls::certificate_name).map(Arc::from);

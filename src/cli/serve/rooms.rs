@@ -13,7 +13,7 @@ use dockgate::cache::Memory;
 use dockgate::config::{self, Config, Upstream};
 use dockgate::gateway::admin::{Admin, Keeper};
 use dockgate::gateway::names::Names;
-use dockgate::gateway::{self, ByteBudget, Gateway, Rooms};
+use dockgate::gateway::{self, ByteBudget, Gateway, Rooms, Turns};
 use dockgate::identity::{self, Identity};
 use dockgate::net::certificates::{self, Made};
 use dockgate::net::tls::{self, TlsError};
@@ -71,6 +71,7 @@ impl House {
             metrics: metrics.clone(),
             outgoing: ByteBudget::new(config.limits.outgoing_bytes),
             incoming: ByteBudget::new(config.limits.incoming_bytes),
+            turns: Turns::default(),
         };
         let id_prefix = getrandom::u32().map_err(|error| Exit::new(Code::Software, error))?;
         let gateway = Gateway::new(rooms, gateway_settings(config, config), id_prefix);

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::gateway::Transport;
 use crate::server::activity::Activity;
-use crate::server::connection::{self, Phase};
+use crate::server::connection::{self, Phase, Setting};
+use crate::server::frames::Turnstile;
 use crate::server::opening::HttpVersion;
 
 /// The defaults, with a pipe of `pipe_bytes` in place of a socket. The clock runs only while all are waiting for it.
@@ -32,9 +33,15 @@ fn piped(version: HttpVersion, pipe_bytes: usize) -> Piped {
         bad_head: None,
     };
     let activity = Arc::new(Activity::start());
-    let served = tokio::spawn(async move {
-        connection::serve(server, version, arrival, &mirror, &Limits::default(), &phases, activity).await
-    });
+    let setting = Setting {
+        handler: mirror,
+        listener: Arc::new(listener(Protocol::Auto)),
+        limits: Arc::default(),
+        tls: None,
+        phases,
+        turnstile: Turnstile::default(),
+    };
+    let served = tokio::spawn(async move { connection::serve(server, version, arrival, &setting, activity).await });
     Piped { client, told, served, phase, begin: Instant::now() }
 }
 
