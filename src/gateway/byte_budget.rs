@@ -245,6 +245,11 @@ impl Ticket {
         self.bytes
     }
 
+    /// Takes over what `other` holds, for the same client from the same budget.
+    pub(super) fn join(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
     /// Gives back what is not needed of it.
     pub(super) fn shrink(&mut self, bytes: usize) {
         let more = self.bytes.saturating_sub(bytes);

@@ -25,6 +25,9 @@ const DISCARD_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How long that may take.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How much room is asked for at once, where it is to be had.
+const ROOM_STEP_BYTES: usize = 4 << 10;
+
 /// How long a body waits for room in memory, and how long one that holds some of it may stand still while others wait.
 const CROWDED_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -41,7 +44,9 @@ pub(super) struct Intake<B> {
 struct Room {
     taker: Taker,
     pressure: Pressure,
-    tickets: Vec<Ticket>,
+    held: Option<Ticket>,
+    /// How much of that is in use.
+    used: usize,
 }
 
 /// How many bytes of a body came so far, for whoever wants to know while somebody else reads it.
@@ -97,13 +102,14 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
             waited: Duration::ZERO,
             window_bytes: 0,
         };
-        let room = Room { taker: budget.taker(client), pressure: budget.pressure(), tickets: vec![] };
+        let room = Room { taker: budget.taker(client), pressure: budget.pressure(), held: None, used: 0 };
         Self { body: Some(body), pace, received: Count::default(), room }
     }
 
     /// Hands the rest of the body on; nothing more comes from here.
     pub(super) fn hand_on(&mut self) -> Self {
-        let room = Room { taker: self.room.taker.again(), pressure: self.room.pressure.clone(), tickets: vec![] };
+        let (taker, pressure) = (self.room.taker.again(), self.room.pressure.clone());
+        let room = Room { taker, pressure, held: None, used: 0 };
         Self { body: self.body.take(), pace: self.pace.clone(), received: self.received.clone(), room }
     }
 
@@ -187,15 +193,25 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
 }
 
 impl Room {
+    /// However small the pieces are, room is asked for in larger ones.
     async fn take(&mut self, bytes: usize) -> Result<(), IntakeError> {
-        let taken = poll_fn(|context| self.taker.poll_take(context, bytes, bytes));
-        self.tickets.push(tokio::time::timeout(CROWDED_TIMEOUT, taken).await.map_err(|_| IntakeError::Crowded)?);
+        let held = self.held.as_ref().map_or(0, Ticket::bytes);
+        let missing = (self.used + bytes).saturating_sub(held);
+        if missing > 0 {
+            let taken = poll_fn(|context| self.taker.poll_take(context, missing.max(ROOM_STEP_BYTES), missing));
+            let more = tokio::time::timeout(CROWDED_TIMEOUT, taken).await.map_err(|_| IntakeError::Crowded)?;
+            match &mut self.held {
+                Some(held) => held.join(more),
+                None => self.held = Some(more),
+            }
+        }
+        self.used += bytes;
         Ok(())
     }
 
     /// Whether others wait for what is held here.
     fn is_wanted(&self) -> bool {
-        !self.tickets.is_empty() && self.pressure.is_on()
+        self.held.is_some() && self.pressure.is_on()
     }
 }
 

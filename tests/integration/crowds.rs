@@ -44,8 +44,13 @@ fn http2(gate: &Gate, window: u32) -> TcpStream {
 
 /// The memory of the gateway that is in use, in KiB.
 fn resident(gate: &Gate) -> u64 {
+    memory(gate, "VmRSS:")
+}
+
+/// What the system says of the memory of the gateway under that name (proc_pid_status(5)), in KiB.
+fn memory(gate: &Gate, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gate.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim().trim_end_matches("kB").trim().parse().unwrap()
 }
 
@@ -124,4 +129,20 @@ fn manifests_that_stall_leave_room_for_those_of_others() {
         said.starts_with("HTTP/1.1 503") && said.to_lowercase().contains("retry-after: 5")
     });
     assert!(told.count() >= 2, "those that stand still make room, and who finds none is told when to come again");
+}
+
+#[test]
+fn a_manifest_in_chunks_of_a_byte_took_eighty_times_its_length() {
+    let gate = Gate::start(OPEN);
+    let before = memory(&gate, "VmHWM:");
+    let mut socket = TcpStream::connect(gate.main).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = "PUT /v2/app/manifests/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunks = b"1\r\n \r\n".repeat(400_000);
+    socket.write_all(&[head.as_bytes(), &chunks, b"0\r\n\r\n"].concat()).unwrap();
+    let mut said = [0; 12];
+    socket.read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"HTTP/1.1 400");
+    let more = memory(&gate, "VmHWM:").saturating_sub(before);
+    assert!(more < 6 << 10, "{more} KiB for a manifest of 391 KiB");
 }
