@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::budget::Budget;
 use super::connection::{self, Phase, Setting};
-use super::frames::Turnstile;
+use super::pace::Turnstile;
 use super::{ConnectionEvent, Handler, Limits, Listener};
 
 /// The pause after an accept that failed for want of something (descriptors, memory); it doubles up to the second.

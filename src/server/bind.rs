@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::accept::{self, Shared};
 use super::budget::Budget;
 use super::connection::Phase;
-use super::frames::Turnstile;
+use super::pace::Turnstile;
 use super::socket::keep_little;
 use super::{Handler, Limits, Listener};
 

@@ -17,10 +17,11 @@ use crate::gateway::{Arrival, Flight};
 
 use super::activity::{Activity, Answer, Monitored, Patience};
 use super::budget::Slot;
-use super::frames::{Flooded, Frames, Turnstile};
+use super::frames::{Flooded, Frames};
 use super::framing::HeadLimits;
 use super::guarded::{Guarded, Verdicts};
 use super::opening::{self, HttpVersion, Opened, Refused, Stream};
+use super::pace::Turnstile;
 use super::stall::Stall;
 use super::streams::StreamExecutor;
 use super::watch::Watched;
@@ -128,7 +129,7 @@ pub(super) async fn serve<H: Handler>(
     };
     match version {
         HttpVersion::One => {
-            let io = Guarded::new(io, head_limits(limits), verdicts, Arc::clone(&activity));
+            let io = Guarded::new(io, head_limits(limits), verdicts, Arc::clone(&activity), turnstile.clone());
             let connection = http1(limits).serve_connection(TokioIo::new(io), service);
             drive(connection, activity, patience, phases, peer).await
         }

@@ -14,11 +14,14 @@ use crate::gateway::BadHead;
 
 use super::activity::Activity;
 use super::framing::{Followed, Framing, HeadLimits, Refusal};
+use super::pace::{Pace, Turnstile};
 
 /// What is read at a time of a head that comes in pieces.
 const PIECE_BYTES: usize = 4 << 10;
 /// The most that is read of requests which will not be answered.
 const DISCARD_BYTES_MAX: u64 = 64 << 20;
+/// Chunks of that size, and requests, are no flood; smaller ones are where many come at once.
+const BYTES_PER_PIECE: u64 = 256;
 /// What is handed on for a head without a readable request line. It is only seen in the log.
 const NO_REQUEST_LINE: &[u8] = b"- / HTTP/1.1";
 
@@ -50,6 +53,7 @@ pin_project! {
         framing: Framing,
         verdicts: Arc<Verdicts>,
         activity: Arc<Activity>,
+        pace: Pace,
         // What was read and not handed on: so many bytes that are good, then the beginning of a head.
         held: BytesMut,
         held_good: usize,
@@ -77,9 +81,15 @@ enum Leaving {
 }
 
 impl<I> Guarded<I> {
-    pub(super) fn new(io: I, limits: HeadLimits, verdicts: Arc<Verdicts>, activity: Arc<Activity>) -> Self {
-        let (held, framing) = (BytesMut::new(), Framing::new(limits));
-        Self { io, framing, verdicts, activity, held, held_good: 0, refused: None, leaving: Leaving::No }
+    pub(super) fn new(
+        io: I,
+        limits: HeadLimits,
+        verdicts: Arc<Verdicts>,
+        activity: Arc<Activity>,
+        turnstile: Turnstile,
+    ) -> Self {
+        let (held, framing, pace) = (BytesMut::new(), Framing::new(limits), Pace::new(BYTES_PER_PIECE, turnstile));
+        Self { io, framing, verdicts, activity, pace, held, held_good: 0, refused: None, leaving: Leaving::No }
     }
 }
 
@@ -107,7 +117,8 @@ impl<I: AsyncRead> AsyncRead for Guarded<I> {
                 Some(Refused::Body) => return Poll::Ready(Err(malformed())),
                 None => {}
             }
-            let (before, heads) = (buffer.filled().len(), this.framing.heads());
+            ready!(this.pace.poll_turn(context));
+            let (before, heads, pieces) = (buffer.filled().len(), this.framing.heads(), this.framing.pieces());
             let came = if this.held.is_empty() {
                 ready!(self.as_mut().poll_straight(context, buffer))?
             } else {
@@ -116,6 +127,12 @@ impl<I: AsyncRead> AsyncRead for Guarded<I> {
             let this = self.as_mut().project();
             let in_head = came > 0 && this.held.len() > *this.held_good;
             this.activity.came(in_head, this.framing.heads() > heads);
+            this.pace.carried(came as u64);
+            // One request or chunk in a read is what clients send; who sends more of them than that is paced, and served.
+            let more = (this.framing.pieces() - pieces).saturating_sub(1);
+            if more > 0 {
+                let _ = this.pace.spend(more);
+            }
             if came == 0 {
                 *this.leaving = Leaving::ClientLeft;
                 return Poll::Ready(Ok(()));

@@ -14,6 +14,7 @@ mod frames;
 mod framing;
 mod guarded;
 mod opening;
+mod pace;
 mod proxy;
 mod settings;
 mod socket;

@@ -11,6 +11,7 @@ pub(super) struct Chunks {
     at: At,
     /// Bytes of extensions and trailers so far.
     extra_bytes: usize,
+    count: u64,
 }
 
 /// What the next byte is.
@@ -53,7 +54,7 @@ pub(super) enum Progress {
 
 impl Default for Chunks {
     fn default() -> Self {
-        Self { at: At::START, extra_bytes: 0 }
+        Self { at: At::START, extra_bytes: 0, count: 0 }
     }
 }
 
@@ -62,6 +63,11 @@ impl At {
 }
 
 impl Chunks {
+    /// How many chunks with data were complete so far.
+    pub(super) const fn count(&self) -> u64 {
+        self.count
+    }
+
     /// Looks at `bytes`: how many of them belong to the body and are good, and how far it is after them.
     pub(super) fn follow(&mut self, bytes: &[u8], extra_bytes_max: usize) -> (usize, Progress) {
         let mut good = 0;
@@ -71,6 +77,7 @@ impl Chunks {
                 let taken = usize::try_from(left).map_or(rest, |left| left.min(rest));
                 good += taken;
                 let left = left - taken as u64;
+                self.count += u64::from(left == 0);
                 self.at = if left == 0 { At::DataReturn } else { At::Data { left } };
                 continue;
             }

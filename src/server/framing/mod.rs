@@ -34,6 +34,7 @@ pub(super) struct Framing {
     limits: HeadLimits,
     place: Place,
     heads: u64,
+    chunks: u64,
 }
 
 /// What the next byte belongs to.
@@ -75,12 +76,17 @@ pub(super) enum Refusal {
 impl Framing {
     /// Of a connection from which nothing came yet.
     pub(super) fn new(limits: HeadLimits) -> Self {
-        Self { limits, place: Place::Head(Head::default()), heads: 0 }
+        Self { limits, place: Place::Head(Head::default()), heads: 0, chunks: 0 }
     }
 
     /// How many heads there were; one that was refused counts.
     pub(super) const fn heads(&self) -> u64 {
         self.heads
+    }
+
+    /// How many heads and chunks there were.
+    pub(super) const fn pieces(&self) -> u64 {
+        self.heads + self.chunks
     }
 
     /// Whether all requests that were begun are complete.
@@ -116,8 +122,10 @@ impl Framing {
                     Place::Head(Head::default())
                 }
                 Place::Chunks(chunks) => {
+                    let before = chunks.count();
                     let (taken, progress) = chunks.follow(rest, self.limits.bytes);
                     good += taken;
+                    self.chunks += chunks.count() - before;
                     match progress {
                         Progress::More => break None,
                         Progress::Malformed => break Some(Refusal::Body),

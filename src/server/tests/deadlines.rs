@@ -8,8 +8,8 @@ use super::*;
 use crate::gateway::Transport;
 use crate::server::activity::Activity;
 use crate::server::connection::{self, Phase, Setting};
-use crate::server::frames::Turnstile;
 use crate::server::opening::HttpVersion;
+use crate::server::pace::Turnstile;
 
 /// The defaults, with a pipe of `pipe_bytes` in place of a socket. The clock runs only while all are waiting for it.
 struct Piped {

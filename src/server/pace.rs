@@ -1,0 +1,131 @@
+//! How fast a connection may send what is cheap to send and must be looked at all the same: frames of HTTP/2 that carry
+//! nothing, chunks of a byte, requests by the hundred without waiting for an answer. Who sends much of it is read last, so
+//! that nobody else waits for that.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// How many such pieces a connection may send at once.
+pub(super) const BURST: u64 = 4_096;
+/// How many it may send each second, for ever.
+const PER_SECOND: u64 = 512;
+/// So many more than it earned are read as fast as they come. A connection that sends more is read last: all of those together
+/// at so many pieces a second.
+pub(super) const UNPACED: u64 = 256;
+pub(super) const PACED_PER_SECOND: u64 = 8_192;
+
+/// When those who flood are read again, in turn. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Turnstile(Arc<Mutex<Option<Instant>>>);
+
+impl Turnstile {
+    /// When whoever sent so many may go on.
+    fn pass(&self, pieces: u64) -> Instant {
+        let now = Instant::now();
+        let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = next.map_or(now, |next| next.max(now)) + Duration::from_secs(pieces) / PACED_PER_SECOND as u32;
+        *next = Some(turn);
+        turn
+    }
+}
+
+/// What one connection may send now.
+#[derive(Debug)]
+pub(super) struct Pace {
+    left: u64,
+    /// What others must not wait for, since it last waited for them.
+    owed: u64,
+    /// For so many bytes that go either way it may send one more.
+    bytes_per_piece: u64,
+    /// Bytes that went either way, and do not make up a piece yet.
+    bytes: u64,
+    refilled: Instant,
+    turnstile: Turnstile,
+    turn: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pace {
+    /// Of a connection that may send one piece for so many bytes that go either way.
+    pub(super) fn new(bytes_per_piece: u64, turnstile: Turnstile) -> Self {
+        let refilled = Instant::now();
+        Self { left: BURST, owed: 0, bytes_per_piece, bytes: 0, refilled, turnstile, turn: None }
+    }
+
+    /// Ready when the connection may be read.
+    pub(super) fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let owed @ 1.. = std::mem::take(&mut self.owed) {
+            self.turn = Some(Box::pin(sleep_until(self.turnstile.pass(owed))));
+        }
+        if let Some(turn) = &mut self.turn {
+            ready!(turn.as_mut().poll(context));
+            self.turn = None;
+        }
+        Poll::Ready(())
+    }
+
+    /// So many pieces came; false: that is more than it may send.
+    pub(super) fn spend(&mut self, pieces: u64) -> bool {
+        if self.is_loud() {
+            self.refill(Instant::now());
+        }
+        let left = self.left.checked_sub(pieces);
+        self.left = left.unwrap_or(0);
+        if self.is_loud() {
+            self.owed += pieces;
+        }
+        left.is_some()
+    }
+
+    /// So many bytes of requests or answers went by.
+    pub(super) const fn carried(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.earn(self.bytes / self.bytes_per_piece);
+        self.bytes %= self.bytes_per_piece;
+    }
+
+    const fn is_loud(&self) -> bool {
+        self.left < BURST - UNPACED
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let milliseconds = u64::try_from(now.duration_since(self.refilled).as_millis()).unwrap_or(u64::MAX);
+        let pieces = milliseconds.saturating_mul(PER_SECOND) / 1_000;
+        if pieces > 0 {
+            self.refilled = now;
+            self.earn(pieces);
+        }
+    }
+
+    const fn earn(&mut self, pieces: u64) {
+        let all = self.left.saturating_add(pieces);
+        self.left = if all < BURST { all } else { BURST };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_what_it_asked_for_may_acknowledge_all_of_it() {
+        let mut pace = Pace::new(1 << 10, Turnstile::default());
+        for _ in 0..10 * BURST {
+            pace.carried(4 << 10);
+            assert!(pace.spend(2));
+            assert_eq!(pace.owed, 0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_quiet_may_send_more() {
+        let mut pace = Pace::new(1 << 10, Turnstile::default());
+        while pace.spend(1) {}
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let more = std::iter::from_fn(|| pace.spend(1).then_some(())).count() as u64;
+        assert_eq!(more, PER_SECOND);
+    }
+}
