@@ -132,7 +132,7 @@ fn manifests_that_stall_leave_room_for_those_of_others() {
 }
 
 #[test]
-fn a_manifest_in_chunks_of_a_byte_took_eighty_times_its_length() {
+fn a_manifest_in_chunks_of_a_byte_took_a_hundred_times_its_length() {
     let gate = Gate::start(OPEN);
     let before = memory(&gate, "VmHWM:");
     let mut socket = TcpStream::connect(gate.main).unwrap();
