@@ -17,6 +17,8 @@ const PER_SECOND: u64 = 512;
 /// at so many pieces a second.
 pub(super) const UNPACED: u64 = 256;
 pub(super) const PACED_PER_SECOND: u64 = 8_192;
+/// Nobody waits longer for that: those who left before their turn have theirs for ever, and must not add up.
+const TURN_MAX: Duration = Duration::from_secs(5);
 
 /// When those who flood are read again, in turn. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +30,7 @@ impl Turnstile {
         let now = Instant::now();
         let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let turn = next.map_or(now, |next| next.max(now)) + Duration::from_secs(pieces) / PACED_PER_SECOND as u32;
+        let turn = turn.min(now + TURN_MAX);
         *next = Some(turn);
         turn
     }
@@ -118,6 +121,21 @@ mod tests {
             assert!(pace.spend(2));
             assert_eq!(pace.owed, 0);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_flooded_and_left_kept_others_waiting_for_ever() {
+        let turnstile = Turnstile::default();
+        for _ in 0..1_000 {
+            let mut gone = Pace::new(1 << 10, turnstile.clone());
+            gone.spend(1_000);
+            assert!(gone.poll_turn(&mut Context::from_waker(&futures_util::task::noop_waker())).is_pending());
+        }
+        let mut pace = Pace::new(1 << 10, turnstile);
+        pace.spend(1_000);
+        let began = Instant::now();
+        std::future::poll_fn(|context| pace.poll_turn(context)).await;
+        assert!(began.elapsed() <= TURN_MAX + Duration::from_millis(1), "{:?}", began.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
