@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::Advice;
+use rustix::io::Errno;
 use sqlx::SqlitePool;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, timeout};
@@ -82,8 +83,11 @@ impl Probe {
     async fn try_once(self) -> Result<(), String> {
         let Self { file, readers, .. } = self;
         let read = tokio::task::spawn_blocking(move || read_from_disk(&file).map_err(|error| (file, error)));
-        if let Err((file, error)) = read.await.map_err(|error| error.to_string())? {
-            return Err(format!("{}: {error}", file.display()));
+        match read.await.map_err(|error| error.to_string())? {
+            // Nothing was read, but not because of the disk; what SQLite has open is tried all the same.
+            Err((_, error)) if is_out_of_descriptors(&error) => {}
+            Err((file, error)) => return Err(format!("{}: {error}", file.display())),
+            Ok(()) => {}
         }
         let random = getrandom::u64().map_err(|error| error.to_string())?;
         // Another place each time, so that more than what SQLite has in memory is tried.
@@ -101,4 +105,9 @@ fn read_from_disk(path: &Path) -> io::Result<()> {
         0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is empty")),
         _ => Ok(()),
     }
+}
+
+/// Whether this process, or the system, has as many files open as it may.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }

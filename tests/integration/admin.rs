@@ -14,6 +14,9 @@ use crate::support::gate::{Prepared, wait_until};
 /// How soon readiness is told on a machine that strace slows down.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
+/// The disk is tried each second.
+const THREE_TRIES: Duration = Duration::from_secs(3);
+
 /// Exit codes.
 const UNAVAILABLE: i32 = 69;
 const NO_PERMISSION: i32 = 77;
@@ -117,7 +120,9 @@ fn health_is_told_while_there_is_not_one_descriptor_left() {
     assert!(lowered.expect("prlimit is needed; tests/install.sh installs it (util-linux)").success());
     let mut crowd: Vec<TcpStream> = (0..highest + 50).map(|_| TcpStream::connect(gate.main).unwrap()).collect();
     gate.wait_for_log("cannot accept connections for now");
-    for _ in 0..50 {
+    // Longer than it takes until the disk is tried again: that no file can be opened is not the disk's fault.
+    let began = Instant::now();
+    while began.elapsed() < THREE_TRIES {
         crowd.extend((0..4).map(|_| TcpStream::connect(gate.main).unwrap()));
         assert_eq!(gate.admin().get("/readyz").expect(200).text(), "ready\n");
         gate.admin().get("/livez").expect(200);
@@ -129,14 +134,19 @@ fn health_is_told_while_there_is_not_one_descriptor_left() {
     });
 }
 
-/// Has every read of a file end as `effect` says, until it is dropped.
+/// Has a system call end otherwise than it would, until it is dropped.
 struct Tampered(Child);
 
 impl Tampered {
+    /// Every read of a file ends as `effect` says.
     fn reads(gate: &Gate, effect: &str) -> Self {
+        Self::calls(gate, "pread64", effect)
+    }
+
+    fn calls(gate: &Gate, call: &str, effect: &str) -> Self {
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o", "/dev/null", "-p", &gate.id().to_string(), "-e", "trace=pread64"]);
-        command.args(["-e", &format!("inject=pread64:{effect}")]).stdin(Stdio::null());
+        command.args(["-f", "-qq", "-o", "/dev/null", "-p", &gate.id().to_string(), "-e", &format!("trace={call}")]);
+        command.args(["-e", &format!("inject={call}:{effect}")]).stdin(Stdio::null());
         Self(command.spawn().expect("strace is needed; tests/install.sh installs it"))
     }
 }
@@ -159,6 +169,21 @@ fn readiness_becomes(gate: &Gate, status: u16) -> String {
         answer.status == status
     });
     said
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_for_want_of_descriptors_was_a_broken_disk() {
+    let gate = Gate::start("");
+    readiness_becomes(&gate, 200);
+    for error in ["EMFILE", "ENFILE"] {
+        let _tampered = Tampered::calls(&gate, "openat", &format!("error={error}"));
+        let began = Instant::now();
+        while began.elapsed() < THREE_TRIES {
+            gate.admin().get("/readyz").expect(200);
+        }
+    }
+    let _tampered = Tampered::calls(&gate, "openat", "error=EIO");
+    readiness_becomes(&gate, 503);
 }
 
 #[test]
