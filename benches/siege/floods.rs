@@ -21,6 +21,8 @@ use crate::siege::{Context, all, memory, slower};
 use crate::sink::Sink;
 
 const CONNECTIONS: u8 = 50;
+/// How often each is flooded for [`Times::flood`](crate::siege::Times), where speed is judged.
+const TURNS: usize = 3;
 /// A connection that was ended is opened again so long after its beginning.
 const AGAIN: Duration = Duration::from_millis(250);
 /// How long the answer to a flood is waited for when all of it is sent.
@@ -46,25 +48,26 @@ pub async fn run(context: &Context<'_>) -> Outcome<Vec<Figure>> {
     Ok(figures)
 }
 
-/// The same at the sink first.
+/// In turn with the same at the sink, so that what else the machine does is in both.
 async fn one(context: &Context<'_>, gateway: &Gateway, neighbours: &Neighbours, flood: Flood) -> Outcome<Vec<Figure>> {
     let name = flood.name;
     let flood = Arc::new(flood);
     let endings = Endings::default();
-    let sunk = match context.speed {
-        true => {
-            let sink = Sink::start(false)?;
-            Some(under(context, neighbours, &flood, |from| Way { from, to: sink.address }, &Endings::default()).await?)
+    let sink = Sink::start(false)?;
+    let (mut sunk, mut seen, mut growth) = (Seen::default(), Seen::default(), 0);
+    for _ in 0..if context.speed { TURNS } else { 1 } {
+        if context.speed {
+            let way = |from| Way { from, to: sink.address };
+            sunk.join(under(context, neighbours, &flood, way, &Endings::default()).await?);
         }
-        false => None,
-    };
-    gateway.forget_peak()?;
-    let before = gateway.memory().peak;
-    let seen = under(context, neighbours, &flood, |from| gateway.way(from), &endings).await?;
-    let growth = gateway.memory().peak.saturating_sub(before);
+        gateway.forget_peak()?;
+        let before = gateway.memory().peak;
+        seen.join(under(context, neighbours, &flood, |from| gateway.way(from), &endings).await?);
+        growth = growth.max(gateway.memory().peak.saturating_sub(before));
+    }
     let ending = usual(&endings);
     let mut figures = Vec::new();
-    if let Some(sunk) = sunk {
+    if context.speed {
         figures.push(slower(name, "good pulls' p99, beside a sink", &sunk.pulls, &seen.pulls));
     }
     figures.push(all(name, "good pulls that failed", &seen.pulls));

@@ -28,7 +28,9 @@ const LIST_EVERY: Duration = Duration::from_millis(500);
 const WRONG_EVERY: Duration = Duration::from_secs(2);
 /// The share of the time after which memory must be flat: the first ten minutes of an hour.
 const WARM: f64 = 1.0 / 6.0;
-/// How far it may be from its middle, then.
+/// How many medians are taken of all of the time: one for each five minutes of an hour.
+const WINDOWS: usize = 12;
+/// How far they may be from their middle, then.
 const FLAT: f64 = 0.05;
 
 pub async fn run(context: &Context<'_>) -> Outcome<Vec<Figure>> {
@@ -42,7 +44,7 @@ pub async fn run(context: &Context<'_>) -> Outcome<Vec<Figure>> {
         tokio::join!(neighbours.call(&context.thread, time, true), more, sample(&gateway, context, until));
     let seen = seen?;
     drop(besiegers);
-    let mut figures = vec![flat(&samples, context)];
+    let mut figures = Vec::from(flat(&samples, context));
     figures.push(all(NAME, "good pulls that failed", &seen.pulls));
     figures.push(all(NAME, "good pushes that failed", &seen.pushes));
     figures.push(all(NAME, "pulls through the mirror that failed", &mirror));
@@ -54,24 +56,42 @@ pub async fn run(context: &Context<'_>) -> Outcome<Vec<Figure>> {
 }
 
 async fn sample(gateway: &Gateway, context: &Context<'_>, until: Instant) -> Vec<u64> {
-    let mut samples = Vec::new();
+    let (mut samples, began) = (Vec::new(), Instant::now());
     while Instant::now() < until {
         sleep(context.times.sample).await;
-        samples.push(gateway.memory().now);
+        let now = gateway.memory().now;
+        eprintln!("{:5.1} min: {} resident", began.elapsed().as_secs_f64() / 60.0, bytes(now));
+        samples.push(now);
     }
     samples
 }
 
-/// The first sixth is not judged, and the short form not at all: it ends before anything is warm.
-fn flat(samples: &[u64], context: &Context<'_>) -> Figure {
+/// Whether memory stays where it is, and how far it ever was from there. The first sixth is not judged, and the short form
+/// not at all: it ends before anything is warm.
+fn flat(samples: &[u64], context: &Context<'_>) -> [Figure; 2] {
     let warm = (samples.len() as f64 * WARM) as usize;
-    let rest = &samples[warm..];
-    let (least, most) = (rest.iter().min().copied().unwrap_or(0), rest.iter().max().copied().unwrap_or(0));
+    let rest = samples.get(warm..).unwrap_or_default();
+    // What one pull holds while it runs comes and goes within seconds.
+    let middles: Vec<u64> = rest.chunks((samples.len() / WINDOWS).max(1)).filter_map(median).collect();
+    let (least, most) = bounds(&middles);
     let half = (most - least) as f64 / (most + least).max(1) as f64;
     let minutes = context.times.hour.as_secs_f64() / 60.0;
     let value = format!("{} to {} (± {:.1} %) in {minutes:.0} min", bytes(least), bytes(most), half * 100.0);
-    let name = "resident memory after a sixth of the time";
-    Figure::speed(NAME, name, "± 5 %", value, half <= FLAT || !context.speed)
+    let name = "resident memory after a sixth of the time, the medians of twelfths";
+    let flat = Figure::speed(NAME, name, "± 5 %", value, half <= FLAT || !context.speed);
+    let (least, most) = bounds(rest);
+    let ever = format!("{} and {}", bytes(least), bytes(most));
+    [flat, Figure::speed(NAME, "the least and the most that it was", "", ever, true)]
+}
+
+fn median(samples: &[u64]) -> Option<u64> {
+    let mut sorted = samples.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied()
+}
+
+fn bounds(sizes: &[u64]) -> (u64, u64) {
+    (sizes.iter().min().copied().unwrap_or(0), sizes.iter().max().copied().unwrap_or(0))
 }
 
 /// Pulls through the mirror, and all else.

@@ -49,6 +49,15 @@ pub struct Seen {
     pub commands: Tally,
 }
 
+impl Seen {
+    pub fn join(&mut self, other: Self) {
+        self.pulls.join(other.pulls);
+        self.pushes.join(other.pushes);
+        self.probes.join(other.probes);
+        self.commands.join(other.commands);
+    }
+}
+
 impl Tally {
     pub fn add(&mut self, began: Instant, outcome: Outcome) {
         match outcome {

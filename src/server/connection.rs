@@ -111,6 +111,7 @@ pub(super) async fn serve<H: Handler>(
     let io = Monitored::new(stream, Arc::clone(&activity));
     let verdicts = Arc::new(Verdicts::default());
     let peer = arrival.peer;
+    let entrance = turnstile.entrance(peer.ip());
     let service = {
         let (activity, verdicts, handler) = (Arc::clone(&activity), Arc::clone(&verdicts), handler.clone());
         service_fn(move |request: http::Request<hyper::body::Incoming>| {
@@ -129,13 +130,13 @@ pub(super) async fn serve<H: Handler>(
     };
     match version {
         HttpVersion::One => {
-            let io = Guarded::new(io, head_limits(limits), verdicts, Arc::clone(&activity), turnstile.clone());
+            let io = Guarded::new(io, head_limits(limits), verdicts, Arc::clone(&activity), entrance);
             let connection = http1(limits).serve_connection(TokioIo::new(io), service);
             drive(connection, activity, patience, phases, peer).await
         }
         HttpVersion::Two => {
             let flooded = Flooded::default();
-            let io = Frames::new(io, flooded.clone(), turnstile.clone());
+            let io = Frames::new(io, flooded.clone(), entrance);
             let connection = http2(limits, stall).serve_connection(TokioIo::new(io), service);
             let event = drive(connection, activity, patience, phases, peer).await;
             if flooded.is_so() { ConnectionEvent::Flooded } else { event }

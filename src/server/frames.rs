@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::pace::{Pace, Turnstile};
+use super::pace::{Entrance, Pace};
 
 /// For so many bytes that go either way one such frame is no flood: clients acknowledge what they take by WINDOW_UPDATE, the
 /// eager ones every 4 KiB, for the stream and for the connection.
@@ -57,14 +57,14 @@ pin_project! {
 }
 
 impl<I> Frames<I> {
-    pub(super) fn new(io: I, flooded: Flooded, turnstile: Turnstile) -> Self {
+    pub(super) fn new(io: I, flooded: Flooded, entrance: Entrance) -> Self {
         Self {
             io,
             preface_left: PREFACE_BYTES,
             header: [0; HEADER_BYTES],
             header_length: 0,
             payload_left: 0,
-            pace: Pace::new(BYTES_PER_FRAME, turnstile),
+            pace: Pace::new(BYTES_PER_FRAME, entrance),
             flooded,
             farewell: vec![],
             said: 0,
@@ -187,13 +187,14 @@ impl<I: AsyncWrite> AsyncWrite for Frames<I> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::pace::{BURST, PACED_PER_SECOND, UNPACED};
+    use crate::server::pace::{BURST, PACED_PER_SECOND, Turnstile, UNPACED};
     use proptest::prelude::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::time::Instant;
 
     const PREFACE: &[u8; PREFACE_BYTES] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     const PING: u8 = 6;
+    const CLIENT: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {
         let [.., a, b, c] = length.to_be_bytes();
@@ -204,7 +205,7 @@ mod tests {
     async fn handed_on(bytes: &[u8], piece: usize) -> (Vec<u8>, bool) {
         let (mut client, server) = tokio::io::duplex(piece);
         let flooded = Flooded::default();
-        let mut frames = Frames::new(server, flooded.clone(), Turnstile::default());
+        let mut frames = Frames::new(server, flooded.clone(), Turnstile::default().entrance(CLIENT));
         let mut on = vec![];
         let sent = async move {
             let _ = client.write_all(bytes).await;
@@ -236,18 +237,18 @@ mod tests {
     async fn those_who_flood_are_read_in_turn_and_nobody_else_waits() {
         let turnstile = Turnstile::default();
         let pings = |count: u64| [PREFACE, &frame(PING, 0, 8).repeat(count as usize)[..]].concat();
-        let read = |count| {
-            let (bytes, turnstile) = (pings(count), turnstile.clone());
+        let read = |count, client: u8| {
+            let (bytes, entrance) = (pings(count), turnstile.entrance([192, 0, 2, client].into()));
             async move {
-                let mut frames = Frames::new(&bytes[..], Flooded::default(), turnstile);
+                let mut frames = Frames::new(&bytes[..], Flooded::default(), entrance);
                 let (began, mut on) = (Instant::now(), vec![]);
                 frames.read_to_end(&mut on).await.unwrap();
                 assert_eq!(on, bytes);
                 began.elapsed().as_secs_f64()
             }
         };
-        assert_eq!(read(UNPACED).await, 0.0);
-        let (one, two, quiet) = tokio::join!(read(1_280), read(1_280), read(UNPACED));
+        assert_eq!(read(UNPACED, 1).await, 0.0);
+        let (one, two, quiet) = tokio::join!(read(1_280, 2), read(1_280, 3), read(UNPACED, 4));
         let each = 1_024.0 / PACED_PER_SECOND as f64;
         assert_eq!(quiet, 0.0);
         assert!(one.max(two) > 1.5 * each && one.max(two) < 2.1 * each, "{one} {two} {each}");

@@ -14,10 +14,15 @@ use crate::gateway::BadHead;
 
 use super::activity::Activity;
 use super::framing::{Followed, Framing, HeadLimits, Refusal};
-use super::pace::{Pace, Turnstile};
+use super::pace::{Entrance, Pace};
 
-/// What is read at a time of a head that comes in pieces.
+/// What is read at a time of a head that comes in pieces, and of a loud connection.
 const PIECE_BYTES: usize = 4 << 10;
+const LOUD_PIECE_BYTES: usize = 512;
+/// What a request costs that came together with another: it is answered, and leaves a line in the log.
+const PIECES_PER_REQUEST: u64 = 8;
+/// Fewer bytes of a head than that are not worth a read.
+const CRUMB_BYTES: usize = 16;
 /// The most that is read of requests which will not be answered.
 const DISCARD_BYTES_MAX: u64 = 64 << 20;
 /// Chunks of that size, and requests, are no flood; smaller ones are where many come at once.
@@ -86,9 +91,9 @@ impl<I> Guarded<I> {
         limits: HeadLimits,
         verdicts: Arc<Verdicts>,
         activity: Arc<Activity>,
-        turnstile: Turnstile,
+        entrance: Entrance,
     ) -> Self {
-        let (held, framing, pace) = (BytesMut::new(), Framing::new(limits), Pace::new(BYTES_PER_PIECE, turnstile));
+        let (held, framing, pace) = (BytesMut::new(), Framing::new(limits), Pace::new(BYTES_PER_PIECE, entrance));
         Self { io, framing, verdicts, activity, pace, held, held_good: 0, refused: None, leaving: Leaving::No }
     }
 }
@@ -118,18 +123,23 @@ impl<I: AsyncRead> AsyncRead for Guarded<I> {
                 None => {}
             }
             ready!(this.pace.poll_turn(context));
-            let (before, heads, pieces) = (buffer.filled().len(), this.framing.heads(), this.framing.pieces());
-            let came = if this.held.is_empty() {
+            let (before, heads, chunks) = (buffer.filled().len(), this.framing.heads(), this.framing.chunks());
+            // What one read of a loud connection brings is served before its next turn, so it is little.
+            let came = if this.held.is_empty() && !this.pace.is_loud() {
                 ready!(self.as_mut().poll_straight(context, buffer))?
             } else {
-                ready!(self.as_mut().poll_pieces(context))?
+                ready!(self.as_mut().poll_piece(context))?
             };
             let this = self.as_mut().project();
             let in_head = came > 0 && this.held.len() > *this.held_good;
             this.activity.came(in_head, this.framing.heads() > heads);
             this.pace.carried(came as u64);
-            // One request or chunk in a read is what clients send; who sends more of them than that is paced, and served.
-            let more = (this.framing.pieces() - pieces).saturating_sub(1);
+            // One request or chunk in a read is what clients send; who sends more of them than that is paced, and served. So is
+            // who sends a head bit by bit: the longer it is not read, the more of it comes at once.
+            let crumb = u64::from(in_head && (1..CRUMB_BYTES).contains(&came));
+            let more_heads = (this.framing.heads() - heads).saturating_sub(1);
+            let more_chunks = (this.framing.chunks() - chunks).saturating_sub(1);
+            let more = PIECES_PER_REQUEST * more_heads + more_chunks + crumb;
             if more > 0 {
                 let _ = this.pace.spend(more);
             }
@@ -167,11 +177,12 @@ impl<I: AsyncRead> Guarded<I> {
         Poll::Ready(Ok(length))
     }
 
-    /// Read the next piece of a head whose beginning is held. How many bytes came.
-    fn poll_pieces(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// Read a piece, and hold it with the beginning of a head that is held already. How many bytes came.
+    fn poll_piece(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let this = self.project();
         let mut piece = [0; PIECE_BYTES];
-        let mut piece = ReadBuf::new(&mut piece);
+        let length = if this.pace.is_loud() { LOUD_PIECE_BYTES } else { PIECE_BYTES };
+        let mut piece = ReadBuf::new(&mut piece[..length]);
         ready!(this.io.poll_read(context, &mut piece))?;
         this.held.extend_from_slice(piece.filled());
         let Followed { good, refusal } = this.framing.follow(this.held);

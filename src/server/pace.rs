@@ -2,37 +2,83 @@
 //! nothing, chunks of a byte, requests by the hundred without waiting for an answer. Who sends much of it is read last, so
 //! that nobody else waits for that.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::net::client_network;
+
 /// How many such pieces a connection may send at once.
 pub(super) const BURST: u64 = 4_096;
 /// How many it may send each second, for ever.
 const PER_SECOND: u64 = 512;
-/// So many more than it earned are read as fast as they come. A connection that sends more is read last: all of those together
-/// at so many pieces a second.
+/// So many more than it earned are read as fast as they come. A connection that sends more is loud, and is read last: all of
+/// those together at so many pieces a second.
 pub(super) const UNPACED: u64 = 256;
 pub(super) const PACED_PER_SECOND: u64 = 8_192;
 /// Nobody waits longer for that: those who left before their turn have theirs for ever, and must not add up.
 const TURN_MAX: Duration = Duration::from_secs(5);
+/// For so long a client's new connections begin as loud as its last one was.
+const LOUD_TIME: Duration = Duration::from_secs(10);
+/// How many clients are known to be loud; of more the first to be forgotten goes.
+const LOUD_MAX: usize = 1_024;
 
 /// When those who flood are read again, in turn. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Turnstile(Arc<Mutex<Option<Instant>>>);
+pub(super) struct Turnstile(Arc<Mutex<Queue>>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    next: Option<Instant>,
+    /// Who was loud, and until when that is remembered.
+    loud: HashMap<IpAddr, Instant>,
+}
 
 impl Turnstile {
-    /// When whoever sent so many may go on.
+    /// Where the connections of the client at `address` come in.
+    pub(super) fn entrance(&self, address: IpAddr) -> Entrance {
+        Entrance { turnstile: self.clone(), client: client_network(address) }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One client's way through the turnstile.
+#[derive(Debug)]
+pub(super) struct Entrance {
+    turnstile: Turnstile,
+    client: IpAddr,
+}
+
+impl Entrance {
+    /// When whoever sent so many may go on. The client is loud from now on.
     fn pass(&self, pieces: u64) -> Instant {
         let now = Instant::now();
-        let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let turn = next.map_or(now, |next| next.max(now)) + Duration::from_secs(pieces) / PACED_PER_SECOND as u32;
+        let mut queue = self.turnstile.queue();
+        let turn = queue.next.map_or(now, |next| next.max(now)) + Duration::from_secs(pieces) / PACED_PER_SECOND as u32;
         let turn = turn.min(now + TURN_MAX);
-        *next = Some(turn);
+        queue.next = Some(turn);
+        if queue.loud.len() >= LOUD_MAX && !queue.loud.contains_key(&self.client) {
+            queue.loud.retain(|_, until| *until > now);
+            let first = queue.loud.iter().min_by_key(|(_, until)| **until).map(|(client, _)| *client);
+            if let Some(first) = first.filter(|_| queue.loud.len() >= LOUD_MAX) {
+                queue.loud.remove(&first);
+            }
+        }
+        queue.loud.insert(self.client, now + LOUD_TIME);
         turn
+    }
+
+    /// Whether another connection of the client is loud, or was until a moment ago.
+    fn is_loud(&self) -> bool {
+        self.turnstile.queue().loud.get(&self.client).is_some_and(|until| *until > Instant::now())
     }
 }
 
@@ -47,21 +93,21 @@ pub(super) struct Pace {
     /// Bytes that went either way, and do not make up a piece yet.
     bytes: u64,
     refilled: Instant,
-    turnstile: Turnstile,
+    entrance: Entrance,
     turn: Option<Pin<Box<Sleep>>>,
 }
 
 impl Pace {
     /// Of a connection that may send one piece for so many bytes that go either way.
-    pub(super) fn new(bytes_per_piece: u64, turnstile: Turnstile) -> Self {
-        let refilled = Instant::now();
-        Self { left: BURST, owed: 0, bytes_per_piece, bytes: 0, refilled, turnstile, turn: None }
+    pub(super) fn new(bytes_per_piece: u64, entrance: Entrance) -> Self {
+        let left = if entrance.is_loud() { BURST - UNPACED - 1 } else { BURST };
+        Self { left, owed: 0, bytes_per_piece, bytes: 0, refilled: Instant::now(), entrance, turn: None }
     }
 
     /// Ready when the connection may be read.
     pub(super) fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let owed @ 1.. = std::mem::take(&mut self.owed) {
-            self.turn = Some(Box::pin(sleep_until(self.turnstile.pass(owed))));
+            self.turn = Some(Box::pin(sleep_until(self.entrance.pass(owed))));
         }
         if let Some(turn) = &mut self.turn {
             ready!(turn.as_mut().poll(context));
@@ -90,7 +136,8 @@ impl Pace {
         self.bytes %= self.bytes_per_piece;
     }
 
-    const fn is_loud(&self) -> bool {
+    /// Whether it sent so much that it is read last.
+    pub(super) const fn is_loud(&self) -> bool {
         self.left < BURST - UNPACED
     }
 
@@ -113,9 +160,13 @@ impl Pace {
 mod tests {
     use super::*;
 
+    fn pace(turnstile: &Turnstile) -> Pace {
+        Pace::new(1 << 10, turnstile.entrance([192, 0, 2, 1].into()))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_takes_what_it_asked_for_may_acknowledge_all_of_it() {
-        let mut pace = Pace::new(1 << 10, Turnstile::default());
+        let mut pace = pace(&Turnstile::default());
         for _ in 0..10 * BURST {
             pace.carried(4 << 10);
             assert!(pace.spend(2));
@@ -127,11 +178,11 @@ mod tests {
     async fn those_who_flooded_and_left_kept_others_waiting_for_ever() {
         let turnstile = Turnstile::default();
         for _ in 0..1_000 {
-            let mut gone = Pace::new(1 << 10, turnstile.clone());
+            let mut gone = pace(&turnstile);
             gone.spend(1_000);
             assert!(gone.poll_turn(&mut Context::from_waker(&futures_util::task::noop_waker())).is_pending());
         }
-        let mut pace = Pace::new(1 << 10, turnstile);
+        let mut pace = pace(&turnstile);
         pace.spend(1_000);
         let began = Instant::now();
         std::future::poll_fn(|context| pace.poll_turn(context)).await;
@@ -140,10 +191,33 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_was_quiet_may_send_more() {
-        let mut pace = Pace::new(1 << 10, Turnstile::default());
+        let mut pace = pace(&Turnstile::default());
         while pace.spend(1) {}
         tokio::time::advance(Duration::from_secs(1)).await;
         let more = std::iter::from_fn(|| pace.spend(1).then_some(())).count() as u64;
         assert_eq!(more, PER_SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_flooded_on_one_connection_began_the_next_one_as_if_nothing_had_been() {
+        let turnstile = Turnstile::default();
+        let mut first = pace(&turnstile);
+        first.spend(1_000);
+        std::future::poll_fn(|context| first.poll_turn(context)).await;
+        assert!(pace(&turnstile).is_loud());
+        assert!(!Pace::new(1 << 10, turnstile.entrance([192, 0, 2, 2].into())).is_loud());
+        tokio::time::advance(LOUD_TIME).await;
+        assert!(!pace(&turnstile).is_loud());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bounded_number_of_clients_is_remembered() {
+        let turnstile = Turnstile::default();
+        for number in 0..3 * LOUD_MAX as u32 {
+            turnstile.entrance(std::net::Ipv4Addr::from_bits(number).into()).pass(1);
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        assert_eq!(turnstile.queue().loud.len(), LOUD_MAX);
+        assert!(turnstile.entrance(std::net::Ipv4Addr::from_bits(3 * LOUD_MAX as u32 - 1).into()).is_loud());
     }
 }

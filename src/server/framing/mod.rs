@@ -84,9 +84,9 @@ impl Framing {
         self.heads
     }
 
-    /// How many heads and chunks there were.
-    pub(super) const fn pieces(&self) -> u64 {
-        self.heads + self.chunks
+    /// How many chunks there were.
+    pub(super) const fn chunks(&self) -> u64 {
+        self.chunks
     }
 
     /// Whether all requests that were begun are complete.
