@@ -40,7 +40,7 @@ impl Walk<'_> {
             // Every v1 client asks this first, and gives up on anything but an answer.
             Route::Legacy(LegacyRoute::Ping) => return Ok(Principal::anonymous().into()),
             // The form says who asks; what is public is so whoever asks.
-            Route::TokenForm | Route::TokenKeys | Route::TokenCertificates => {
+            Route::Root | Route::TokenForm | Route::TokenKeys | Route::TokenCertificates => {
                 return Ok(Principal::anonymous().into());
             }
             _ => {}

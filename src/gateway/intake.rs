@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -19,8 +19,11 @@ use crate::net::client::BoxError;
 
 use super::byte_budget::{ByteBudget, Pressure, Taker, Ticket};
 
-/// How much of a body is read on after its request was refused.
+/// How much of a body is read on by HTTP/2 after its request was refused.
 const DISCARD_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// How much of a body may be left when its request is answered, so that the connection of HTTP/1 is kept.
+const REST_BYTES_MAX: u64 = 256 << 10;
 
 /// How long that may take.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,6 +40,8 @@ pub(super) struct Intake<B> {
     body: Option<B>,
     pace: Pace,
     received: Count,
+    /// Whether it was read from; who expects `100 Continue` has been told to go on by that.
+    begun: bool,
     room: Room,
 }
 
@@ -51,15 +56,26 @@ struct Room {
 
 /// How many bytes of a body came so far, for whoever wants to know while somebody else reads it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Count(Arc<AtomicU64>);
+pub(super) struct Count(Arc<Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    bytes: AtomicU64,
+    whole: AtomicBool,
+}
 
 impl Count {
     pub(super) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::Relaxed)
     }
 
     fn add(&self, bytes: u64) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether the body came to its end.
+    fn is_whole(&self) -> bool {
+        self.0.whole.load(Ordering::Relaxed)
     }
 }
 
@@ -103,14 +119,15 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
             window_bytes: 0,
         };
         let room = Room { taker: budget.taker(client), pressure: budget.pressure(), held: None, used: 0 };
-        Self { body: Some(body), pace, received: Count::default(), room }
+        Self { body: Some(body), pace, received: Count::default(), begun: false, room }
     }
 
     /// Hands the rest of the body on; nothing more comes from here.
     pub(super) fn hand_on(&mut self) -> Self {
         let (taker, pressure) = (self.room.taker.again(), self.room.pressure.clone());
         let room = Room { taker, pressure, held: None, used: 0 };
-        Self { body: self.body.take(), pace: self.pace.clone(), received: self.received.clone(), room }
+        let (body, pace, received) = (self.body.take(), self.pace.clone(), self.received.clone());
+        Self { body, pace, received, begun: self.begun, room }
     }
 
     /// Reads on and throws away what comes, within limits: a client that is still sending would not see the answer.
@@ -119,6 +136,30 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
         let rest = async { while self.received() < limit && matches!(self.next().await, Ok(Some(_))) {} };
         // Whoever has not ended by then may lose the answer.
         let _ = tokio::time::timeout(DISCARD_TIMEOUT, rest).await;
+    }
+
+    /// Reads what is left of the body when the request is answered, if that is little. False: there is more, or the client,
+    /// which `expects` to be told to go on, was not; the connection then has to end with the answer (RFC 9112 §9.3, RFC 9110
+    /// §10.1.1).
+    pub(super) async fn finish(&mut self, expects: bool) -> bool {
+        // What was handed on is read to its end by others, or cannot be read by anybody any more.
+        let Some(body) = &self.body else { return self.received.is_whole() };
+        if body.is_end_stream() {
+            return true;
+        }
+        if (expects && !self.begun) || body.size_hint().lower() > REST_BYTES_MAX {
+            return false;
+        }
+        let limit = self.received().saturating_add(REST_BYTES_MAX);
+        let rest = async {
+            loop {
+                match self.next().await {
+                    Ok(Some(_)) if self.received() <= limit => {}
+                    ended => return ended == Ok(None),
+                }
+            }
+        };
+        tokio::time::timeout(DISCARD_TIMEOUT, rest).await.unwrap_or(false)
     }
 
     /// How many bytes came so far.
@@ -135,7 +176,12 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, IntakeError> {
         loop {
             let began = Instant::now();
-            let Some(frame) = self.frame().await? else { return Ok(None) };
+            let frame = self.frame().await?;
+            // Of a body whose length is known nobody need ask for what comes after the last byte.
+            if frame.is_none() || self.body.as_ref().is_some_and(Body::is_end_stream) {
+                self.received.0.whole.store(true, Ordering::Relaxed);
+            }
+            let Some(frame) = frame else { return Ok(None) };
             self.pace.waited += began.elapsed();
             if let Ok(bytes) = frame.into_data() {
                 self.received.add(bytes.len() as u64);
@@ -147,6 +193,7 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
 
     async fn frame(&mut self) -> Result<Option<Frame<Bytes>>, IntakeError> {
         let due = Instant::now() + self.pace.idle_timeout;
+        self.begun = true;
         loop {
             let Some(body) = &mut self.body else { return Ok(None) };
             let look = due.min(Instant::now() + CROWDED_TIMEOUT);

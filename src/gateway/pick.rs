@@ -50,7 +50,7 @@ impl Walk<'_> {
         let Routed { route, prefix, namespace } = routed;
         match &route {
             Route::Legacy(legacy) => return self.pick_legacy(legacy.clone()),
-            Route::Token(_) | Route::TokenForm | Route::TokenKeys | Route::TokenCertificates => {
+            Route::Root | Route::Token(_) | Route::TokenForm | Route::TokenKeys | Route::TokenCertificates => {
                 return Ok(Picked { route, answerer: Answerer::Here(self.hosted_backend()) });
             }
             _ => {}

@@ -25,9 +25,9 @@ use super::intake::Intake;
 use super::names::Names;
 use super::observe::{Ids, Observed, Record};
 use super::pick::{Answerer, Picked};
-use super::respond::{Failure, Form};
+use super::respond::{self, Failure, Form};
 use super::route::{self, Route, Routed, Verb};
-use super::screen::{self, Screened};
+use super::screen::{self, Refusal, Screened};
 use super::turns::Turns;
 
 /// The gateway: from a request to its answer. Cheap to clone.
@@ -125,8 +125,7 @@ impl Gateway {
         let mut response = match walk.begin(&arrival, &mut intake, &mut record).await {
             Ok(response) => response,
             Err(failure) => {
-                // By HTTP/1 the server reads on after the answer; by HTTP/2 the stream would be reset, and some clients then
-                // throw the answer away.
+                // The stream would be reset, and some clients then throw the answer away.
                 if !failure.close && parts.version == Version::HTTP_2 {
                     intake.discard().await;
                 }
@@ -134,6 +133,14 @@ impl Gateway {
                 failure.into_response(record.id)
             }
         };
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        // By HTTP/1 the next request comes after what is left of this one.
+        if parts.version < Version::HTTP_2
+            && !response.headers().contains_key(header::CONNECTION)
+            && !intake.finish(parts.headers.contains_key(header::EXPECT)).await
+        {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         // Over a plain connection anybody could have written it (RFC 6797, section 7.2).
         if let Some(lifetime) = settings.hsts.filter(|_| record.https)
             && let Ok(value) = HeaderValue::try_from(format!("max-age={}", lifetime.as_secs()))
@@ -162,7 +169,15 @@ impl Walk<'_> {
     ) -> Result<Response<Body>, Failure> {
         let unknown = Listener::default();
         let listener = self.settings.listeners.get(&*arrival.listener).unwrap_or(&unknown);
-        let screened = screen::screen(arrival, listener, self.parts).map_err(|refusal| self.in_form(refusal.into()))?;
+        let screened = match screen::screen(arrival, listener, self.parts) {
+            Ok(screened) => screened,
+            Err(refusal) => {
+                let meant =
+                    (refusal == Refusal::Path).then(|| screen::without_doubled_slash(&self.parts.uri)).flatten();
+                let refused = || Err(self.in_form(refusal.into()));
+                return meant.map_or_else(refused, |path| Ok(respond::moved(&path)));
+            }
+        };
         (record.client, record.https) = (screened.client, screened.https);
         let _seat = self.rooms.turns.seat(screened.client).await;
         Box::pin(self.go(arrival, screened, intake, record)).await
@@ -224,6 +239,7 @@ impl Walk<'_> {
         match (route, answerer) {
             (Route::Token(asked), _) => self.token(caller, &asked),
             (Route::TokenForm, _) => self.token_form(arrival, &caller.screened, intake, record).await,
+            (Route::Root, _) => Ok(respond::nothing()),
             (Route::TokenKeys, _) => Ok(self.token_keys()),
             (Route::TokenCertificates, _) => Ok(self.token_certificates()),
             (Route::Legacy(route), Answerer::Index(index)) => {

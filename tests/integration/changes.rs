@@ -1,10 +1,11 @@
 //! What changed is never answered as it was: caches of what can change, and clients that leave half-way.
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use super::support::content::{self, OCI_MANIFEST, digest, manifest, push_blob, push_image, put_manifest};
 use super::support::gate::wait_until;
-use super::support::{Client, Gate};
+use super::support::{Answer, Client, Gate};
 
 const ANYONE: &str = "[[access]]\nwho = [\"anyone\"]\nrepositories = [\"**\"]\nactions = [\"*\"]\n";
 
@@ -150,4 +151,58 @@ fn who_is_refused_while_still_sending_reads_why() {
         let location = "/v2/app/blobs/uploads/0123456789abcdef0123456789abcdef";
         gate.tls().send("PATCH", location, &[], &large).expect(401);
     }
+}
+
+/// Two requests on one connection: one that is answered before its body was read, with `rest` bytes of body, and one that
+/// shows whether the connection was kept. What the first is answered, and the second, if it is.
+fn two_on_one_connection(gate: &Gate, head: &str, rest: usize) -> (Answer, Option<Answer>) {
+    let mut stream = gate.plain().connect();
+    let request = format!("{head}Host: localhost\r\nContent-Length: {rest}\r\n\r\n");
+    let _ = stream.write_all(&[request.as_bytes(), &vec![0; rest]].concat());
+    let first = Answer::next(&mut stream, "PUT").expect("an answer, not a reset");
+    let _ = stream.write_all(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    (first, Answer::next(&mut stream, "GET"))
+}
+
+#[test]
+fn an_answer_before_the_body_was_read_ended_the_connection_unannounced() {
+    let gate = Gate::start("");
+    let login = "Authorization: Basic bm9ib2R5Ondyb25n\r\n";
+    let refused = [
+        "PUT /v2/app/manifests/latest HTTP/1.1\r\n".to_owned(),
+        format!("PUT /v2/app/manifests/latest HTTP/1.1\r\n{login}"),
+        "POST /v2/app/blobs/uploads/ HTTP/1.1\r\n".to_owned(),
+        "PATCH /v2/app/blobs/uploads/0123456789abcdef0123456789abcdef HTTP/1.1\r\n".to_owned(),
+        "PUT /v2/app/blobs/uploads/0123456789abcdef0123456789abcdef HTTP/1.1\r\n".to_owned(),
+        "DELETE /v2/app/manifests/latest HTTP/1.1\r\n".to_owned(),
+        "PUT /v1/images/0123/layer HTTP/1.1\r\n".to_owned(),
+        "POST /nothing/is/here HTTP/1.1\r\n".to_owned(),
+        "GET /v2/app/manifests/latest HTTP/1.1\r\n".to_owned(),
+    ];
+    for head in &refused {
+        for rest in [1, 10_000, 256 << 10] {
+            let (first, second) = two_on_one_connection(&gate, head, rest);
+            assert!(first.status >= 400, "{head}");
+            assert_eq!(first.header("connection"), None, "{head}{rest}: {first:?}");
+            assert_eq!(second.map(|second| second.status), Some(401), "{head}{rest}");
+        }
+        // What is longer may be read all the same; where it is not, that is said.
+        let (first, second) = two_on_one_connection(&gate, head, (256 << 10) + 1);
+        let is_closed = first.header("connection") == Some("close");
+        assert_eq!(second.is_none(), is_closed, "{head}: {first:?}");
+        assert!(is_closed || !head.starts_with("PATCH"), "{head}");
+    }
+}
+
+#[test]
+fn who_waits_to_be_told_to_go_on_is_answered_at_once() {
+    let gate = Gate::start("");
+    let mut stream = gate.plain().connect();
+    let head = "PUT /v2/app/manifests/latest HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let began = Instant::now();
+    let answer = Answer::next(&mut stream, "PUT").unwrap();
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // Whether the body still comes is the client's choice, so nothing can be read after it.
+    assert_eq!((answer.status, answer.header("connection")), (401, Some("close")));
 }

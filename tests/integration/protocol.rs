@@ -96,3 +96,40 @@ fn a_client_certificate_is_a_principal() {
     assert_eq!(status(&[]), "401");
     assert_eq!(status(&["--cert", "robot.crt", "--key", "robot.key"]), "200");
 }
+
+#[test]
+fn who_only_looks_whether_somebody_is_here_is_answered() {
+    let gate = Gate::start("");
+    for client in [gate.plain(), gate.tls()] {
+        let answer = client.get("/").expect(200);
+        assert!(answer.body.is_empty());
+        client.head("/").expect(200);
+        assert_eq!(client.send("POST", "/", &[], b"").expect(405).header("allow"), Some("GET, HEAD"));
+    }
+}
+
+#[test]
+fn a_base_url_that_ends_in_a_slash_is_put_right() {
+    let gate = Gate::start("");
+    let client = gate.plain();
+    for method in ["GET", "PUT", "POST", "DELETE"] {
+        let moved = client.send(method, "//v2/app/manifests/v1?ns=docker.io", &[], b"").expect(308);
+        assert_eq!(moved.header("location"), Some("/v2/app/manifests/v1?ns=docker.io"));
+    }
+    assert_eq!(client.get("//v2/").expect(308).header("location"), Some("/v2/"));
+    // Nowhere else: what such a path means is not for us to guess.
+    for other in
+        ["//v1/_ping", "///v2/", "//v2//app/tags/list", "//v2/../token", "/v2//", "//token", "//example.com/v2/"]
+    {
+        client.get(other).expect(400);
+    }
+}
+
+#[test]
+fn browsers_guess_no_types() {
+    let gate = Gate::start("");
+    let client = gate.plain();
+    for path in ["/", "/v2/", "//v2/", "/v2//", "/token/keys", "/nothing", "/v1/_ping", "/v2/a/manifests/1"] {
+        assert_eq!(client.get(path).header("x-content-type-options"), Some("nosniff"), "{path}");
+    }
+}

@@ -12,7 +12,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use super::gate::PATIENCE;
 
 /// Headers that the gateway may send. One that is not here was not meant to be sent.
-const KNOWN_HEADERS: [&str; 28] = [
+const KNOWN_HEADERS: [&str; 29] = [
     "accept-ranges",
     "allow",
     "cache-control",
@@ -37,6 +37,7 @@ const KNOWN_HEADERS: [&str; 28] = [
     "transfer-encoding",
     "vary",
     "www-authenticate",
+    "x-content-type-options",
     "x-docker-endpoints",
     "x-docker-registry-standalone",
     "x-docker-token",

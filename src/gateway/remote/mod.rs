@@ -52,9 +52,12 @@ impl Walk<'_> {
             Route::Blob(name, digest, verb) => call.blob(name, digest, verb).await,
             Route::UploadStart(name, start) => call.begin_upload(name, start, intake).await,
             Route::Upload(name, id, verb) => call.upload(name, id, verb, intake).await,
-            Route::Token(_) | Route::TokenForm | Route::TokenKeys | Route::TokenCertificates | Route::Legacy(_) => {
-                Err(RouteError::Unknown.into())
-            }
+            Route::Root
+            | Route::Token(_)
+            | Route::TokenForm
+            | Route::TokenKeys
+            | Route::TokenCertificates
+            | Route::Legacy(_) => Err(RouteError::Unknown.into()),
         };
         let mut answer = answer.map_err(|failure| self.ask_for_theirs(elsewhere, failure))?;
         if let Some(namespace) = elsewhere.namespace.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {

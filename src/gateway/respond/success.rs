@@ -193,6 +193,19 @@ pub(in crate::gateway) fn gone(status: StatusCode) -> Response<Body> {
     response
 }
 
+/// `GET /`
+pub(in crate::gateway) fn nothing() -> Response<Body> {
+    Response::new(Body::empty())
+}
+
+/// It is at `path`, by whatever method (RFC 9110, section 15.4.9).
+pub(in crate::gateway) fn moved(path: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    set(response.headers_mut(), LOCATION, path);
+    response
+}
+
 /// The tags of a repository.
 pub(in crate::gateway) fn tags(name: &RepositoryName, page: &Page<String>, limit: usize) -> Response<Body> {
     let tags: Vec<&str> = page.entries.iter().map(String::as_str).collect();

@@ -37,6 +37,8 @@ pub enum Route {
     TokenForm,
     /// `GET /token/keys`, the public keys of tokens.
     TokenKeys,
+    /// `GET /`: nothing, for whoever only wants to know that somebody is here.
+    Root,
     /// `GET /token/certificates`, what other registries trust.
     TokenCertificates,
     /// `GET /v2/_catalog`
@@ -164,6 +166,7 @@ pub fn parse(method: &Method, uri: &Uri) -> Result<Routed, RouteError> {
     let query = Query::parse(uri.query().unwrap_or_default()).map_err(invalid(ErrorCode::Unsupported))?;
     let here = |route| Routed { route, prefix: None, namespace: None };
     match path {
+        "/" => return read_only(method, Route::Root).map(here),
         "/token" => return token(method, &query).map(here),
         "/token/keys" => return read_only(method, Route::TokenKeys).map(here),
         "/token/certificates" => return read_only(method, Route::TokenCertificates).map(here),
@@ -287,7 +290,8 @@ fn upload(method: &Method, name: &str, id: &str, query: &Query) -> Result<Route,
 
 fn upload_start(query: &Query) -> Result<UploadStart, RouteError> {
     if let Some(digest) = query.first("mount") {
-        let from = query.first("from").map(|from| parse_name(&from)).transpose()?;
+        // Where a blob is said to be is a hint: one that means nothing here costs the client an upload, as docker's registry has it.
+        let from = query.first("from").and_then(|from| from.parse().ok());
         return Ok(UploadStart::Mount { digest: parse_digest(&digest)?, from });
     }
     let digest = query.first("digest").map(|digest| parse_digest(&digest)).transpose()?;
@@ -296,7 +300,7 @@ fn upload_start(query: &Query) -> Result<UploadStart, RouteError> {
 
 fn page(query: &Query) -> Result<Page, RouteError> {
     let digits = |text: &String| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let limit = match query.first("n") {
+    let limit = match query.first("n").filter(|text| !text.is_empty()) {
         None => None,
         // Too large for a number is as good as "all": the limit of a page cuts both.
         Some(text) if digits(&text) => Some(text.parse().unwrap_or(usize::MAX)),
@@ -336,6 +340,7 @@ impl Route {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Ping => "ping",
+            Self::Root => "root",
             Self::Token(_) | Self::TokenForm | Self::TokenKeys | Self::TokenCertificates => "token",
             Self::Catalog(_) => "catalog",
             Self::Tags(..) => "tags",
@@ -385,6 +390,7 @@ impl Route {
             | Self::Referrers { name, .. }
             | Self::Legacy(LegacyRoute::Repository(LegacyRepository { name, .. })) => Some(name),
             Self::Ping
+            | Self::Root
             | Self::Token(_)
             | Self::TokenForm
             | Self::TokenKeys

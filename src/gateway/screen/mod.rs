@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, Method, Uri, Version};
 
 use crate::config::{Listener, PlainPolicy, Protocol};
 
@@ -175,14 +175,22 @@ fn check_target(request: &Parts) -> Result<(), Refusal> {
     if path.len() + request.uri.query().map_or(0, str::len) > TARGET_BYTES_MAX {
         return Err(Refusal::TargetTooLong);
     }
+    if is_plain(path) { Ok(()) } else { Err(Refusal::Path) }
+}
+
+fn is_plain(path: &str) -> bool {
     let plain =
         |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-' | b':' | b'+' | b'~' | b'@' | b'=');
     let parts_are_plain = path.split('/').all(|part| !matches!(part, "." | ".."));
-    if path.starts_with('/') && path.bytes().all(plain) && parts_are_plain && !path.contains("//") {
-        Ok(())
-    } else {
-        Err(Refusal::Path)
-    }
+    path.starts_with('/') && path.bytes().all(plain) && parts_are_plain && !path.contains("//")
+}
+
+/// Where a client meant to go whose base URL ended in a slash: `//v2/…` is refused as it is, and never acted on.
+pub(super) fn without_doubled_slash(uri: &Uri) -> Option<String> {
+    let path = uri.path().strip_prefix('/')?;
+    let is_ours = path.starts_with("/v2/") || path == "/v2";
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    (is_ours && is_plain(path)).then(|| format!("{path}{query}"))
 }
 
 #[cfg(test)]
