@@ -40,7 +40,7 @@ pub struct Child {
 pub enum ChildKind {
     /// The configuration blob.
     Config,
-    /// A layer blob.
+    /// A layer, or a blob that an index names.
     Layer,
     /// A manifest of an index.
     Manifest,
@@ -99,7 +99,10 @@ struct Raw {
     media_type: Option<String>,
     artifact_type: Option<String>,
     config: Option<Descriptor>,
+    // `null` is an empty list: BuildKit writes it for an image that has labels alone.
+    #[serde(default, deserialize_with = "present")]
     layers: Option<Vec<Descriptor>>,
+    #[serde(default, deserialize_with = "present")]
     manifests: Option<Vec<Descriptor>>,
     subject: Option<Descriptor>,
     annotations: Option<BTreeMap<String, String>>,
@@ -107,6 +110,11 @@ struct Raw {
     #[serde(rename = "fsLayers")]
     fs_layers: Option<IgnoredAny>,
     blobs: Option<IgnoredAny>,
+}
+
+/// A list that is written down, if only as `null`.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Descriptor>>, D::Error> {
+    Option::deserialize(deserializer).map(|list| Some(list.unwrap_or_default()))
 }
 
 impl Manifest {
@@ -170,7 +178,7 @@ impl Raw {
         let config_type = self.config.as_ref().map(|config| config.media_type.clone());
         let config = self.config.iter().map(|config| Child::new(ChildKind::Config, config));
         let layers = self.layers.iter().flatten().map(|layer| Child::new(ChildKind::Layer, layer));
-        let manifests = self.manifests.iter().flatten().map(|child| Child::new(ChildKind::Manifest, child));
+        let manifests = self.manifests.iter().flatten().map(|child| Child::new(kind_in_index(child), child));
         let children = config.chain(layers).chain(manifests).collect();
         Manifest {
             media_type,
@@ -188,6 +196,20 @@ impl Child {
         Self { kind, digest: descriptor.digest, size: descriptor.size, required: !elsewhere }
     }
 }
+
+/// An index may name blobs, too: BuildKit's cache does (`image-manifest=false`). They must be here like any layer.
+fn kind_in_index(child: &Descriptor) -> ChildKind {
+    let is_manifest =
+        MediaType::parse(&child.media_type).is_some() || OTHER_MANIFESTS.contains(&child.media_type.as_str());
+    if is_manifest { ChildKind::Manifest } else { ChildKind::Layer }
+}
+
+/// Types of manifests that are not kept here.
+const OTHER_MANIFESTS: [&str; 3] = [
+    "application/vnd.oci.artifact.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+];
 
 /// Layers that their makers do not let registries distribute.
 fn is_foreign(media_type: &str) -> bool {
@@ -330,6 +352,34 @@ mod tests {
         let text = format!(r#"{{"schemaVersion":2,"config":{},"layers":[{layer}]}}"#, descriptor("c/c"));
         let manifest = Manifest::parse(text.as_bytes(), None).unwrap();
         assert!(!manifest.children()[1].required);
+    }
+
+    #[test]
+    fn an_image_without_layers_may_say_null() {
+        let text = format!(r#"{{"schemaVersion":2,"config":{},"layers":null}}"#, descriptor("c/c"));
+        let manifest = Manifest::parse(text.as_bytes(), None).unwrap();
+        assert_eq!(manifest.children().len(), 1);
+        assert_eq!(manifest.media_type(), MediaType::OciManifest);
+        let index = Manifest::parse(br#"{"schemaVersion":2,"manifests":null}"#, None).unwrap();
+        assert_eq!((index.media_type(), index.children().len()), (MediaType::OciIndex, 0));
+        // What is not there at all is not null.
+        let text = format!(r#"{{"schemaVersion":2,"config":{}}}"#, descriptor("c/c"));
+        assert!(matches!(Manifest::parse(text.as_bytes(), None), Err(ManifestError::Malformed(_))));
+    }
+
+    #[test]
+    fn what_is_no_manifest_in_an_index_is_a_blob() {
+        let kinds = |media_type: &str| {
+            let text = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, descriptor(media_type));
+            Manifest::parse(text.as_bytes(), None).unwrap().children()[0].kind
+        };
+        for blob in ["application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.buildkit.cacheconfig.v0"] {
+            assert_eq!(kinds(blob), ChildKind::Layer, "{blob}");
+        }
+        let manifests = MediaType::ALL.map(MediaType::as_str);
+        for manifest in manifests.into_iter().chain(OTHER_MANIFESTS) {
+            assert_eq!(kinds(manifest), ChildKind::Manifest, "{manifest}");
+        }
     }
 
     #[test]

@@ -101,7 +101,6 @@ fn a_manifest_that_could_be_read_two_ways_is_refused() {
         (OCI_MANIFEST, image.replacen('{', "{\"blobs\":[],", 1)),
         (OCI_MANIFEST, image.replace("\"schemaVersion\":2", "\"schemaVersion\":1")),
         (OCI_MANIFEST, format!("{image}{image}")),
-        (OCI_MANIFEST, image.replace("\"layers\":[]", "\"layers\":null")),
         ("application/vnd.docker.distribution.manifest.v1+json", untyped.clone()),
         ("text/plain", untyped.clone()),
         (OCI_MANIFEST, "[]".into()),
@@ -195,4 +194,40 @@ fn one_digest_may_be_pushed_again_and_again() {
         assert_eq!(pushed.header("docker-content-digest"), Some(&*name));
     }
     assert_eq!(client.get("/v2/app/tags/list").json()["tags"], json!(["v1", "v2"]));
+}
+
+/// BuildKit's cache with image-manifest=false is an index of layers and of a description.
+#[test]
+fn an_index_of_blobs_could_not_be_pushed() {
+    let gate = open("");
+    let client = gate.plain();
+    let (layer, description) = (push_blob(&client, "app", b"a layer"), digest(b"{}"));
+    let cache = index(
+        OCI_INDEX,
+        &[
+            ("application/vnd.oci.image.layer.v1.tar+gzip", &layer, 7),
+            ("application/vnd.buildkit.cacheconfig.v0", &description, 2),
+        ],
+    );
+    let refused = put(&client, "cache", OCI_INDEX, &cache).expect(400);
+    assert_eq!(refused.code(), "MANIFEST_BLOB_UNKNOWN");
+    assert!(refused.text().contains(&description) && !refused.text().contains(&layer), "{}", refused.text());
+    push_blob(&client, "app", b"{}");
+    put(&client, "cache", OCI_INDEX, &cache).expect(201);
+    assert_eq!(client.get("/v2/app/manifests/cache").expect(200).body, cache);
+    // A blob is no manifest, whatever its digest is called.
+    let wrong = index(OCI_INDEX, &[(OCI_MANIFEST, &layer, 7)]);
+    put(&client, "wrong", OCI_INDEX, &wrong).expect(400);
+}
+
+/// BuildKit writes it for `FROM scratch` with labels alone.
+#[test]
+fn an_image_without_layers_could_not_be_pushed_where_it_said_null() {
+    let gate = open("");
+    let client = gate.plain();
+    let config = push_blob(&client, "app", b"{}");
+    let config = json!({ "mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2 });
+    let bytes = json!({ "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": null }).to_string();
+    put(&client, "v1", OCI_MANIFEST, bytes.as_bytes()).expect(201);
+    assert_eq!(client.get("/v2/app/manifests/v1").expect(200).text(), bytes);
 }
