@@ -260,6 +260,16 @@ impl<E: Clone + Send + Sync + 'static> Disk<E> {
         self.inner.state().index.has(digest)
     }
 
+    /// How many bytes it has, if all of it is there.
+    pub fn size_of(&self, digest: &Digest) -> Option<u64> {
+        self.inner.state().index.size_of(digest)
+    }
+
+    /// The fill from `source` that runs, if there is one.
+    pub fn filling(&self, digest: &Digest, source: &str) -> Option<Filling<E>> {
+        self.inner.state().fills.get(&(*digest, Arc::from(source))).map(Filling::of)
+    }
+
     /// What there is; what was used longest ago comes first.
     pub fn list(&self) -> Vec<Cached> {
         self.inner.state().index.list()

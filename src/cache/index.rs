@@ -95,6 +95,11 @@ impl Index {
         self.entries.contains_key(digest)
     }
 
+    /// Asking that is no use of it.
+    pub(super) fn size_of(&self, digest: &Digest) -> Option<u64> {
+        self.entries.get(digest).map(|entry| entry.size)
+    }
+
     /// Looks it up, which is a use.
     pub(super) fn find(&mut self, digest: &Digest) -> Option<Found> {
         let entry = self.entries.get_mut(digest)?;

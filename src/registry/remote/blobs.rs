@@ -6,11 +6,12 @@ use bytes::Bytes;
 use tokio::time::timeout_at;
 
 use crate::cache::{CachedFile, FillError, Filling, Lookup};
+use crate::config::RemoteKind;
 use crate::oci::{ByteRange, Digest};
 use crate::upstream::CallerCredentials;
 
 use super::super::{Content, RegistryError, Tier};
-use super::members::Kind;
+use super::members::{Asker, Kind};
 use super::{Reach, Remote, RemoteError, Target, too_late};
 
 /// How often one looks again after a download that was begun in another way came to nothing, before one asks alone.
@@ -48,18 +49,31 @@ impl Remote {
     }
 
     async fn size_of(self: &Arc<Self>, reach: &Reach, digest: &Digest) -> Result<u64, RemoteError> {
-        let member = match self.is_ours(digest).await? {
-            true => self.belongs(reach, digest, Kind::Blob).await?,
-            false => self.ask_member(reach, digest, Kind::Blob).await?,
-        };
-        match member.size {
-            Some(size) => Ok(size),
-            // It is known to belong, and not how long it is.
-            None => {
-                let asked = self.ask_member(reach, digest, Kind::Blob).await?;
-                asked.size.ok_or_else(|| self.answer("HEAD of a blob without Content-Length"))
+        if self.is_ours(digest).await? {
+            self.belongs(reach, digest, Kind::Blob).await?;
+            let in_memory = self.shelves.memory.get(digest).map(|bytes| bytes.len() as u64);
+            if let Some(size) = in_memory.or_else(|| self.shelves.disk.size_of(digest)) {
+                return Ok(size);
             }
         }
+        if let Some(size) = self.size_while_taken(reach, digest).await? {
+            return Ok(size);
+        }
+        // Nobody pushes to a mirror, so nobody relies on its being there: that a manifest names it, and how long it is, will do.
+        let known = self.known_member(reach, digest).await?.filter(|_| self.config.kind == RemoteKind::Mirror);
+        if let Some(size) = known.and_then(|member| member.size) {
+            return Ok(size);
+        }
+        let asked = self.ask_member(reach, digest, Kind::Blob, Asker::Caller).await?;
+        asked.size.ok_or_else(|| self.answer("a blob without Content-Length"))
+    }
+
+    /// Of a blob that is on its way: whoever asked for it will be told.
+    async fn size_while_taken(self: &Arc<Self>, reach: &Reach, digest: &Digest) -> Result<Option<u64>, RemoteError> {
+        let Some(filling) = self.shelves.disk.filling(digest, self.name()) else { return Ok(None) };
+        let Ok(Ok(size)) = timeout_at(reach.deadline, filling.size()).await else { return Ok(None) };
+        let member = self.belongs(reach, digest, Kind::Blob).await?;
+        Ok(size.or(member.size))
     }
 
     /// Opens a blob to read it. Where it is missing it is downloaded, once, however many ask.
@@ -162,7 +176,7 @@ impl Remote {
         let known = self.known_member(reach, digest).await?;
         let size = match known.and_then(|member| member.size) {
             Some(size) => Some(size),
-            None => self.ask_member(reach, digest, Kind::Blob).await?.size,
+            None => self.ask_member(reach, digest, Kind::Blob, Asker::Gateway).await?.size,
         };
         Ok(RemoteBlob::of(*digest, size, Source::Upstream(Arc::clone(self), reach.clone())))
     }

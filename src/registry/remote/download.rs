@@ -16,16 +16,29 @@ use crate::upstream::Body;
 use super::error::number;
 use super::{Reach, Remote, RemoteError};
 
+/// So many bytes are progress: an upstream that breaks off after that is asked for the rest as often as it takes.
+const PROGRESS_BYTES: u64 = 1 << 20;
+
 /// Why a download stopped before its end.
 enum Stop {
     /// The upstream does not give it: whoever waits is told.
     Failed(RemoteError),
     /// The upstream broke off; what came is kept, and it can be taken up from there.
     Broken(String),
+    /// It does not give the rest alone; all of it may be had.
+    NoRanges(String),
     /// The cache took no more of it.
     Cache,
     /// Nobody waits, and as many such downloads run as may.
     Abandoned,
+}
+
+/// What is known of a download that goes on.
+struct Progress {
+    /// Of all of it, in bytes.
+    size: Option<u64>,
+    /// Whether the upstream may be asked for a part.
+    ranges: bool,
 }
 
 impl Remote {
@@ -66,7 +79,7 @@ impl Remote {
                 fill.fail(error);
                 "failed"
             }
-            Err(Stop::Broken(reason)) => {
+            Err(Stop::Broken(reason) | Stop::NoRanges(reason)) => {
                 let error = RemoteError::Broken { upstream: self.name().to_owned(), reason };
                 tracing::warn!(upstream = self.name(), %digest, %error, "a blob could not be downloaded");
                 self.forget_size(&repository, &digest).await;
@@ -112,17 +125,25 @@ impl Remote {
         let mut spare = None;
         let slot = self.while_wanted(fill, &mut spare, self.download_slot(&reach)).await?;
         let _slot = slot.map_err(Stop::Failed)?;
-        let mut size = expected;
-        let mut broken = 0;
+        let mut progress = Progress { size: expected, ranges: true };
+        let mut fruitless = 0;
         loop {
-            match self.take(&reach, digest, &mut size, fill, &mut spare).await {
-                Err(Stop::Broken(reason)) if broken < self.config.transport.retries && size.is_some() => {
-                    broken += 1;
-                    tracing::info!(upstream = self.name(), %digest, offset = fill.offset(), reason, "a download broke off and is taken up again");
-                    reach = self.reach_anew(&reach);
-                }
+            let before = fill.offset();
+            let (reason, ranges) = match self.take(&reach, digest, &mut progress, fill, &mut spare).await {
+                Err(Stop::Broken(reason)) if progress.size.is_some() => (reason, progress.ranges),
+                Err(Stop::NoRanges(reason)) => (reason, false),
                 other => return other,
+            };
+            if fill.offset() - before >= PROGRESS_BYTES {
+                fruitless = 0;
+            } else if fruitless < self.config.transport.retries {
+                fruitless += 1;
+            } else {
+                return Err(Stop::Broken(reason));
             }
+            progress.ranges = ranges;
+            tracing::info!(upstream = self.name(), %digest, offset = fill.offset(), reason, "a download broke off and is taken up again");
+            reach = self.reach_anew(&reach);
         }
     }
 
@@ -154,14 +175,15 @@ impl Remote {
         &'a self,
         reach: &Reach,
         digest: &Digest,
-        size: &mut Option<u64>,
+        progress: &mut Progress,
         fill: &mut Fill<RemoteError>,
         spare: &mut Option<SemaphorePermit<'a>>,
     ) -> Result<(), Stop> {
+        let Progress { size, ranges } = progress;
         let expected = *size;
         let offset = fill.offset();
         let mut ask = self.read(Method::GET, reach, &format!("/blobs/{digest}")).map_err(Stop::Failed)?;
-        if let Some(rest) = rest_of(offset, *size) {
+        if let Some(rest) = rest_of(offset, *size).filter(|_| *ranges) {
             ask.headers.insert(RANGE, rest);
         }
         let answer = match self.while_wanted(fill, spare, self.origin.send(ask)).await? {
@@ -210,7 +232,9 @@ impl Remote {
                 Ok((answer.into_body(), 0))
             }
             (StatusCode::PARTIAL_CONTENT, _) => wrong("it sent another range than was asked for".to_owned()),
-            (status, _) if offset > 0 => Err(Stop::Broken(format!("it answered {status} to a range"))),
+            (status, _) if offset > 0 => {
+                Err(Stop::NoRanges(format!("it answered {status} to a question for the rest")))
+            }
             (status, _) => Err(Stop::Failed(self.unexpected(reach, status))),
         }
     }

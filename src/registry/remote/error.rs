@@ -81,6 +81,19 @@ impl RemoteError {
     }
 }
 
+impl RemoteError {
+    /// Whether the upstream answered, so that it may answer otherwise what is asked otherwise. One that wants to be left alone
+    /// is.
+    pub(super) const fn is_answer(&self) -> bool {
+        match self {
+            Self::Missing | Self::Refused { .. } | Self::Rejected { .. } | Self::Answer { .. } => true,
+            Self::Send(SendError::Failing { status, .. }) => *status != 429,
+            Self::Send(SendError::Redirect { .. }) => true,
+            _ => false,
+        }
+    }
+}
+
 impl From<SendError> for RemoteError {
     fn from(error: SendError) -> Self {
         match error {

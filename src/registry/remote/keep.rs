@@ -47,7 +47,7 @@ impl Remote {
             let size = manifest.bytes.len() as u64;
             // Whoever listened may be gone; the work goes on.
             let _ = told.send(Warmed { digest, size, error: None }).await;
-            for member in learn(&manifest.bytes).members {
+            for member in learn(&manifest.bytes).map_or_else(Vec::new, |learnt| learnt.members) {
                 if digests.contains(&member.digest) {
                     continue;
                 }
@@ -113,7 +113,7 @@ impl Remote {
             (first.into_iter().collect(), first.into_iter().collect());
         while let Some(digest) = open.pop() {
             let Some(bytes) = self.kept_bytes(&digest).await else { continue };
-            for member in learn(&bytes).members {
+            for member in learn(&bytes).map_or_else(Vec::new, |learnt| learnt.members) {
                 if !digests.contains(&member.digest) && digests.len() < PARTS_MAX {
                     digests.push(member.digest);
                     if member.media_type.is_some() {

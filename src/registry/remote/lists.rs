@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LINK};
+use http::header::{CONTENT_LENGTH, HeaderMap, LINK};
 use http::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -15,6 +15,7 @@ use crate::upstream::{Ask, CallerCredentials};
 
 use super::super::{Page, RegistryError};
 use super::error::number;
+use super::manifests::is_web_page;
 use super::{Reach, Remote, RemoteError, Target, empty, too_late};
 
 /// How many pages of a catalog are asked for one answer, where the caller may see nothing of them.
@@ -153,8 +154,7 @@ impl Remote {
             return Err(self.unexpected(reach, answer.status()));
         }
         let (parts, body) = answer.into_parts();
-        let is_html = parts.headers.get(CONTENT_TYPE).is_some_and(|text| text.as_bytes().starts_with(b"text/html"));
-        if is_html {
+        if is_web_page(&parts.headers) {
             return Err(self.answer("a web page where a list belongs"));
         }
         // A list that drips may be fast enough byte by byte, and never end.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use tokio::time::timeout_at;
 
@@ -21,8 +21,8 @@ use super::members::Kind;
 use super::tags::header_digest;
 use super::{Reach, Remote, RemoteError, Target, too_late};
 
-/// What a manifest is where neither it nor the upstream says so.
-const UNNAMED: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Types that say nothing of what a manifest is; what it says itself holds then.
+const GENERIC: [&str; 3] = ["application/octet-stream", "binary/octet-stream", "application/json"];
 
 impl Remote {
     /// A manifest to read.
@@ -86,7 +86,9 @@ impl Remote {
             }
         };
         self.shelves.memory.insert(*digest, bytes.clone());
-        let media_type = member.media_type.or_else(|| learn(&bytes).media_type).unwrap_or_else(|| UNNAMED.to_owned());
+        let Some(media_type) = member.media_type.or_else(|| learn(&bytes).map(|learnt| learnt.media_type)) else {
+            return Ok(None);
+        };
         Ok(Some(Manifest { digest: *digest, media_type: Cow::Owned(media_type), bytes, tier }))
     }
 
@@ -111,10 +113,10 @@ impl Remote {
         if answer.status() != StatusCode::OK {
             return Err(self.unexpected(reach, answer.status()));
         }
-        let media_type = answer.headers().get(CONTENT_TYPE).and_then(|text| text.to_str().ok()).map(str::to_owned);
+        let media_type = media_type_of(answer.headers());
         let announced = number(answer.headers(), CONTENT_LENGTH);
         let bytes = self.whole(answer.into_body(), announced).await?;
-        Ok((bytes, media_type.filter(|text| !text.starts_with("text/") && text != "application/octet-stream")))
+        Ok((bytes, media_type))
     }
 
     /// A body that must fit into memory.
@@ -151,14 +153,16 @@ impl Remote {
         let named = |media_type| Manifest { digest: *digest, media_type, bytes: bytes.clone(), tier };
         if let Err(mismatch) = Verified::check(&bytes, digest) {
             // Schema 1 is signed: its digest is that of what was signed, and it is not kept.
-            if oci::is_schema1(&bytes, digest) {
-                return Ok(named(Cow::Owned(media_type.unwrap_or_else(|| UNNAMED.to_owned()))));
+            if oci::is_schema1(&bytes, digest)
+                && let Some(learnt) = learn(&bytes)
+            {
+                return Ok(named(Cow::Owned(media_type.unwrap_or(learnt.media_type))));
             }
             self.told_mismatch(digest, &mismatch);
             return Err(RemoteError::Mismatch { upstream: self.name().to_owned(), mismatch: Box::new(mismatch) });
         }
-        let learnt = learn(&bytes);
-        let media_type = media_type.or(learnt.media_type).unwrap_or_else(|| UNNAMED.to_owned());
+        let learnt = learn(&bytes).ok_or_else(|| self.answer("200 with what is no manifest"))?;
+        let media_type = media_type.unwrap_or(learnt.media_type);
         let (size, own_type) = (Some(bytes.len() as u64), Some(media_type.clone()));
         let mut members = learnt.members;
         members.push(Member { digest: *digest, size, media_type: own_type, proven: true });
@@ -188,4 +192,17 @@ impl Remote {
         self.shelves.metrics.upstream_mismatch(self.name());
         tracing::error!(upstream = self.name(), %digest, actual = %mismatch.actual, bytes = mismatch.size, "an upstream sent other bytes than its digest says; nothing was kept");
     }
+}
+
+/// What the upstream says that it is, if that tells anything.
+pub(super) fn media_type_of(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let essence = text.split(';').next().unwrap_or(text).trim();
+    let tells = !essence.is_empty() && !essence.starts_with("text/") && !GENERIC.contains(&essence);
+    tells.then(|| text.to_owned())
+}
+
+/// Whether it is meant for a browser: a portal, a login, a page that says that something is down or forbidden.
+pub(super) fn is_web_page(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|text| text.as_bytes().starts_with(b"text/html"))
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode};
 use tokio::time::timeout_at;
 
@@ -12,23 +12,24 @@ use crate::oci::{Digest, RepositoryName};
 use crate::store::Member;
 
 use super::error::number;
+use super::manifests::{is_web_page, media_type_of};
 use super::tags::internal;
 use super::{Reach, Remote, RemoteError, SENT_REMEMBERED, too_late};
 
+/// Whose question it is whether the upstream has something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Asker {
+    /// The caller's, by HEAD: that it is not there is what the upstream would tell them, too.
+    Caller,
+    /// Ours, before the caller gets what GET alone may give: that HEAD does not find it is no verdict.
+    Gateway,
+}
+
 /// What a digest names, as it stands in a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Blob,
     Manifest,
-}
-
-impl Kind {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Blob => "blobs",
-            Self::Manifest => "manifests",
-        }
-    }
 }
 
 impl Remote {
@@ -74,7 +75,7 @@ impl Remote {
     ) -> Result<Member, RemoteError> {
         match self.known_member(reach, digest).await? {
             Some(member) if member.proven => Ok(member),
-            _ => self.ask_member(reach, digest, kind).await,
+            _ => self.ask_member(reach, digest, kind, Asker::Gateway).await,
         }
     }
 
@@ -97,36 +98,54 @@ impl Remote {
         Ok(member)
     }
 
-    /// One HEAD, however many ask: whether the digest belongs to the repository, and what it is.
+    /// One question, however many ask: whether the digest belongs to the repository, and what it is.
     pub(super) async fn ask_member(
         self: &Arc<Self>,
         reach: &Reach,
         digest: &Digest,
         kind: Kind,
+        asker: Asker,
     ) -> Result<Member, RemoteError> {
-        let asked = self.asking.run((reach.way(), *digest, kind.word()), || {
+        let asked = self.asking.run((reach.way(), *digest, kind, asker), || {
             let (remote, again, name) = (Arc::clone(self), self.reach_anew(reach), *digest);
-            async move { remote.head(&again, &name, kind).await }
+            async move { remote.ask_whichever_way(&again, &name, kind, asker).await }
         });
         timeout_at(reach.deadline, asked).await.map_err(|_| too_late(self.name()))?
     }
 
-    async fn head(&self, reach: &Reach, digest: &Digest, kind: Kind) -> Result<Member, RemoteError> {
+    /// HEAD, and where that is not answered as it should be, GET, of which the head is all that is read: there are registries
+    /// (Harbor's proxies, GitLab's virtual ones) and stores behind signed URLs that answer only that.
+    async fn ask_whichever_way(
+        &self,
+        reach: &Reach,
+        digest: &Digest,
+        kind: Kind,
+        asker: Asker,
+    ) -> Result<Member, RemoteError> {
+        let asked = match self.ask_by(Method::HEAD, reach, digest, kind).await {
+            Err(RemoteError::Missing) if asker == Asker::Caller => Err(RemoteError::Missing),
+            Err(error) if !error.is_answer() => Err(error),
+            Ok(member) if member.size.is_some() => Ok(member),
+            _ => self.ask_by(Method::GET, reach, digest, kind).await,
+        };
+        if matches!(asked, Err(RemoteError::Missing)) {
+            self.forget_member(&reach.repository, digest).await?;
+        }
+        asked
+    }
+
+    async fn ask_by(&self, method: Method, reach: &Reach, digest: &Digest, kind: Kind) -> Result<Member, RemoteError> {
         let ask = match kind {
-            Kind::Blob => self.read(Method::HEAD, reach, &format!("/blobs/{digest}"))?,
-            Kind::Manifest => self.read_manifest_of(Method::HEAD, reach, &digest.to_string())?,
+            Kind::Blob => self.read(method, reach, &format!("/blobs/{digest}"))?,
+            Kind::Manifest => self.read_manifest_of(method, reach, &digest.to_string())?,
         };
         let answer = self.origin.send(ask).await?;
         match answer.status() {
+            StatusCode::OK if is_web_page(answer.headers()) => return Err(self.answer("a web page in place of it")),
             StatusCode::OK => {}
-            StatusCode::NOT_FOUND => {
-                self.forget_member(&reach.repository, digest).await?;
-                return Err(RemoteError::Missing);
-            }
             status => return Err(self.unexpected(reach, status)),
         }
-        let media_type = answer.headers().get(CONTENT_TYPE).and_then(|text| text.to_str().ok());
-        let media_type = media_type.filter(|_| kind == Kind::Manifest).map(str::to_owned);
+        let media_type = media_type_of(answer.headers()).filter(|_| kind == Kind::Manifest);
         let member =
             Member { digest: *digest, size: number(answer.headers(), CONTENT_LENGTH), media_type, proven: true };
         self.learn_members(&reach.repository, vec![member.clone()]).await?;

@@ -42,6 +42,7 @@ use crate::telemetry::Metrics;
 use crate::upstream::{Ask, Body, CallerCredentials, Origin, Peers, SendError};
 
 use super::{Manifest, RegistryError};
+use members::{Asker, Kind};
 use sessions::Sessions;
 
 /// What it costs to remember that a caller was let in, beside their credentials and the repository's name: the rest of the key,
@@ -114,7 +115,7 @@ pub struct Remote {
     proofs: Cache<(CallerCredentials, RepositoryName, Digest), ()>,
     resolving: Flights<(Way, Tag), Result<KnownTag, RemoteError>>,
     fetching: Flights<(Way, Digest), Result<Manifest, RemoteError>>,
-    asking: Flights<(Way, Digest, &'static str), Result<Member, RemoteError>>,
+    asking: Flights<(Way, Digest, Kind, Asker), Result<Member, RemoteError>>,
     /// Blobs that are being taken: some of the upstream's slots are left for what is small, so that nobody's manifest waits
     /// for others' layers.
     downloads: Arc<Semaphore>,

@@ -11,6 +11,7 @@ use crate::oci::{Digest, RepositoryName, Tag};
 use crate::store::{KnownTag, Member, StoreError};
 
 use super::error::number;
+use super::manifests::{is_web_page, media_type_of};
 use super::{Reach, Remote, RemoteError, too_late};
 
 /// How an upstream names what it sends.
@@ -72,23 +73,15 @@ impl Remote {
     async fn ask_tag(self: &Arc<Self>, reach: &Reach, tag: &Tag) -> Result<KnownTag, RemoteError> {
         let key = (reach.repository.clone(), tag.clone());
         let ticket = self.tags.ticket(&key);
-        let answer = self.origin.send(self.read_manifest_of(Method::HEAD, reach, tag.as_str())?).await?;
-        let headers = answer.headers();
-        let digest = match answer.status() {
-            StatusCode::OK => match header_digest(headers) {
-                Some(digest) => {
-                    let media_type = headers.get(http::header::CONTENT_TYPE).and_then(|text| text.to_str().ok());
-                    let size = number(headers, http::header::CONTENT_LENGTH);
-                    let member = Member { digest, size, media_type: media_type.map(str::to_owned), proven: true };
-                    self.learn_members(&reach.repository, vec![member]).await?;
-                    self.take_before_older_goes(reach, &key, &digest).await?;
-                    Some(digest)
-                }
-                None => Some(self.fetch_by_tag(reach, tag).await?),
+        let digest = match self.head_of_tag(reach, &key).await {
+            Ok(Some(digest)) => Some(digest),
+            Err(error) if !error.is_answer() => return Err(error),
+            // There are registries that answer nothing but GET, so that alone says what there is.
+            _ => match self.fetch_by_tag(reach, tag).await {
+                Ok(digest) => Some(digest),
+                Err(RemoteError::Missing) => None,
+                Err(error) => return Err(error),
             },
-            StatusCode::METHOD_NOT_ALLOWED => Some(self.fetch_by_tag(reach, tag).await?),
-            StatusCode::NOT_FOUND => None,
-            status => return Err(self.unexpected(reach, status)),
         };
         let known = KnownTag { digest, checked_at: SystemTime::now() };
         // What was pushed here meanwhile is newer than what the upstream said before.
@@ -97,6 +90,25 @@ impl Remote {
             self.tags.insert(ticket, key, known.clone());
         }
         Ok(known)
+    }
+
+    /// What HEAD says; none, if it does not say it all.
+    async fn head_of_tag(
+        self: &Arc<Self>,
+        reach: &Reach,
+        key: &(RepositoryName, Tag),
+    ) -> Result<Option<Digest>, RemoteError> {
+        let answer = self.origin.send(self.read_manifest_of(Method::HEAD, reach, key.1.as_str())?).await?;
+        let headers = answer.headers();
+        if answer.status() != StatusCode::OK {
+            return Err(self.unexpected(reach, answer.status()));
+        }
+        let Some(digest) = header_digest(headers).filter(|_| !is_web_page(headers)) else { return Ok(None) };
+        let size = number(headers, http::header::CONTENT_LENGTH);
+        let member = Member { digest, size, media_type: media_type_of(headers), proven: true };
+        self.learn_members(&reach.repository, vec![member]).await?;
+        self.take_before_older_goes(reach, key, &digest).await?;
+        Ok(Some(digest))
     }
 
     /// While an older manifest can be given, the tag is not moved to one that cannot be had: HEAD is free where GET is counted.

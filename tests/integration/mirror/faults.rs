@@ -194,6 +194,33 @@ fn all_of_it_in_place_of_a_range_is_taken_from_where_it_broke_off() {
 }
 
 #[test]
+fn an_upstream_that_refuses_ranges_is_asked_for_all_of_it() {
+    for status in [400, 403, 416, 501] {
+        resumed(&Fault::StatusForRange(status), 1, Broken);
+        let mirror = Mirror::start("retries = 2");
+        let layer = noise(7, 512 << 10);
+        let (_, digest) = mirror.up.image("app", "v1", &layer);
+        mirror.pull("/v2/up/app/manifests/v1").expect(200);
+        mirror.up.fault_some("GET", "/blobs/", 0..1, Fault::Truncated(40));
+        mirror.up.fault("GET", "/blobs/", Fault::StatusForRange(status));
+        assert!(mirror.pull(&format!("/v2/up/app/blobs/{digest}")).expect(200).body == layer, "{status}");
+        assert_eq!(mirror.up.count("GET", &digest), 3);
+    }
+}
+
+#[test]
+fn an_upstream_that_closed_every_ten_megabytes_never_gave_a_large_layer() {
+    let mirror = Mirror::start("deadline = \"20s\"");
+    let layer = noise(7, 12 << 20);
+    let (_, digest) = mirror.up.image("app", "v1", &layer);
+    mirror.pull("/v2/up/app/manifests/v1").expect(200);
+    mirror.up.fault("GET", "/blobs/", Fault::TruncatedAfter(1 << 20));
+    assert!(mirror.pull(&format!("/v2/up/app/blobs/{digest}")).expect(200).body == layer);
+    assert_eq!(mirror.up.count("GET", &digest), 12);
+    cache_is_clean(&mirror.gate.path("cache"));
+}
+
+#[test]
 fn another_range_than_was_asked_for_is_not_taken() {
     for clients in [1, MANY] {
         resumed(&Fault::WrongRange, clients, Broken);

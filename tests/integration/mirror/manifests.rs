@@ -102,3 +102,72 @@ fn a_manifest_that_is_too_large_is_an_error() {
         is_error(&mirror.pull(&format!("/v2/up/app/manifests/{reference}")), 502, "UNAVAILABLE");
     }
 }
+
+/// A portal, a policy, a proxy that says that something is down: 200, and what it says is no manifest.
+#[test]
+fn what_is_no_manifest_took_the_place_of_one() {
+    let page = "<html><body>The registry is being mended.</body></html>";
+    let others = [
+        ("text/html", page),
+        ("text/html; charset=utf-8", page),
+        ("", page),
+        ("", ""),
+        (OCI_MANIFEST, ""),
+        (OCI_MANIFEST, page),
+        ("application/json", "{\"errors\":[{\"code\":\"DENIED\"}]}"),
+        ("application/json", "{}"),
+        ("application/json", "null"),
+    ];
+    for (kind, body) in others {
+        let mirror = Mirror::start("tag_ttl = \"0s\"");
+        mirror.up.image("app", "v1", b"a layer");
+        let good = mirror.pull("/v2/up/app/manifests/v1").expect(200).body;
+        mirror.up.fault("GET", "/manifests/", Fault::Instead(kind, body));
+        mirror.up.fault("HEAD", "/manifests/", Fault::Instead(kind, body));
+        // What was good is given, as while the upstream cannot be asked.
+        assert!(mirror.pull("/v2/up/app/manifests/v1").expect(200).body == good, "{kind} {body}");
+        // And where there is nothing older, it is told.
+        let answer = mirror.pull("/v2/up/other/manifests/v1");
+        is_error(&answer, 502, "UNAVAILABLE");
+        mirror.up.heal();
+        mirror.up.image("other", "v1", b"another layer");
+        mirror.pull("/v2/up/other/manifests/v1").expect(200);
+    }
+}
+
+#[test]
+fn a_manifest_says_itself_what_it_is_where_its_upstream_says_nothing_of_use() {
+    for kind in ["", "binary/octet-stream", "application/octet-stream", "text/plain", "application/json"] {
+        let mirror = Mirror::start("");
+        let (name, _) = mirror.up.image("app", "v1", b"a layer");
+        mirror.up.fault("GET", "/manifests/", Fault::Type(kind));
+        mirror.up.fault("HEAD", "/manifests/", Fault::Type(kind));
+        for reference in ["v1", &name] {
+            let path = format!("/v2/up/app/manifests/{reference}");
+            // As it came, and as it was kept.
+            for _ in 0..2 {
+                assert_eq!(mirror.pull(&path).expect(200).header("content-type"), Some(OCI_MANIFEST), "{kind}");
+                assert_eq!(mirror.gate.plain().head(&path).expect(200).header("content-type"), Some(OCI_MANIFEST));
+            }
+        }
+    }
+}
+
+/// Some registries answer GET alone as they should: GitLab's virtual ones, Harbor's proxies, stores behind signed URLs.
+#[test]
+fn a_tag_that_head_did_not_find_was_not_there() {
+    let heads = [400, 401, 403, 404, 405, 500, 501].map(Fault::Status);
+    for fault in heads.into_iter().chain([Fault::Digest(String::new())]) {
+        let mirror = Mirror::start("");
+        mirror.up.image("app", "v1", b"a layer");
+        mirror.up.fault("HEAD", "/manifests/", fault);
+        mirror.pull("/v2/up/app/manifests/v1").expect(200);
+        assert_eq!(mirror.up.count("GET", "/manifests/"), 1);
+    }
+    // One that wants to be left alone is.
+    let mirror = Mirror::start("");
+    mirror.up.image("app", "v1", b"a layer");
+    mirror.up.fault("HEAD", "/manifests/", Fault::Status(429));
+    mirror.pull("/v2/up/app/manifests/v1").expect(503);
+    assert_eq!(mirror.up.count("GET", "/manifests/"), 0);
+}

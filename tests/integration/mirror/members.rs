@@ -1,8 +1,9 @@
 //! What is in the cache is given through a repository only if it belongs there, and only to those who may pull there.
 
-use super::{Mirror, is_error};
+use super::{Mirror, crowd, is_error, noise};
 use crate::support::Client;
 use crate::support::content::{digest, manifest};
+use crate::support::v2_upstream::{Fault, Latch};
 
 fn blob_path(repository: &str, blob: &str) -> String {
     format!("/v2/up/{repository}/blobs/{blob}")
@@ -21,7 +22,6 @@ fn a_blob_of_one_repository_is_not_given_through_another() {
         assert_eq!(head.status, 404);
         is_error(&mirror.pull(&format!("/v2/up/yours/manifests/{image}")), 404, "MANIFEST_UNKNOWN");
     }
-    assert_eq!(mirror.up.count("GET", &format!("yours/blobs/{layer}")), 0);
 }
 
 /// Whoever can push a manifest can write any digest into it.
@@ -87,7 +87,8 @@ fn who_may_not_pull_there_gets_nothing_from_the_cache() {
     ] {
         assert_eq!((status(&anyone, &path), status(&eve, &path)), (by_anyone, by_eve), "{path}");
     }
-    assert_eq!(mirror.up.asked().len(), asked + 1, "the upstream is asked for those who may alone");
+    // By HEAD, and since that is no verdict, by GET.
+    assert_eq!(mirror.up.asked().len(), asked + 2, "the upstream is asked for those who may alone");
     // The same digest, where anyone may have it.
     assert_eq!(anyone.get(&blob_path("public/app", &shared)).expect(200).body, b"in both");
     assert_eq!(status(&anyone, &blob_path("public/app", &secret)), 404);
@@ -115,4 +116,43 @@ fn a_manifest_that_lies_about_a_size_spoils_nothing() {
     lie("after", 5);
     assert_eq!(mirror.gate.plain().head(&path).expect(200).header("content-length"), Some("7"));
     assert_eq!(mirror.pull(&path).expect(200).body, b"a layer");
+}
+
+/// The layer that two images share was refused through the second repository, for ever, with advice about passwords.
+#[test]
+fn what_head_does_not_give_get_may() {
+    let heads = [400, 401, 403, 404, 405, 500, 501].map(Fault::Status);
+    let page = Fault::Instead("text/html", "<html></html>");
+    for fault in heads.into_iter().chain([page, Fault::Redirect("/v2/nowhere/blobs/x".to_owned())]) {
+        let mirror = Mirror::start("");
+        let layer = noise(3, 100_000);
+        mirror.up.image("one", "v1", &layer);
+        let (_, digest) = mirror.up.image("two", "v1", &layer);
+        mirror.up.fault("HEAD", "/blobs/", fault.clone());
+        for repository in ["one", "two"] {
+            mirror.pull(&format!("/v2/up/{repository}/manifests/v1")).expect(200);
+            assert!(mirror.pull(&blob_path(repository, &digest)).expect(200).body == layer);
+            let head = mirror.gate.plain().head(&blob_path(repository, &digest)).expect(200);
+            assert_eq!(head.header("content-length"), Some("100000"));
+        }
+        // It is still not given where neither has it.
+        let answer = mirror.pull(&blob_path("three", &digest));
+        assert!(answer.status >= 400, "{answer:?}");
+    }
+}
+
+#[test]
+fn the_size_of_a_blob_that_is_on_its_way_is_known_here() {
+    let mirror = Mirror::start("first_byte_timeout = \"2s\"");
+    let layer = noise(3, 100_000);
+    let digest = mirror.up.blob("app", &layer);
+    let latch = Latch::new();
+    mirror.up.fault("GET", "/blobs/", Fault::HoldAt(50, latch.clone()));
+    let pullers = crowd(&mirror.gate, 1, &blob_path("app", &digest));
+    mirror.up.wait_for("GET", &digest, 1);
+    let head = mirror.gate.plain().head(&blob_path("app", &digest)).expect(200);
+    assert_eq!(head.header("content-length"), Some("100000"));
+    assert_eq!(mirror.up.count("HEAD", &digest), 0);
+    latch.open();
+    pullers.into_iter().for_each(|puller| assert!(puller.join().unwrap().unwrap().body == layer));
 }

@@ -40,7 +40,8 @@ fn older_answers_are_given_while_the_upstream_fails() {
         let (name, layer) = mirror.up.image("app", "v1", b"a layer");
         mirror.pull(PATH).expect(200);
         mirror.pull(&format!("/v2/up/app/blobs/{layer}")).expect(200);
-        mirror.up.fault("HEAD", "/manifests/v1", fault);
+        mirror.up.fault("HEAD", "/manifests/v1", fault.clone());
+        mirror.up.fault("GET", "/manifests/v1", fault);
         is_stale(&mirror, &name);
         mirror.pull(&format!("/v2/up/app/blobs/{layer}")).expect(200);
     }
@@ -53,6 +54,7 @@ fn the_upstream_is_seen_again_by_itself() {
     mirror.pull(PATH).expect(200);
     let (new, _) = mirror.up.image("app", "v1", b"new");
     mirror.up.fault("HEAD", "/manifests/v1", Fault::Status(500));
+    mirror.up.fault("GET", "/manifests/v1", Fault::Status(500));
     is_stale(&mirror, &old);
     mirror.up.heal();
     wait_until("the new image", || digest(&mirror.pull(PATH).expect(200).body) == new);
@@ -81,6 +83,7 @@ fn an_answer_that_is_too_old_is_not_given() {
     mirror.up.image("app", "v1", b"a layer");
     mirror.pull(PATH).expect(200);
     mirror.up.fault("HEAD", "/manifests/v1", Fault::Status(500));
+    mirror.up.fault("GET", "/manifests/v1", Fault::Status(500));
     is_error(&mirror.pull(PATH), 503, "UNAVAILABLE");
 }
 

@@ -11,6 +11,8 @@ use crate::support::gate::PATIENCE;
 pub enum Fault {
     /// The connection ends in order.
     Truncated(usize),
+    /// The same after so many bytes, where there are more.
+    TruncatedAfter(usize),
     /// The connection is reset.
     Reset(usize),
     /// Nothing more comes, and the connection stays open.
@@ -39,6 +41,10 @@ pub enum Fault {
     Status(u16),
     /// The same, and when to come again.
     StatusRetryAfter(u16, u32),
+    /// 200, this type (none, if it is empty) and this body, whatever was asked for; no digest is named.
+    Instead(&'static str, &'static str),
+    /// The type is this; left out, if it is empty.
+    Type(&'static str),
     /// A redirect to this URL, or to this path.
     Redirect(String),
     /// A redirect to the same path at another server: `http://host:port`.
@@ -49,6 +55,8 @@ pub enum Fault {
     WholeForRange,
     /// 206 and another range than was asked for.
     WrongRange,
+    /// This status where a range is asked for, without a body.
+    StatusForRange(u16),
 }
 
 /// Something waits until the test lets it go on.

@@ -85,9 +85,12 @@ impl Reply {
                 Self { body, ..self }
             }
             Fault::Status(status) => Self::error(*status, "TOOMANYREQUESTS"),
+            Fault::StatusForRange(status) if asked.header("range").is_some() => Self::error(*status, "UNSUPPORTED"),
             Fault::StatusRetryAfter(status, after) => {
                 Self::error(*status, "TOOMANYREQUESTS").header("Retry-After", &after.to_string())
             }
+            Fault::Instead(kind, body) => Self::new(200).header("Content-Type", kind).body(body.as_bytes()),
+            Fault::Type(kind) => self.header("Content-Type", kind),
             Fault::Redirect(to) => Self::new(307).header("Location", to),
             Fault::RedirectHost(host) => Self::new(307).header("Location", &format!("{host}{}", asked.path)),
             Fault::Digest(digest) => self.header("Docker-Content-Digest", digest),
@@ -179,6 +182,7 @@ fn acts(length: usize, faults: &[Fault]) -> Vec<(usize, Act)> {
         .filter_map(|fault| match fault {
             Fault::HoldAt(at, latch) => Some((length * at / 100, Act::Hold(latch.clone()))),
             Fault::Truncated(at) => Some((length * at / 100, Act::End)),
+            Fault::TruncatedAfter(bytes) => (length > *bytes).then_some((*bytes, Act::End)),
             Fault::Reset(at) => Some((length * at / 100, Act::Reset)),
             Fault::SilentAt(at) => Some((length * at / 100, Act::Silent)),
             _ => None,
