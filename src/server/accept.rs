@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::budget::Budget;
 use super::connection::{self, Phase, Setting};
+use super::handshake::HandshakeLog;
 use super::pace::Turnstile;
 use super::{ConnectionEvent, Handler, Limits, Listener};
 
@@ -26,6 +27,7 @@ pub(super) struct Shared<H> {
     pub(super) tls: Option<Arc<ArcSwap<ServerConfig>>>,
     pub(super) budget: Arc<Budget>,
     pub(super) turnstile: Turnstile,
+    pub(super) handshakes: Arc<HandshakeLog>,
 }
 
 /// Accept connections until the server drains.
@@ -111,6 +113,7 @@ async fn admit<H: Handler>(
         tls: shared.tls.as_ref().map(|tls| tls.load_full()),
         phases: phases.clone(),
         turnstile: shared.turnstile.clone(),
+        handshakes: Arc::clone(&shared.handshakes),
     };
     tokio::spawn(async move {
         let cut = slot.cut();

@@ -117,6 +117,7 @@ impl Listeners {
             tls: tls.into(),
             budget: Arc::clone(&budget),
             turnstile: Turnstile::default(),
+            handshakes: Arc::default(),
         };
         for (listener, socket, _) in self.0 {
             tokio::spawn(accept::accept(listener, socket, shared.clone(), phases.clone()));

@@ -20,6 +20,7 @@ use super::budget::Slot;
 use super::frames::{Flooded, Frames};
 use super::framing::HeadLimits;
 use super::guarded::{Guarded, Verdicts};
+use super::handshake::HandshakeLog;
 use super::opening::{self, HttpVersion, Opened, Refused, Stream};
 use super::pace::Turnstile;
 use super::stall::Stall;
@@ -58,6 +59,7 @@ pub(super) struct Setting<H> {
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
     pub(super) phases: watch::Receiver<Phase>,
     pub(super) turnstile: Turnstile,
+    pub(super) handshakes: Arc<HandshakeLog>,
 }
 
 /// Serve `stream` to its end, and say which that was.
@@ -78,6 +80,10 @@ pub(super) async fn run<H: Handler>(
     };
     let Opened { stream, version, arrival } = match opened {
         Ok(Ok(opened)) => opened,
+        Ok(Err(Refused { event: event @ ConnectionEvent::HandshakeFailed(fault), reason: Some(error) })) => {
+            setting.handshakes.failed(&listener.name, peer, fault, &error);
+            return event;
+        }
         Ok(Err(Refused { event, reason })) => {
             let reason = reason.map(tracing::field::display);
             tracing::debug!(listener = &*listener.name, %peer, ?event, reason, "connection refused");

@@ -13,6 +13,7 @@ pub mod descriptors;
 mod frames;
 mod framing;
 mod guarded;
+mod handshake;
 mod opening;
 mod pace;
 mod proxy;
@@ -35,6 +36,7 @@ use hyper::body::Incoming;
 use crate::gateway::{Arrival, Pressure};
 
 pub use bind::{BindError, Drained, Listeners};
+pub use handshake::HandshakeFault;
 pub use settings::{Limits, Listener, Protocol};
 
 /// Who answers requests. A clone is made for each.
@@ -76,8 +78,8 @@ pub enum ConnectionEvent {
     BadProxyHeader,
     /// Neither TLS nor HTTP, or what this listener does not speak.
     WrongProtocol,
-    /// The TLS handshake failed; a client that does not trust our certificate ends here.
-    HandshakeFailed,
+    /// The TLS handshake failed.
+    HandshakeFailed(HandshakeFault),
     /// The handshake, or the first byte, did not come within `limits.tls_handshake_timeout`.
     HandshakeTimedOut,
     /// A request's head did not come within `limits.header_read_timeout`.

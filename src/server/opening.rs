@@ -15,6 +15,7 @@ use crate::net::tls;
 use crate::oci::ErrorCode;
 
 use super::budget::Slot;
+use super::handshake::HandshakeFault;
 use super::proxy::{self, Announced};
 use super::socket::Socket;
 use super::{ConnectionEvent, Limits, Listener, Protocol};
@@ -136,7 +137,8 @@ async fn first_bytes(stream: &TcpStream) -> Result<First, Refused> {
 }
 
 async fn handshake(stream: TcpStream, tls: Arc<rustls::ServerConfig>, mut arrival: Arrival) -> Result<Opened, Refused> {
-    let failed = |error| Refused { event: ConnectionEvent::HandshakeFailed, reason: Some(error) };
+    let failed =
+        |error| Refused { event: ConnectionEvent::HandshakeFailed(HandshakeFault::of(&error)), reason: Some(error) };
     let stream = TlsAcceptor::from(tls).accept(Socket::new(stream)).await.map_err(failed)?;
     let session = stream.get_ref().1;
     let certificate = session.peer_certificates().and_then(<[_]>::first);

@@ -49,6 +49,11 @@ struct Place {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     outcome: &'static str,
 }
@@ -85,6 +90,7 @@ struct Inner {
     in_flight: Gauge<i64, AtomicI64>,
     connections: Gauge<i64, AtomicI64>,
     connections_closed: Family<Outcome, Counter<u64, AtomicU64>>,
+    handshakes_failed: Family<Reason, Counter<u64, AtomicU64>>,
     logins: Family<Outcome, Counter<u64, AtomicU64>>,
     healthy_peers: Family<Upstream, Gauge<i64, AtomicI64>>,
     memory: Gauge<i64, AtomicI64>,
@@ -115,6 +121,7 @@ impl Metrics {
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             connections_closed: Family::default(),
+            handshakes_failed: Family::default(),
             logins: Family::default(),
             healthy_peers: Family::default(),
             memory: Gauge::default(),
@@ -158,6 +165,11 @@ impl Metrics {
     pub fn connection_closed(&self, outcome: &'static str) {
         self.0.connections.dec();
         self.0.connections_closed.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// A TLS handshake failed; `reason` is a fixed word.
+    pub fn handshake_failed(&self, reason: &'static str) {
+        self.0.handshakes_failed.get_or_create(&Reason { reason }).inc();
     }
 
     /// Somebody showed credentials; `outcome` is a fixed word.
@@ -222,6 +234,11 @@ impl Inner {
         registry.register_with_unit("request_duration", help, Unit::Seconds, self.latency.clone());
         registry.register("requests_in_flight", "Requests that are not over", self.in_flight.clone());
         registry.register("connections", "Open connections", self.connections.clone());
+        registry.register(
+            "tls_handshakes_failed",
+            "TLS handshakes that failed, by reason",
+            self.handshakes_failed.clone(),
+        );
         registry.register("connections_closed", "Connections that ended, by outcome", self.connections_closed.clone());
         registry.register("logins", "Credentials shown, by outcome", self.logins.clone());
         registry.register("upstream_healthy_peers", "Healthy peers of an upstream", self.healthy_peers.clone());

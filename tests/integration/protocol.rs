@@ -1,5 +1,6 @@
 //! One port: TLS and plain HTTP, HTTP/1.1 and HTTP/2.
 
+use std::io::Write as _;
 use std::net::UdpSocket;
 use std::process::Command;
 
@@ -78,7 +79,9 @@ fn a_client_certificate_is_a_principal() {
     let prepared = Gate::prepare(rules);
     let script = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out clients.crt -subj /CN=clients -days 2 \
         && openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout robot.key -out robot.csr -subj /CN=robot \
-        && openssl x509 -req -in robot.csr -CA clients.crt -CAkey ca.key -CAcreateserial -out robot.crt -days 2 -extfile v3";
+        && openssl x509 -req -in robot.csr -CA clients.crt -CAkey ca.key -CAcreateserial -out robot.crt -days 2 -extfile v3 \
+        && openssl x509 -req -in robot.csr -CA clients.crt -CAkey ca.key -CAcreateserial -out plain.crt -days 2 \
+        && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout own.key -out own.crt -subj /CN=robot -days 2";
     prepared.write("v3", "basicConstraints = CA:FALSE\n");
     let made = Command::new("sh").args(["-c", script]).current_dir(prepared.directory.path()).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -95,6 +98,33 @@ fn a_client_certificate_is_a_principal() {
     };
     assert_eq!(status(&[]), "401");
     assert_eq!(status(&["--cert", "robot.crt", "--key", "robot.key"]), "200");
+    // The recipe of most guides has no extension file, and makes version 1.
+    assert_eq!(status(&["--cert", "plain.crt", "--key", "robot.key"]), "000");
+    gate.wait_for_log("the client's certificate is of X.509 version 1");
+    // Somebody else's authority.
+    assert_eq!(status(&["--cert", "own.crt", "--key", "own.key"]), "000");
+    gate.wait_for_log("it must be issued by an authority in tls.client_ca");
+    for reason in ["client_certificate_version_1", "client_certificate"] {
+        let page = gate.admin().get("/metrics").expect(200).text();
+        assert!(page.contains(&format!("dockgate_tls_handshakes_failed_total{{reason=\"{reason}\"}} 1")), "{page}");
+    }
+}
+
+#[test]
+fn a_handshake_that_failed_left_no_line() {
+    let gate = Gate::start("");
+    let openssl = |arguments: &[&str]| {
+        let mut command = Command::new("openssl");
+        command.args(["s_client", "-connect", &gate.main.to_string()]).args(arguments);
+        command.stdin(std::process::Stdio::null()).output().unwrap();
+    };
+    openssl(&["-verify_return_error"]);
+    gate.wait_for_log("the client does not trust our certificate");
+    openssl(&["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]);
+    gate.wait_for_log("the client speaks no version of TLS");
+    let mut nonsense = gate.plain().connect();
+    nonsense.write_all(b"\x16\x03\x01\x00\x04nope").unwrap();
+    gate.wait_for_log("what the client sent is no TLS");
 }
 
 #[test]

@@ -29,6 +29,11 @@ impl Handler for GatewayHandler {
     }
 
     fn observe(&self, event: ConnectionEvent) {
+        match event {
+            ConnectionEvent::HandshakeFailed(fault) => self.metrics.handshake_failed(fault.label()),
+            ConnectionEvent::HandshakeTimedOut => self.metrics.handshake_failed("timed_out"),
+            _ => {}
+        }
         match outcome(event) {
             None => self.metrics.connection_opened(),
             Some(outcome) => self.metrics.connection_closed(outcome),
@@ -47,7 +52,7 @@ const fn outcome(event: ConnectionEvent) -> Option<&'static str> {
         ConnectionEvent::MadeRoom => "made_room",
         ConnectionEvent::BadProxyHeader => "bad_proxy_header",
         ConnectionEvent::WrongProtocol => "wrong_protocol",
-        ConnectionEvent::HandshakeFailed => "handshake_failed",
+        ConnectionEvent::HandshakeFailed(_) => "handshake_failed",
         ConnectionEvent::HandshakeTimedOut => "handshake_timed_out",
         ConnectionEvent::HeaderTimedOut => "header_timed_out",
         ConnectionEvent::Idle => "idle",

@@ -40,6 +40,7 @@ fn piped(version: HttpVersion, pipe_bytes: usize) -> Piped {
         tls: None,
         phases,
         turnstile: Turnstile::default(),
+        handshakes: Arc::default(),
     };
     let served = tokio::spawn(async move { connection::serve(server, version, arrival, &setting, activity).await });
     Piped { client, told, served, phase, begin: Instant::now() }

@@ -81,7 +81,7 @@ async fn a_handshake_that_fails_or_stops_is_ended() {
     let mut client = server.connect().await;
     client.write_all(b"\x16\x03\x01\x00\x04nope").await.unwrap();
     client.read_to_end(&mut Vec::new()).await.unwrap();
-    assert_eq!(server.told.end().await, ConnectionEvent::HandshakeFailed);
+    assert_eq!(server.told.end().await, ConnectionEvent::HandshakeFailed(HandshakeFault::Malformed));
 }
 
 #[tokio::test]
