@@ -149,7 +149,7 @@ fn check_upstreams(config: &Config, found: &mut Found) -> Result<(), Exit> {
     found.errors.extend(legacy);
     for upstream in config.upstreams.values() {
         if let Upstream::Remote(remote) = upstream {
-            let opened = runtime.block_on(Origin::open(remote, "check", &metrics));
+            let opened = runtime.block_on(Origin::open(remote, "check", config.limits.upstream_patience, &metrics));
             found.errors.extend(opened.err().map(|error| error.to_string()));
         }
     }

@@ -167,6 +167,7 @@ impl Default for Limits {
             bcrypt_wait_timeout: seconds(5),
             credential_lifetime: seconds(300),
             login_failures: 10,
+            upstream_patience: seconds(2),
             uploads: 10_000,
             upload_lifetime: seconds(86_400),
             disk_reserve: GIB,

@@ -57,6 +57,8 @@ pub struct Limits {
     pub credential_lifetime: Duration,
     /// Wrong passwords a minute, from one address for one user.
     pub login_failures: u32,
+    /// How long a request waits for an upstream that asked to be left alone.
+    pub upstream_patience: Duration,
     /// Uploads that are open.
     pub uploads: usize,
     /// How long an upload stays open without a byte.
@@ -125,6 +127,7 @@ pub(super) fn read_limits(section: &mut Section<'_>) -> Limits {
         bcrypt_wait_timeout: section.duration("bcrypt_wait_timeout", default.bcrypt_wait_timeout, INSTANT..=HOUR),
         credential_lifetime: section.duration("credential_lifetime", default.credential_lifetime, Duration::ZERO..=DAY),
         login_failures: section.integer("login_failures", default.login_failures, 1..=100_000),
+        upstream_patience: section.duration("upstream_patience", default.upstream_patience, Duration::ZERO..=HOUR),
         uploads: section.integer("uploads", default.uploads, 1..=10_000_000),
         upload_lifetime: section.duration("upload_lifetime", default.upload_lifetime, MINUTE..=MONTH),
         disk_reserve: section.size("disk_reserve", default.disk_reserve, 0..=1_024 * TIB),

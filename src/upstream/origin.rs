@@ -1,6 +1,7 @@
 //! A v2 registry elsewhere: one exchange with it, whatever it takes: a peer, credentials, a token, redirects, patience.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, USER_AGENT, VIA};
 use http::request::Parts;
@@ -22,7 +23,7 @@ use super::error::{OpenError, SendError};
 use super::outgoing::Outgoing;
 use super::peers::{Peer, Peers, stranger};
 use super::redirect::{REDIRECTS_MAX, Step, is_redirect, step};
-use super::retry::{Hold, backoff, is_passing, retry_after};
+use super::retry::{Holds, Kind, backoff, is_passing, retry_after};
 use super::send::is_read;
 use super::tokens::{Tokens, Told, Wanted, forget_credentials, host};
 
@@ -35,7 +36,9 @@ pub struct Origin {
     tokens: Tokens,
     realms: Vec<String>,
     via: HeaderValue,
-    hold: Hold,
+    holds: Holds,
+    /// How long a request waits for the end of a refusal.
+    patience: Duration,
 }
 
 /// A request to a v2 registry.
@@ -72,9 +75,22 @@ struct Errand<'a> {
     told: Told,
 }
 
+impl Errand<'_> {
+    /// By whose credentials, and as what, an upstream counts it.
+    fn counted(&self) -> (Option<String>, Kind) {
+        (self.caller.map(CallerCredentials::fingerprint), Kind::of(&self.parts.method, self.parts.uri.path()))
+    }
+}
+
 impl Origin {
-    /// Makes the clients; asks nobody yet. `via` is what we call ourselves (RFC 9110, section 7.6.3).
-    pub async fn open(config: &config::Remote, via: &str, metrics: &Metrics) -> Result<Self, OpenError> {
+    /// Makes the clients; asks nobody yet. `via` is what we call ourselves (RFC 9110, section 7.6.3); `patience` is how long a
+    /// request waits for an upstream that asked to be left alone.
+    pub async fn open(
+        config: &config::Remote,
+        via: &str,
+        patience: Duration,
+        metrics: &Metrics,
+    ) -> Result<Self, OpenError> {
         let peers = Arc::new(Peers::open(&config.transport, metrics).await?);
         let public = AddressRule::Public(config.private_addresses.clone());
         let strangers = stranger(&config.transport, public)?;
@@ -85,7 +101,8 @@ impl Origin {
             tokens: Tokens::new(config.name(), metrics.upstream(config.name())),
             realms: config.realms.clone(),
             via: via.unwrap_or_else(|_| HeaderValue::from_static("1.1 dockgate")),
-            hold: Hold::default(),
+            holds: Holds::default(),
+            patience,
             peers,
         })
     }
@@ -140,11 +157,13 @@ impl Origin {
         deadline: Instant,
     ) -> Result<(Response<Incoming>, Arc<Peer>), SendError> {
         // Where nobody is there at all, each try may take all of connect_timeout, and the request before this one tried enough.
+        let (who, kind) = errand.counted();
+        let impatient = Instant::now() + self.patience;
         let retries = if self.peers.is_gone(errand.only) { 0 } else { self.peers.retries };
         for repetition in 0.. {
-            self.wait_for_hold(deadline).await?;
+            self.wait_for_hold(&who, kind, deadline.min(impatient)).await?;
             let error = match self.attempt(errand).await {
-                Ok((answer, peer)) if is_passing(answer.status()) => self.failing(&answer, &peer),
+                Ok((answer, peer)) if is_passing(answer.status()) => self.failing(&who, kind, &answer, &peer),
                 Ok(answered) => return Ok(answered),
                 Err(error) => error,
             };
@@ -162,25 +181,25 @@ impl Origin {
         Err(SendError::Deadline { upstream: self.name() })
     }
 
-    /// An upstream that asked to be left alone is; whoever cannot wait so long is told at once.
-    async fn wait_for_hold(&self, deadline: Instant) -> Result<(), SendError> {
-        while let Some(until) = self.hold.until() {
-            if until >= deadline {
-                let retry_after = Some(until.saturating_duration_since(Instant::now()));
+    /// An upstream that asked to be left alone is; whoever would have to wait longer than `latest` is told at once.
+    async fn wait_for_hold(&self, who: &Option<String>, kind: Kind, latest: Instant) -> Result<(), SendError> {
+        while let Some(hold) = self.holds.find(who, kind) {
+            if hold.until >= latest {
+                let retry_after = Some(hold.until.saturating_duration_since(Instant::now()));
                 let peer = self.peers.all().first().map(|peer| peer.url().to_owned()).unwrap_or_default();
-                return Err(SendError::Failing { upstream: self.name(), peer, status: 429, retry_after });
+                return Err(SendError::Failing { upstream: self.name(), peer, status: hold.status, retry_after });
             }
-            sleep_until(until).await;
+            sleep_until(hold.until).await;
         }
         Ok(())
     }
 
-    fn failing(&self, answer: &Response<Incoming>, peer: &Peer) -> SendError {
+    fn failing(&self, who: &Option<String>, kind: Kind, answer: &Response<Incoming>, peer: &Peer) -> SendError {
         let wait = retry_after(answer.headers());
         let status = answer.status().as_u16();
         // One peer of several that is busy is no reason to leave the others alone.
         if let Some(wait) = wait.filter(|_| status == 429 || self.peers.all().len() == 1) {
-            self.hold.set(wait);
+            self.holds.set(who.clone(), Some(kind), status, wait);
         }
         SendError::Failing { upstream: self.name(), peer: peer.url().to_owned(), status, retry_after: wait }
     }
@@ -278,7 +297,9 @@ impl Origin {
         match &header {
             Err(SendError::Denied { .. }) if errand.caller.is_none() => self.credentials.forget(),
             // Logins are throttled too.
-            Err(SendError::Failing { retry_after: Some(wait), .. }) => self.hold.set(*wait),
+            Err(SendError::Failing { retry_after: Some(wait), status, .. }) => {
+                self.holds.set(errand.counted().0, None, *status, *wait);
+            }
             _ => {}
         }
         header.map(Some)

@@ -1,10 +1,11 @@
 //! When an upstream is asked again.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 use tokio::time::Instant;
@@ -16,22 +17,74 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// The longest that an upstream may keep everybody waiting.
 const HOLD_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// Until when an upstream wants to be left alone.
-#[derive(Debug, Default)]
-pub(super) struct Hold(Mutex<Option<Instant>>);
+/// How many refusals are remembered; of more, the one that is over first is forgotten.
+const HOLDS_MAX: usize = 1_024;
 
-impl Hold {
-    /// It said so.
-    pub(super) fn set(&self, wait: Duration) {
-        let until = Instant::now() + wait.min(HOLD_MAX);
-        let mut hold = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *hold = Some(hold.map_or(until, |hold| hold.max(until)));
+/// What is limited by itself: Docker Hub counts who gets manifests, and not who asks for their heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    /// GET of a manifest.
+    Manifest,
+    /// HEAD of anything.
+    Head,
+    /// GET of a blob.
+    Blob,
+    /// Lists, and whatever changes something.
+    Other,
+}
+
+impl Kind {
+    /// Of a request.
+    pub(super) fn of(method: &Method, path: &str) -> Self {
+        match *method {
+            Method::HEAD => Self::Head,
+            Method::GET if path.contains("/manifests/") => Self::Manifest,
+            Method::GET if path.contains("/blobs/") => Self::Blob,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Whom an upstream refused, by whose credentials; `None` are those of its file.
+type Who = Option<String>;
+
+/// Until when an upstream wants to be left alone, and by whom.
+#[derive(Debug, Default)]
+pub(super) struct Holds(Mutex<HashMap<(Who, Option<Kind>), Hold>>);
+
+/// One such refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hold {
+    /// When it is over.
+    pub(super) until: Instant,
+    /// With which status it was said.
+    pub(super) status: u16,
+}
+
+impl Holds {
+    /// It said so to `who`, of requests of this kind; of all, where it was said at the login.
+    pub(super) fn set(&self, who: Who, kind: Option<Kind>, status: u16, wait: Duration) {
+        let now = Instant::now();
+        let until = now + wait.min(HOLD_MAX);
+        let mut holds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if holds.len() >= HOLDS_MAX {
+            holds.retain(|_, hold| hold.until > now);
+            let first = holds.iter().min_by_key(|(_, hold)| hold.until).map(|(key, _)| key.clone());
+            if let Some(first) = first.filter(|_| holds.len() >= HOLDS_MAX) {
+                holds.remove(&first);
+            }
+        }
+        let hold = holds.entry((who, kind)).or_insert(Hold { until, status });
+        if hold.until < until {
+            *hold = Hold { until, status };
+        }
     }
 
-    /// Until when, if it is not over.
-    pub(super) fn until(&self) -> Option<Instant> {
-        let hold = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        hold.filter(|until| Instant::now() < *until)
+    /// The refusal that such a request of `who` would meet.
+    pub(super) fn find(&self, who: &Who, kind: Kind) -> Option<Hold> {
+        let holds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let holds = [Some(kind), None].map(|kind| holds.get(&(who.clone(), kind)).copied());
+        holds.into_iter().flatten().filter(|hold| hold.until > Instant::now()).max_by_key(|hold| hold.until)
     }
 }
 
@@ -89,12 +142,25 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_longest_hold_counts_and_is_over_by_itself() {
-        let hold = Hold::default();
-        assert_eq!(hold.until(), None);
-        hold.set(Duration::from_secs(10));
-        hold.set(Duration::from_secs(1));
-        assert!(hold.until().is_some_and(|until| until > Instant::now() + Duration::from_secs(9)));
+        let holds = Holds::default();
+        let until = |kind| holds.find(&None, kind).map(|hold| hold.until.duration_since(Instant::now()).as_secs());
+        assert_eq!(until(Kind::Manifest), None);
+        holds.set(None, Some(Kind::Manifest), 429, Duration::from_secs(10));
+        holds.set(None, Some(Kind::Manifest), 503, Duration::from_secs(1));
+        assert_eq!((until(Kind::Manifest), until(Kind::Head)), (Some(10), None));
+        assert_eq!(holds.find(&Some("another".into()), Kind::Manifest), None);
+        holds.set(None, None, 429, Duration::from_secs(5));
+        assert_eq!((until(Kind::Manifest), until(Kind::Head)), (Some(10), Some(5)));
         tokio::time::advance(Duration::from_secs(10)).await;
-        assert_eq!(hold.until(), None);
+        assert_eq!(until(Kind::Manifest), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bounded_number_of_refusals_is_remembered() {
+        let holds = Holds::default();
+        for number in 0..2 * HOLDS_MAX {
+            holds.set(Some(number.to_string()), None, 429, Duration::from_secs(60 + number as u64));
+        }
+        assert_eq!(holds.0.lock().unwrap().len(), HOLDS_MAX);
     }
 }

@@ -46,7 +46,8 @@ impl Remotes {
         };
         let mut by_name = BTreeMap::new();
         for remote in remotes {
-            let origin = Origin::open(remote, &via, metrics).await.map_err(Exit::config)?;
+            let origin =
+                Origin::open(remote, &via, config.limits.upstream_patience, metrics).await.map_err(Exit::config)?;
             let remote = Remote::new((**remote).clone(), origin, shelves.clone(), limits);
             by_name.insert(remote.name().to_owned(), Arc::new(remote));
         }

@@ -77,7 +77,7 @@ fn with_user(remote: Remote, username: &str) -> Remote {
 }
 
 async fn open(remote: &Remote) -> Origin {
-    Origin::open(remote, "dockgate-test", &Metrics::new()).await.unwrap()
+    Origin::open(remote, "dockgate-test", Duration::from_secs(2), &Metrics::new()).await.unwrap()
 }
 
 fn get(path: &str) -> Ask {
@@ -366,7 +366,7 @@ async fn a_refusal_did_not_say_how_much_is_left() {
     let mut config = remote(&[fake.address]);
     config.transport.retries = 0;
     let metrics = Metrics::new();
-    let origin = Origin::open(&config, "dockgate-test", &metrics).await.unwrap();
+    let origin = Origin::open(&config, "dockgate-test", Duration::from_secs(2), &metrics).await.unwrap();
     for (path, is_answered, left) in [("/v2/a", true, 97), ("/v2/none", false, 0)] {
         assert_eq!(origin.send(get(path)).await.is_ok(), is_answered);
         let page = metrics.encode().unwrap();
@@ -395,7 +395,7 @@ async fn a_single_peer_that_is_gone_cost_every_request_all_tries() {
     let mut config = remote(&[nobody().await]);
     config.transport.retries = 2;
     let metrics = Metrics::new();
-    let origin = Origin::open(&config, "dockgate-test", &metrics).await.unwrap();
+    let origin = Origin::open(&config, "dockgate-test", Duration::from_secs(2), &metrics).await.unwrap();
     let failed = || {
         let page = metrics.encode().unwrap();
         let is_it = |line: &&str| line.starts_with("dockgate_upstream_requests_total{") && line.contains("failed");
