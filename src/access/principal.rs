@@ -15,11 +15,19 @@ pub struct Principal {
     groups: Arc<[Arc<str>]>,
     certificate: Option<Arc<str>>,
     address: Option<IpAddr>,
-    token: Option<Arc<[Grant]>>,
-    catalog: bool,
+    token: Option<Ceiling>,
 }
 
-/// What a bearer token was issued for.
+/// What somebody who acts through a token may do at the most, whatever the rules say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Ceiling {
+    /// This, to whatever there is: a token of ours says who, and the rules say the rest.
+    Actions(Actions),
+    /// What is in one of these: a v1 token, which is for one repository.
+    Grants(Arc<[Grant]>),
+}
+
+/// What a token was issued for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     /// The repository.
@@ -54,18 +62,13 @@ impl Principal {
     /// The same, but acting through a token: only what is in `grants` is possible.
     #[must_use]
     pub fn with_token(self, grants: Vec<Grant>) -> Self {
-        Self { token: Some(grants.into()), ..self }
+        Self { token: Some(Ceiling::Grants(grants.into())), ..self }
     }
 
-    /// The same, with a token for the list of repositories too.
+    /// The same, but acting through a token with which these actions alone are possible.
     #[must_use]
-    pub fn with_catalog(self) -> Self {
-        Self { catalog: true, ..self }
-    }
-
-    /// Whether their token is for the list of repositories.
-    pub const fn token_lists(&self) -> bool {
-        self.catalog
+    pub fn with_ceiling(self, actions: Actions) -> Self {
+        Self { token: Some(Ceiling::Actions(actions)), ..self }
     }
 
     /// Whether nothing is known of them but where they call from.
@@ -98,16 +101,33 @@ impl Principal {
         &self.groups
     }
 
-    /// The repositories that their token is for; none, where there is no token.
+    /// The repositories that their token is for; none, where it is for no certain ones.
     pub fn granted(&self) -> impl Iterator<Item = &RepositoryName> {
-        self.token.iter().flat_map(|grants| grants.iter().map(|grant| &grant.repository))
+        let grants = match &self.token {
+            Some(Ceiling::Grants(grants)) => &grants[..],
+            _ => &[],
+        };
+        grants.iter().map(|grant| &grant.repository)
     }
 
     /// What the token allows on `repository`; everything, where there is no token.
     pub(super) fn token_actions(&self, repository: &RepositoryName) -> Actions {
-        let Some(grants) = &self.token else { return Actions::ALL };
-        let granted = grants.iter().filter(|grant| grant.repository == *repository);
-        granted.fold(Actions::NONE, |set, grant| set | grant.actions)
+        match &self.token {
+            Some(Ceiling::Grants(grants)) => {
+                let granted = grants.iter().filter(|grant| grant.repository == *repository);
+                granted.fold(Actions::NONE, |set, grant| set | grant.actions)
+            }
+            _ => self.token_actions_everywhere(),
+        }
+    }
+
+    /// What the token allows on whatever there is.
+    pub(super) fn token_actions_everywhere(&self) -> Actions {
+        match &self.token {
+            None => Actions::ALL,
+            Some(Ceiling::Actions(actions)) => *actions,
+            Some(Ceiling::Grants(_)) => Actions::NONE,
+        }
     }
 }
 

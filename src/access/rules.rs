@@ -113,13 +113,13 @@ impl Rules {
 
     /// Whether `principal` may do `action` to whatever there is: only a rule whose pattern is `**` says so.
     ///
-    /// A token is for repositories that it names, so nobody may through a token.
+    /// Nobody may through a token that is for certain repositories.
     pub fn authorize_everywhere(&self, principal: &Principal, action: Action) -> Result<EverywherePermit, Denied> {
         let for_them = self.0.iter().filter(|rule| rule.is_for(principal));
         let everywhere = for_them.filter(|rule| rule.repositories.iter().any(RepositoryPattern::is_everything));
         let allowed = everywhere.fold(Actions::NONE, |set, rule| set | rule.actions);
         match allowed.allow(action) {
-            true if principal.has_token() => Err(Denied::InsufficientScope),
+            true if !principal.token_actions_everywhere().allow(action) => Err(Denied::InsufficientScope),
             true => Ok(EverywherePermit { action }),
             false => Err(refusal(principal, allowed)),
         }
@@ -137,9 +137,9 @@ impl Rules {
         all.fold(Actions::NONE, |set, rule| set | rule.actions).allow(action)
     }
 
-    /// Leave to list what `principal` may pull; a token has to be for that.
+    /// Leave to list what `principal` may pull; a token must not be for certain repositories.
     pub fn authorize_catalog(self: &Arc<Self>, principal: &Principal) -> Result<CatalogPermit, Denied> {
-        if principal.has_token() && !principal.token_lists() {
+        if !principal.token_actions_everywhere().allow(Action::Pull) {
             return Err(Denied::InsufficientScope);
         }
         Ok(CatalogPermit { rules: Arc::clone(self), principal: principal.clone() })
@@ -289,6 +289,19 @@ mod tests {
     }
 
     #[test]
+    fn a_ceiling_is_the_same_for_all_repositories() {
+        let most = Actions::from(Action::Pull) | Action::Push.into();
+        let robot = Principal::anonymous().with_certificate("robot").with_ceiling(most);
+        for repository in ["team/a", "other/a"] {
+            assert_eq!(authorize(&robot, Action::Push, repository), Ok(true));
+            assert_eq!(authorize(&robot, Action::Delete, repository), Err(Denied::InsufficientScope));
+        }
+        let ada = Principal::user("ada", vec![]).with_ceiling(Actions::ALL);
+        assert_eq!(authorize(&ada, Action::Delete, "team/a"), Err(Denied::Forbidden));
+        assert_eq!(authorize(&ada, Action::Pull, "other/a"), Err(Denied::Hidden));
+    }
+
+    #[test]
     fn everywhere_takes_a_rule_for_everything() {
         let everywhere = |principal: &Principal| rules().authorize_everywhere(principal, Action::Pull).map(|_| ());
         assert_eq!(everywhere(&Principal::anonymous()), Err(Denied::Unauthenticated));
@@ -333,7 +346,7 @@ mod tests {
         let rules = Arc::new(rules());
         let narrow = Principal::anonymous().with_token(vec![]);
         assert_eq!(rules.authorize_catalog(&narrow).err(), Some(Denied::InsufficientScope));
-        assert!(rules.authorize_catalog(&narrow.with_catalog()).is_ok());
+        assert!(rules.authorize_catalog(&narrow.with_ceiling(Action::Pull.into())).is_ok());
         let permit = rules.authorize_catalog(&Principal::anonymous()).unwrap();
         assert!(permit.shows(&"public/a".parse().unwrap()));
         assert!(!permit.shows(&"team/a".parse().unwrap()));

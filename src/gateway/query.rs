@@ -4,7 +4,7 @@ use std::fmt;
 
 use percent_encoding::percent_decode_str;
 
-/// How many parameters are read; clients send a handful.
+/// How many parameters are read, but for those that may be repeated; clients send a handful.
 const PARAMETERS_MAX: usize = 64;
 
 /// What may be said more than once: docker asks for a token with a `scope` for each repository.
@@ -37,14 +37,14 @@ impl fmt::Display for QueryError {
 impl Query {
     pub(super) fn parse(text: &str) -> Result<Self, QueryError> {
         let pairs = text.split('&').filter(|pair| !pair.is_empty());
-        if pairs.clone().count() > PARAMETERS_MAX {
-            return Err(QueryError::TooMany);
-        }
         let decoded = pairs.map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             Ok((decode(key)?, decode(value)?))
         });
         let decoded: Vec<(String, String)> = decoded.collect::<Result<_, _>>()?;
+        if decoded.iter().filter(|(key, _)| key != REPEATED).count() > PARAMETERS_MAX {
+            return Err(QueryError::TooMany);
+        }
         for (index, (key, _)) in decoded.iter().enumerate() {
             if key != REPEATED && decoded[..index].iter().any(|(other, _)| other == key) {
                 return Err(QueryError::Twice(key.clone()));

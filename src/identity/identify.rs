@@ -140,8 +140,7 @@ impl Identity {
             }
             None => Principal::anonymous(),
         };
-        let principal = principal.with_token(accepted.grants);
-        Ok(if accepted.catalog { principal.with_catalog() } else { principal })
+        Ok(principal.with_ceiling(accepted.ceiling))
     }
 
     /// Who shows this v1 token (what follows `Token` in `Authorization`), and for whom it was made.

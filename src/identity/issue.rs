@@ -4,25 +4,24 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::access::{Grant, Principal};
+use crate::access::Principal;
 use crate::docker::{TokenAccess, TokenFields};
 use crate::oci::RepositoryName;
 
 use super::legacy_token::{self, LegacyUse};
 use super::refresh_token::{self, Binding};
 use super::state::State;
-use super::token::{self, IssueError, IssuedToken, LIFETIME_MAX, Order};
+use super::token::{self, IssueError, IssuedToken, LIFETIME_MAX, Order, Wish};
 use super::token_keys::Rotation;
 use super::{IdentifyError, Identity, TokenKeyError, TokenKeys};
 
 impl Identity {
-    /// A token with which `principal` can do what is in `grants`; it ends with its time, with the user, and with the password.
-    /// Here that is as far as the rules allow it when it is used;
-    /// another service goes by the token alone.
+    /// A token for what `wish` says; it ends with its time, with the user, and with the password. One for ourselves says who
+    /// acts, and the rules say what they may when it is used; another service goes by the token alone.
     ///
     /// `service` is what the caller was told in a challenge: ours ([`Identity::service`]), or that of another registry that
     /// the settings name. Nothing else is taken.
-    pub fn issue(&self, principal: &Principal, service: &str, grants: Vec<Grant>) -> Result<IssuedToken, IssueError> {
+    pub fn issue(&self, principal: &Principal, service: &str, wish: &Wish) -> Result<IssuedToken, IssueError> {
         let state = self.state.load();
         check_service(&state, service)?;
         let settings = &state.settings;
@@ -32,7 +31,7 @@ impl Identity {
             hash: hash.transpose()?,
             issuer: &settings.realm,
             service,
-            grants: &grants,
+            wish,
             lifetime: settings.token_lifetime,
             chain: settings.chain,
         };

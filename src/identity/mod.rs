@@ -41,7 +41,7 @@ pub use legacy_token::LegacyUse;
 pub use password::{NoRandomness, PASSWORD_BYTES_MAX, Password};
 pub use settings::Settings;
 pub use source::OpenError;
-pub use token::{IssueError, IssuedToken};
+pub use token::{IssueError, IssuedToken, Wish};
 pub use token_key::{TokenKey, TokenKeyError};
 pub use token_keys::{KEY_SET_LIFETIME, TOKEN_KEYS_MAX, TokenKeys};
 pub use user_file::{Added, COST_DEFAULT, COST_SENSIBLE_MAX, Listing, UserFile, UserFileError, UserLine};

@@ -60,15 +60,30 @@ pub(super) struct Accepted {
     pub(super) user: Option<String>,
     /// What stands for the user's line in the file of users; nothing, where nobody is known. Not checked either.
     line: Option<String>,
-    pub(super) grants: Vec<Grant>,
-    /// Whether it is for the list of repositories.
-    pub(super) catalog: bool,
+    /// What can be done with it at the most.
+    pub(super) ceiling: Actions,
+}
+
+/// What a token is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wish {
+    /// What the rules leave of the scopes. One for ourselves has none of it, for there the rules are asked when it is used.
+    pub grants: Vec<Grant>,
+    /// Whether it is for the list of repositories, too.
+    pub catalog: bool,
+    /// Whether deleting was asked for: else nothing can be deleted with it, whoever it is handed to.
+    pub delete: bool,
 }
 
 /// What it says beside what all tokens say.
 #[derive(Serialize, Deserialize)]
 struct Own {
-    access: Vec<Access>,
+    /// What it is for, where that is another registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    access: Option<Vec<Access>>,
+    /// What can be done with it at the most, where it is for us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ceiling: Option<Vec<String>>,
     /// The keyed hash of the user's line in the file of users, where the token is for us: it ends with the line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     password: Option<String>,
@@ -90,7 +105,7 @@ pub(super) struct Order<'a> {
     pub(super) issuer: &'a str,
     /// For whom it is: ourselves or another registry.
     pub(super) service: &'a str,
-    pub(super) grants: &'a [Grant],
+    pub(super) wish: &'a Wish,
     pub(super) lifetime: Duration,
     /// Whether one for another registry carries the certificate of its key.
     pub(super) chain: bool,
@@ -104,13 +119,15 @@ pub(super) fn issue(order: &Order<'_>, keys: &TokenKeys, now: u64) -> Result<Iss
     }
     let expires_in = order.lifetime.min(LIFETIME_MAX).as_secs();
     let is_own = service == issuer;
-    let access = Access::of(order.grants, principal.token_lists(), is_own);
+    let access = Access::of(order.wish, is_own);
     let scope = access.iter().map(Access::scope).collect::<Vec<_>>().join(" ");
     let kind = Kind { issuer, audience: service, name: TYPE };
     let user = principal.user_name().unwrap_or_default();
     // Another service could not check it.
     let password = order.hash.filter(|_| is_own).map(|hash| keys.line(LINE, user, hash));
-    let claims = Claims::new(&kind, user, expires_in, now, Own { access, password })?;
+    let ceiling = is_own.then(|| ceiling(order.wish.delete));
+    let access = (!is_own).then_some(access);
+    let claims = Claims::new(&kind, user, expires_in, now, Own { access, ceiling, password })?;
     let key = keys.signing(now);
     let mut header = jwt::header(key, TYPE);
     if order.chain && !is_own {
@@ -121,6 +138,13 @@ pub(super) fn issue(order: &Order<'_>, keys: &TokenKeys, now: u64) -> Result<Iss
         return Err(IssueError::TooManyGrants);
     }
     Ok(IssuedToken { token, expires_in, issued_at: rfc3339(now).ok_or(IssueError::Signature)?, scope })
+}
+
+/// In the words of scopes. What is not asked for is left out where it destroys something: BuildKit hands its token to a daemon
+/// that others use, too.
+fn ceiling(delete: bool) -> Vec<String> {
+    let words = ["pull", "push", "delete"];
+    words.into_iter().filter(|word| delete || *word != "delete").map(str::to_owned).collect()
 }
 
 fn rfc3339(unix_seconds: u64) -> Option<String> {
@@ -136,10 +160,10 @@ pub(super) fn accept(token: &str, keys: &TokenKeys, service: &str, now: u64) -> 
     if !found.may_have_signed(claims.exp, Some(LIFETIME_MAX)) {
         return Err(IdentifyError::InvalidToken);
     }
-    let grants = claims.own.access.iter().filter_map(Access::to_grant).collect();
-    let catalog = claims.own.access.iter().any(Access::is_catalog);
+    // One of an older version, which was for certain repositories: its client gets a new one.
+    let ceiling = actions(&claims.own.ceiling.ok_or(IdentifyError::InvalidToken)?);
     let user = Some(claims.sub).filter(|user| !user.is_empty());
-    Ok(Accepted { user, line: claims.own.password, grants, catalog })
+    Ok(Accepted { user, line: claims.own.password, ceiling })
 }
 
 impl Accepted {
@@ -151,15 +175,11 @@ impl Accepted {
 }
 
 impl Access {
-    fn of(grants: &[Grant], catalog: bool, is_own: bool) -> Vec<Self> {
-        let grants = grants.iter().map(|grant| Self::from_grant(grant, is_own));
+    fn of(wish: &Wish, is_own: bool) -> Vec<Self> {
+        let grants = wish.grants.iter().map(|grant| Self::from_grant(grant, is_own));
         let grants = grants.filter(|access| !access.actions.is_empty());
         let list = Self { r#type: "registry".into(), name: "catalog".into(), actions: vec!["*".into()] };
-        grants.chain(catalog.then_some(list)).collect()
-    }
-
-    fn is_catalog(&self) -> bool {
-        self.r#type == "registry" && self.name == "catalog" && self.actions.iter().any(|action| action == "*")
+        grants.chain(wish.catalog.then_some(list)).collect()
     }
 
     /// As scopes are written.
@@ -176,21 +196,11 @@ impl Access {
         let actions = allowed.map(|(_, word)| word.to_owned()).collect();
         Self { r#type: "repository".into(), name: grant.repository.to_string(), actions }
     }
+}
 
-    /// Nothing, where it is about something else than a repository; words that are not known grant nothing.
-    fn to_grant(&self) -> Option<Grant> {
-        let actions = self.actions.iter().fold(Actions::NONE, |set, word| {
-            set | match word.as_str() {
-                "pull" => Action::Pull.into(),
-                "push" => Action::Push.into(),
-                "delete" => Action::Delete.into(),
-                "*" => Actions::ALL,
-                _ => Actions::NONE,
-            }
-        });
-        let repository = self.name.parse().ok().filter(|_| self.r#type == "repository")?;
-        Some(Grant { repository, actions })
-    }
+/// Words that are not known allow nothing.
+fn actions(words: &[String]) -> Actions {
+    words.iter().filter_map(|word| word.parse::<Action>().ok()).collect()
 }
 
 impl From<NoRandomness> for IssueError {

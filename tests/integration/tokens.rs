@@ -65,19 +65,26 @@ fn anonymous_tokens_pull_what_is_public() {
     client.send("POST", "/v2/public/app/blobs/uploads/", &[], b"").expect(401);
 }
 
+/// oras-py and oci-client ask for pull, and then push with it; BuildKit hands its token to a daemon that others use, too.
 #[test]
-fn a_token_that_lacks_a_scope_is_asked_for_a_better_one() {
+fn a_token_says_who_and_the_rules_say_what_but_for_deleting() {
     let gate = Gate::start("");
     content::push_image(&gate.root(), "app", "v1");
-    let token = gate.root().get("/token?service=dockgate&scope=repository:app:pull").expect(200).json();
-    let client = gate.tls().with("Authorization", &format!("Bearer {}", token["token"].as_str().unwrap()));
+    let token = |scope: &str| {
+        let token = gate.root().get(&format!("/token?service=dockgate&scope={scope}")).expect(200).json();
+        gate.tls().with("Authorization", &format!("Bearer {}", token["token"].as_str().unwrap()))
+    };
+    let client = token("repository:app:pull");
     client.get("/v2/app/manifests/v1").expect(200);
-    let answer = client.send("POST", "/v2/app/blobs/uploads/", &[], b"").expect(401);
+    client.send("POST", "/v2/app/blobs/uploads/", &[], b"").expect(202);
+    client.send("POST", "/v2/other/blobs/uploads/", &[], b"").expect(202);
+    let answer = client.delete("/v2/app/manifests/v1").expect(401);
     let challenge = answer.header("www-authenticate").unwrap();
     assert!(
-        challenge.contains("error=\"insufficient_scope\"") && challenge.contains("repository:app:pull,push"),
+        challenge.contains("error=\"insufficient_scope\"") && challenge.contains("repository:app:delete"),
         "{challenge}"
     );
+    token("repository:app:delete").delete("/v2/app/manifests/v1").expect(202);
     // A token does not get another token.
     client.get("/token?service=dockgate&scope=repository:app:pull,push").expect(401);
 }
@@ -115,19 +122,42 @@ fn credentials_that_cannot_be_read_are_answered_with_a_challenge() {
     assert!(twice.header("www-authenticate").is_some());
 }
 
+/// regclient asks for all that it will need.
 #[test]
-fn a_token_for_one_repository_does_not_list_the_others() {
+fn a_token_for_five_hundred_repositories_was_refused() {
+    let gate = Gate::start("");
+    let scopes: Vec<String> = (0..500).map(|n| format!("repository:team/app-{n}:pull")).collect();
+    let by_get = gate.root().get(&format!("/token?service=dockgate&scope={}", scopes.join("&scope=")));
+    let password = std::fs::read_to_string(gate.path("data/initial-password")).unwrap();
+    let form = format!(
+        "grant_type=password&service=dockgate&client_id=x&username=admin&password={}&scope={}",
+        password.trim(),
+        scopes.join("%20")
+    );
+    let by_form =
+        gate.tls().send("POST", "/token", &[("Content-Type", "application/x-www-form-urlencoded")], form.as_bytes());
+    for answer in [by_get, by_form] {
+        let token = answer.expect(200).json()["access_token"].as_str().unwrap().to_owned();
+        assert!(token.len() < 1_000, "{}", token.len());
+        gate.tls().with("Authorization", &format!("Bearer {token}")).get("/v2/").expect(200);
+    }
+}
+
+#[test]
+fn a_list_shows_what_the_rules_let_a_token_see() {
     let gate = Gate::start("");
     content::push_image(&gate.root(), "secret/app", "v1");
     let token = |scope: &str| {
         let answer = gate.root().get(&format!("/token?service=dockgate&scope={scope}")).expect(200).json();
         gate.tls().with("Authorization", &format!("Bearer {}", answer["token"].as_str().unwrap()))
     };
-    let answer = token("repository:public/none:pull").get("/v2/_catalog").expect(401);
-    let challenge = answer.header("www-authenticate").unwrap();
-    assert!(challenge.contains("registry:catalog:*") && challenge.contains("insufficient_scope"), "{challenge}");
-    let listed = token("registry:catalog:*").get("/v2/_catalog").expect(200).json();
-    assert_eq!(listed["repositories"].to_string(), r#"["secret/app"]"#);
+    for scope in ["repository:public/none:pull", "registry:catalog:*"] {
+        let listed = token(scope).get("/v2/_catalog").expect(200).json();
+        assert_eq!(listed["repositories"].to_string(), r#"["secret/app"]"#);
+    }
+    let nobody = gate.tls().get("/token?service=dockgate&scope=registry:catalog:*").expect(200).json();
+    let nobody = gate.tls().with("Authorization", &format!("Bearer {}", nobody["token"].as_str().unwrap()));
+    assert_eq!(nobody.get("/v2/_catalog").expect(200).json()["repositories"].to_string(), "[]");
 }
 
 #[test]

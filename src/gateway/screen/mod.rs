@@ -16,6 +16,10 @@ use super::forwarded;
 /// The longest path and query. The longest that means something, a mount between two long names, stays far below.
 const TARGET_BYTES_MAX: usize = 8 * 1024;
 
+/// The same for a token, which may be asked for hundreds of repositories at once; three quarters of the head that is read by
+/// default (`limits.header_bytes`).
+const TOKEN_TARGET_BYTES_MAX: usize = 24 * 1024;
+
 /// What the screen found out on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Screened {
@@ -172,7 +176,8 @@ fn is_chunked(coding: &[u8]) -> bool {
 /// One way to read a path: no escapes, no empty parts, no dots, no parameters. Nothing that a registry serves needs them.
 fn check_target(request: &Parts) -> Result<(), Refusal> {
     let path = request.uri.path();
-    if path.len() + request.uri.query().map_or(0, str::len) > TARGET_BYTES_MAX {
+    let most = if path == "/token" { TOKEN_TARGET_BYTES_MAX } else { TARGET_BYTES_MAX };
+    if path.len() + request.uri.query().map_or(0, str::len) > most {
         return Err(Refusal::TargetTooLong);
     }
     if is_plain(path) { Ok(()) } else { Err(Refusal::Path) }

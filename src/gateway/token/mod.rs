@@ -7,13 +7,12 @@ use http::{HeaderMap, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use crate::access::{Action, Actions, Grant, Principal};
-use crate::identity::{IssueError, IssuedToken, KEY_SET_LIFETIME};
+use crate::identity::{IssueError, IssuedToken, KEY_SET_LIFETIME, Wish};
 use crate::oci::{ErrorCode, RepositoryName};
 
 use super::arrival::Arrival;
 use super::body::Body;
 use super::intake::{Intake, IntakeError};
-use super::names::{Asked, Candidates};
 use super::observe::Record;
 use super::respond::{self, Failure};
 use super::route::TokenQuery;
@@ -24,10 +23,11 @@ use form::{Shown, TokenForm};
 /// What clients ask for before they list repositories; the list shows each caller only what they may pull.
 const CATALOG_SCOPE: &str = "registry:catalog:";
 
-/// How many repositories one token can name: a push with mounts names two.
+/// How many scopes a token for another registry can have: it lists them, and has to fit into a header. One for ourselves has
+/// none, so it may be asked for as many as fit into the request.
 const SCOPES_MAX: usize = 64;
 
-/// The largest form: as many scopes as there may be, and a refresh token.
+/// The largest form: a thousand scopes, and a refresh token. By GET it is what fits into the head of a request.
 const FORM_BYTES_MAX: u64 = 64 * 1024;
 
 const FORM_TYPE: &str = "application/x-www-form-urlencoded";
@@ -40,7 +40,7 @@ impl Walk<'_> {
             return Err(self.log_in_again("a token cannot be used to get another; log in with user name and password"));
         }
         let service = self.service(asked, &caller.screened);
-        let issued = self.issue(&caller.principal, &caller.screened.host, service, asked)?;
+        let issued = self.issue(&caller.principal, service, asked)?;
         let refresh = self.refresh(&caller.principal, service, asked)?;
         Ok(respond::token(&issued, refresh.as_deref()))
     }
@@ -65,7 +65,7 @@ impl Walk<'_> {
             Shown::Refresh(token) => (self.log_in_by_refresh(&token, screened, service)?, Some(token)),
         };
         record.identified(&principal);
-        let issued = self.issue(&principal, &screened.host, service, &asked)?;
+        let issued = self.issue(&principal, service, &asked)?;
         // Who shows a refresh token goes on with it: a new one each time would never end.
         let refresh = match kept {
             Some(token) => Some(token),
@@ -92,44 +92,20 @@ impl Walk<'_> {
         }
     }
 
-    fn issue(
-        &self,
-        principal: &Principal,
-        host: &str,
-        service: &str,
-        asked: &TokenQuery,
-    ) -> Result<IssuedToken, Failure> {
+    fn issue(&self, principal: &Principal, service: &str, asked: &TokenQuery) -> Result<IssuedToken, Failure> {
         let scopes = asked.scopes.iter().flat_map(|scopes| scopes.split(' ')).filter(|scope| !scope.is_empty());
         let scopes: Vec<&str> = scopes.collect();
-        if scopes.len() > SCOPES_MAX {
-            return Err(refused(format!("a token is for at most {SCOPES_MAX} scopes")));
+        let is_own = service == self.settings.realm;
+        if !is_own && scopes.len() > SCOPES_MAX {
+            return Err(refused(format!("a token for another registry is for at most {SCOPES_MAX} scopes")));
         }
         // A scope of another kind grants nothing; clients ask for some that only other registries know.
         let catalog = scopes.iter().any(|scope| scope.starts_with(CATALOG_SCOPE));
-        let grants = scopes
-            .into_iter()
-            .filter_map(parse_scope)
-            .flat_map(|(name, asked)| self.known_as(host, name, service).into_iter().map(move |name| (name, asked)));
-        let grants = grants.filter_map(|(repository, asked)| self.cut(principal, repository, asked)).collect();
-        let principal = match catalog && self.may_list(principal, service) {
-            true => principal.clone().with_catalog(),
-            false => principal.clone(),
-        };
-        self.rooms.identity.issue(&principal, service, grants).map_err(not_issued)
-    }
-
-    /// A client asks for the name by which it knows a repository. For ourselves the token is for the name by which we know it,
-    /// too: that of a mirror's repository is another.
-    fn known_as(&self, host: &str, name: RepositoryName, service: &str) -> Vec<RepositoryName> {
-        let asked = Asked { host, path_prefix: None, namespace: None, name: Some(&name) };
-        let is_ours = service == self.settings.realm;
-        let found = if is_ours { self.rooms.names.find(&asked).ok() } else { None };
-        let canonical = found.and_then(|found| match found.candidates {
-            Candidates::Remote { name, .. } => name,
-            Candidates::Hosted { else_mirror, .. } => else_mirror,
-        });
-        let canonical = canonical.map(|found| found.canonical).filter(|canonical| *canonical != name);
-        [Some(name), canonical].into_iter().flatten().collect()
+        let asked: Vec<_> = scopes.into_iter().filter_map(parse_scope).collect();
+        let delete = asked.iter().any(|(_, actions)| actions.allow(Action::Delete));
+        let grants = asked.into_iter().filter_map(|(name, asked)| self.cut(principal, name, asked)).collect();
+        let wish = Wish { grants, catalog: catalog && self.may_list(principal, service), delete };
+        self.rooms.identity.issue(principal, service, &wish).map_err(not_issued)
     }
 
     /// A refresh token, for users who ask for one.

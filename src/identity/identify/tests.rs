@@ -6,6 +6,7 @@ use super::super::{Problem, Scheme};
 use super::*;
 use crate::access::{Action, Actions, Grant};
 use crate::identity::IssueError;
+use crate::identity::Wish;
 use std::time::SystemTime;
 
 use house::{House, basic, settings, write};
@@ -302,23 +303,24 @@ async fn a_token_is_good_for_its_user_as_long_as_there_is_one() {
     let house = House::new(&[("alice", "a"), ("bob", "b")]);
     let actions = Actions::from(Action::Pull) | Action::Push.into();
     let grants = vec![Grant { repository: "app".parse().unwrap(), actions }];
+    let wish = Wish { grants, ..Wish::default() };
     let alice = house.log_in("alice", "a", HERE).await.unwrap();
-    let issued = house.identity.issue(&alice, &house.identity.service(), grants.clone()).unwrap();
+    let issued = house.identity.issue(&alice, &house.identity.service(), &wish).unwrap();
     let bearer = Credentials::Bearer(issued.token.clone());
     let identify = || house.identity.identify(&bearer, Some("robot"), HERE.parse().unwrap());
-    assert_eq!(identify().await, Ok(alice.clone().with_token(grants.clone()).with_certificate("robot")));
-    let anonymous = house.identity.issue(&Principal::anonymous(), "dockgate", grants.clone()).unwrap();
+    assert_eq!(identify().await, Ok(alice.clone().with_ceiling(actions).with_certificate("robot")));
+    let anonymous = house.identity.issue(&Principal::anonymous(), "dockgate", &wish).unwrap();
     let anonymous = Credentials::Bearer(anonymous.token);
     let accepted = house.identity.identify(&anonymous, None, HERE.parse().unwrap()).await;
-    assert_eq!(accepted, Ok(Principal::anonymous().with_token(grants.clone())));
+    assert_eq!(accepted, Ok(Principal::anonymous().with_ceiling(actions)));
 
-    assert_eq!(house.identity.issue(&alice, "other", vec![]), Err(IssueError::UnknownService));
-    assert_eq!(house.identity.issue(&accepted.unwrap(), "dockgate", vec![]), Err(IssueError::WithToken));
+    assert_eq!(house.identity.issue(&alice, "other", &Wish::default()), Err(IssueError::UnknownService));
+    assert_eq!(house.identity.issue(&accepted.unwrap(), "dockgate", &Wish::default()), Err(IssueError::WithToken));
 
     let mut other_groups = settings(house.file());
     other_groups.groups.clear();
     house.identity.reload(other_groups).unwrap();
-    let ungrouped = Principal::user("alice", vec![]).with_token(grants).with_certificate("robot");
+    let ungrouped = Principal::user("alice", vec![]).with_ceiling(actions).with_certificate("robot");
     assert_eq!(identify().await, Ok(ungrouped));
     write(&house.file(), &[("bob", "b")]);
     house.identity.refresh().unwrap();
@@ -366,7 +368,7 @@ async fn keys_are_renewed_while_it_runs_and_tokens_go_on() {
     let refresh = house.identity.issue_refresh(&alice, "dockgate").unwrap();
     house.identity.take_keys(house.identity.due_keys().unwrap().unwrap());
     house.clock.advance(Duration::from_secs(300));
-    let issued = house.identity.issue(&alice, "dockgate", vec![]).unwrap();
+    let issued = house.identity.issue(&alice, "dockgate", &Wish::default()).unwrap();
     assert_eq!(house.identity.keys().ids().count(), 2);
     let header = jsonwebtoken::decode_header(&issued.token).unwrap();
     assert_eq!(header.kid.as_deref(), house.identity.keys().ids().last());
@@ -379,7 +381,7 @@ async fn keys_are_renewed_while_it_runs_and_tokens_go_on() {
 async fn nothing_shows_a_secret() {
     let house = House::new(&[("alice", "canary")]);
     let alice = house.log_in("alice", "canary", HERE).await.unwrap();
-    let issued = house.identity.issue(&alice, "dockgate", vec![]).unwrap();
+    let issued = house.identity.issue(&alice, "dockgate", &Wish::default()).unwrap();
     let hash = std::fs::read_to_string(house.file()).unwrap();
     let hash = hash.trim().rsplit('$').next().unwrap();
     let state = house.identity.state.load_full();

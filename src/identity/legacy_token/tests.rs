@@ -91,7 +91,7 @@ fn no_other_kind_of_token_is_taken_for_it() {
         hash: Some(&house.hash),
         issuer: "dockgate",
         service: "dockgate",
-        grants: &grants,
+        wish: &token::Wish { grants: grants.into(), catalog: false, delete: true },
         lifetime: Duration::from_secs(60),
         chain: false,
     };

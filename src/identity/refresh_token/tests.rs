@@ -63,7 +63,7 @@ fn it_is_no_token_and_a_token_is_none_of_it() {
         hash: Some(&house.hash),
         issuer: "dockgate",
         service: "dockgate",
-        grants: &[],
+        wish: &token::Wish::default(),
         lifetime: Duration::from_secs(60),
         chain: true,
     };
@@ -86,7 +86,7 @@ fn neither_its_type_nor_its_audience_is_enough() {
     assert_eq!(house.accept(&sign("JWT", &claims), HERE, NOW), Err(IdentifyError::InvalidToken));
     let mut for_us = claims.clone();
     for_us["aud"] = "dockgate".into();
-    for_us["access"] = serde_json::json!([]);
+    for_us["ceiling"] = serde_json::json!([]);
     assert_eq!(house.accept(&sign(TYPE, &for_us), HERE, NOW), Err(IdentifyError::InvalidToken));
     let accepted = |token: &str| token::accept(token, &house.keys, "dockgate", NOW).is_ok();
     assert!(accepted(&sign("JWT", &for_us)));

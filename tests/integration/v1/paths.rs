@@ -192,8 +192,8 @@ fn docker_could_not_search_after_a_login() {
     };
     assert_eq!(search("registry:catalog:search"), 200);
     assert!(upstream.asked().pop().unwrap().all("authorization").is_empty(), "a token of ours is for us alone");
-    assert_eq!(search("repository:team/app:pull"), 401);
-    assert_eq!(upstream.asked().len(), 1);
+    // Whatever else it was asked for, it says who searches.
+    assert_eq!(search("repository:team/app:pull"), 200);
 }
 
 /// Docker up to 1.10 asks to make a user, and only where that fails in one of these ways whether the password is right.

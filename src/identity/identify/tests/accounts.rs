@@ -1,5 +1,6 @@
 //! Users who make themselves, and who change their own password.
 
+use crate::identity::Wish;
 use std::time::Duration;
 
 use super::house::House;
@@ -183,7 +184,7 @@ async fn no_token_outlives_the_line_that_it_was_made_for() {
     let house = open(&[("alice", "a")]);
     let line = std::fs::read_to_string(house.file()).unwrap();
     let alice = house.log_in("alice", "a", HERE).await.unwrap();
-    let access = Credentials::Bearer(house.identity.issue(&alice, "dockgate", vec![]).unwrap().token);
+    let access = Credentials::Bearer(house.identity.issue(&alice, "dockgate", &Wish::default()).unwrap().token);
     let refresh = house.identity.issue_refresh(&alice, "dockgate").unwrap();
     let name: crate::oci::RepositoryName = "app".parse().unwrap();
     let legacy = house.identity.issue_legacy(&alice, &name, TokenAccess::Read, LegacyUse::Caller).unwrap().to_string();
