@@ -1,6 +1,6 @@
 //! Every fault of a download, for one client and for fifty at once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Mirror, cache_is_clean, crowd, is_error, noise, pullers};
 use crate::support::Answer;
@@ -245,6 +245,29 @@ fn who_wants_to_be_left_alone_for_an_hour_is() {
     assert_eq!(mirror.up.count("GET", &digest), 1);
     // What is here is given all the same.
     mirror.pull("/v2/up/app/manifests/v1").expect(200);
+}
+
+/// Docker Hub counts who gets manifests, and not who asks for their heads; containerd waited for 85 s before it went on to its next host.
+#[test]
+fn a_known_refusal_kept_everybody_waiting_for_its_end() {
+    let mirror = Mirror::start("deadline = \"30s\"\nfirst_byte_timeout = \"20s\"\ntag_ttl = \"0s\"");
+    let (_, digest) = mirror.up.image("app", "v1", b"a layer");
+    let (kept, _) = mirror.up.image("app", "kept", b"another layer");
+    mirror.pull("/v2/up/app/manifests/kept").expect(200);
+    mirror.up.fault("GET", "/manifests/", Fault::StatusRetryAfter(429, 10));
+    for _ in 0..3 {
+        let began = Instant::now();
+        let answer = mirror.pull("/v2/up/app/manifests/v1");
+        is_error(&answer, 503, "UNAVAILABLE");
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        let after: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((5..=10).contains(&after), "{after}");
+    }
+    // What was not refused goes on: heads, and blobs.
+    let heads = mirror.up.count("HEAD", "/manifests/kept");
+    assert_eq!(mirror.pull("/v2/up/app/manifests/kept").expect(200).header("docker-content-digest"), Some(&*kept));
+    assert_eq!(mirror.up.count("HEAD", "/manifests/kept"), heads + 1);
+    mirror.pull(&format!("/v2/up/app/blobs/{digest}")).expect(200);
 }
 
 #[test]
