@@ -54,7 +54,7 @@ pub enum Denied {
     Unauthenticated,
     /// They may not pull, so they are not told whether the repository exists.
     Hidden,
-    /// They may pull, but not do this.
+    /// They may not do this, whether or not the repository exists.
     Forbidden,
     /// They may, but the token that they act through was issued for less.
     InsufficientScope,
@@ -78,7 +78,7 @@ impl Rules {
         let needed = if action == Action::Push { Action::Create } else { action };
         let allowed = self.allowed(principal, repository);
         if !allowed.allow(needed) {
-            return Err(refusal(principal, allowed));
+            return Err(refusal(principal, action));
         }
         if !principal.token_actions(repository).allow(needed) {
             return Err(Denied::InsufficientScope);
@@ -100,8 +100,7 @@ impl Rules {
             match self.authorize(principal, action, repository) {
                 Ok(permit) if action != Action::Push || permit.may_overwrite() => return Ok(permit),
                 // What their token is not for, they do not see through it.
-                Ok(_) | Err(Denied::Forbidden) => sees |= principal.token_actions(repository).allow(Action::Pull),
-                Err(_) => {}
+                _ => sees |= self.authorize(principal, Action::Pull, repository).is_ok(),
             }
         }
         Err(match sees {
@@ -121,7 +120,7 @@ impl Rules {
         match allowed.allow(action) {
             true if !principal.token_actions_everywhere().allow(action) => Err(Denied::InsufficientScope),
             true => Ok(EverywherePermit { action }),
-            false => Err(refusal(principal, allowed)),
+            false => Err(refusal(principal, action)),
         }
     }
 
@@ -177,13 +176,12 @@ impl Rule {
     }
 }
 
-fn refusal(principal: &Principal, allowed: Actions) -> Denied {
-    if principal.is_anonymous() {
-        Denied::Unauthenticated
-    } else if allowed.allow(Action::Pull) {
-        Denied::Forbidden
-    } else {
-        Denied::Hidden
+/// Whoever may not pull is not told whether a repository exists; whoever may not write is told so for every name alike.
+fn refusal(principal: &Principal, action: Action) -> Denied {
+    match action {
+        _ if principal.is_anonymous() => Denied::Unauthenticated,
+        Action::Pull => Denied::Hidden,
+        _ => Denied::Forbidden,
     }
 }
 
@@ -273,7 +271,7 @@ mod tests {
         assert_eq!(authorize(&ada, Action::Push, "team/a"), Ok(true));
         assert_eq!(authorize(&ada, Action::Delete, "team/a"), Err(Denied::Forbidden));
         assert_eq!(authorize(&ada, Action::Pull, "other/a"), Err(Denied::Hidden));
-        assert_eq!(authorize(&ada, Action::Push, "other/a"), Err(Denied::Hidden));
+        assert_eq!(authorize(&ada, Action::Push, "other/a"), Err(Denied::Forbidden));
         assert_eq!(authorize(&runner, Action::Push, "team/a"), Ok(false), "may create, not overwrite");
         assert_eq!(authorize(&nobody.with_certificate("robot"), Action::Delete, "x"), Ok(true));
     }

@@ -82,6 +82,7 @@ impl Default for Identity {
             realm: "dockgate".into(),
             htpasswd: "htpasswd".into(),
             registration: false,
+            challenge: super::Challenge::Auto,
             password_changes: false,
             groups: BTreeMap::new(),
             token: Token::default(),
@@ -118,7 +119,7 @@ pub(super) fn rules() -> Rules {
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { default: "hosted".into(), data: "data".into(), delete: true }
+        Self { default: "hosted".into(), data: "data".into(), delete: true, absolute_locations: false }
     }
 }
 

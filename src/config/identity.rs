@@ -22,11 +22,28 @@ pub struct Identity {
     pub registration: bool,
     /// Whether users may change their own password (`PUT /v1/users/U/`).
     pub password_changes: bool,
+    /// How callers are asked who they are.
+    pub challenge: Challenge,
     /// The users of each group.
     pub groups: BTreeMap<String, Vec<String>>,
     /// The tokens that `/token` gives.
     pub token: Token,
 }
+
+/// How callers are asked who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Challenge {
+    /// By whichever lets most clients in: Bearer where some things are for anyone and others are not, else Basic.
+    #[default]
+    Auto,
+    /// For a password (RFC 7617).
+    Basic,
+    /// For a token (RFC 6750): docker's registry 2.8, as a mirror of us, knows nothing else.
+    Bearer,
+}
+
+const CHALLENGES: [(&str, Challenge); 3] =
+    [("auto", Challenge::Auto), ("basic", Challenge::Basic), ("bearer", Challenge::Bearer)];
 
 /// The tokens that `/token` gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +82,7 @@ pub(super) fn read_identity(section: &mut Section<'_>) -> Identity {
         htpasswd: section.path_or("htpasswd", &default.htpasswd),
         registration: section.boolean("registration", default.registration),
         password_changes: section.boolean("password_changes", default.password_changes),
+        challenge: section.choice("challenge", default.challenge, &CHALLENGES),
         groups: read_groups(section),
         token: section.table("token", |token| read_token(token, &default.token)),
     }

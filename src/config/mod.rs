@@ -37,7 +37,7 @@ use crate::access::Rules;
 pub use broken::Broken;
 pub use environment::process_environment;
 pub use errors::{ConfigError, ConfigErrors, Place, Problem};
-pub use identity::{Identity, Token};
+pub use identity::{Challenge, Identity, Token};
 pub use legacy::Legacy;
 pub use limits::Limits;
 pub use listen::{Admin, ClientAuth, Listener, PlainPolicy, Protocol, Tls, TlsVersion};

@@ -16,6 +16,8 @@ pub struct Registry {
     pub data: PathBuf,
     /// Whether manifests, tags and blobs can be deleted, by those who may.
     pub delete: bool,
+    /// Whether every `Location` names scheme and host, as docker's registry has it.
+    pub absolute_locations: bool,
 }
 
 /// What is kept for a while.
@@ -50,6 +52,7 @@ pub(super) fn read_registry(section: &mut Section<'_>) -> Registry {
         default: section.text("default", &default.default, allowed, |text| text == HOSTED || is_name(text)),
         data: section.path_or("data", &default.data),
         delete: section.boolean("delete", default.delete),
+        absolute_locations: section.boolean("absolute_locations", default.absolute_locations),
     }
 }
 

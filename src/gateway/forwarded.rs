@@ -1,6 +1,7 @@
 //! What a proxy says of the caller: `X-Forwarded-*`, and `Forwarded` (RFC 7239). Read only where the proxy is trusted.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Once;
 
 use http::HeaderMap;
 use ipnet::IpNet;
@@ -11,6 +12,8 @@ pub(super) struct Told {
     pub(super) client: Option<IpAddr>,
     pub(super) https: Option<bool>,
     pub(super) host: Option<String>,
+    /// The port that the caller called, where the host says none.
+    pub(super) port: Option<u16>,
 }
 
 /// Reads the headers. A proxy writes one kind and may let the other through as its caller wrote it; most write
@@ -23,15 +26,29 @@ pub(super) fn read(headers: &HeaderMap, trusted: &[IpNet]) -> Told {
         let client = caller(hops.iter().rev().map(|hop| parameter(hop, "for")), trusted);
         let last = hops.last().map(String::as_str).unwrap_or_default();
         let https = parameter(last, "proto").map(|proto| proto.eq_ignore_ascii_case("https"));
-        return Told { client, https, host: parameter(last, "host").map(str::to_owned) };
+        return Told { client, https, host: parameter(last, "host").map(str::to_owned), port: None };
     }
     let addresses = values(headers, "x-forwarded-for");
+    let schemes = values(headers, "x-forwarded-proto");
+    if schemes.len() > 1 {
+        LISTS.call_once(|| {
+            tracing::warn!(
+                schemes = schemes.join(","),
+                "a trusted proxy sends a list as X-Forwarded-Proto; the last of it counts, which the nearest proxy wrote. Have \
+                 proxies set this header, and not add to it"
+            );
+        });
+    }
     Told {
         client: caller(addresses.iter().rev().map(|address| Some(address.as_str())), trusted),
-        https: values(headers, "x-forwarded-proto").last().map(|proto| proto.eq_ignore_ascii_case("https")),
+        https: schemes.last().map(|proto| proto.eq_ignore_ascii_case("https")),
         host: values(headers, "x-forwarded-host").pop(),
+        port: values(headers, "x-forwarded-port").pop().and_then(|port| port.parse().ok()),
     }
 }
+
+/// That is how proxies are set up, so it is said once.
+static LISTS: Once = Once::new();
 
 /// All parts of a header that is a list, in order.
 fn values(headers: &HeaderMap, name: &str) -> Vec<String> {
@@ -90,7 +107,8 @@ mod tests {
 
     #[test]
     fn forwarded_says_all_in_one_header() {
-        let expected = Told { client: "2001:db8::1".parse().ok(), https: Some(true), host: Some("a:5000".into()) };
+        let host = Some("a:5000".into());
+        let expected = Told { client: "2001:db8::1".parse().ok(), https: Some(true), host, port: None };
         assert_eq!(told(&[("forwarded", "for=unknown, for=\"[2001:db8::1]:4711\";proto=https;host=a:5000")]), expected);
     }
 
@@ -102,6 +120,8 @@ mod tests {
         assert_eq!(client, Told { client: "198.51.100.7".parse().ok(), ..Told::default() });
         let scheme = told(&[forged, ("x-forwarded-proto", "http")]);
         assert_eq!(scheme, Told { https: Some(false), ..Told::default() });
-        assert_eq!(told(&[forged, ("x-forwarded-port", "443")]), Told::default());
+        assert_eq!(told(&[forged, ("x-forwarded-port", "443")]), Told { port: Some(443), ..Told::default() });
+        let lists = told(&[("x-forwarded-proto", "https,http"), ("x-forwarded-port", "1, 2")]);
+        assert_eq!(lists, Told { https: Some(false), port: Some(2), ..Told::default() });
     }
 }

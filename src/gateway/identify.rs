@@ -3,6 +3,7 @@
 use http::{StatusCode, header};
 
 use crate::access::{Action, CatalogPermit, Denied, Permit, Principal};
+use crate::config;
 use crate::identity::{Credentials, IdentifyError, LegacyUse, MalformedCredentials};
 use crate::oci::{ErrorCode, RepositoryName};
 use crate::registry::RegistryError;
@@ -197,13 +198,17 @@ impl Walk<'_> {
         Failure { challenge: Some(self.challenge(screened, scope, error)), ..failure }
     }
 
-    /// Exactly one challenge: Bearer where some things are for anyone who calls from there and others are not, since under
+    /// Exactly one challenge; which, if the operator does not say it: Bearer where some things are for anyone who calls from there and others are not, since under
     /// Basic docker without a login would not even ask for the public ones; else Basic. So it is where passwords are sent on,
     /// since a token has none.
     fn challenge(&self, screened: &Screened, scope: Option<String>, error: Option<&'static str>) -> Challenge {
         let rules = &self.settings.rules;
-        let is_mixed = rules.grant_anyone(screened.client) && rules.need_user();
-        if !is_mixed || self.rooms.names.forwards(&screened.host) {
+        let bearer = match self.settings.challenge {
+            config::Challenge::Auto => rules.grant_anyone(screened.client) && rules.need_user(),
+            config::Challenge::Basic => false,
+            config::Challenge::Bearer => true,
+        };
+        if !bearer || self.rooms.names.forwards(&screened.host) {
             return self.basic();
         }
         let realm = format!("{}/token", screened.origin());

@@ -119,7 +119,9 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
             window_bytes: 0,
         };
         let room = Room { taker: budget.taker(client), pressure: budget.pressure(), held: None, used: 0 };
-        Self { body: Some(body), pace, received: Count::default(), begun: false, room }
+        let received = Count::default();
+        received.0.whole.store(body.is_end_stream(), Ordering::Relaxed);
+        Self { body: Some(body), pace, received, begun: false, room }
     }
 
     /// Hands the rest of the body on; nothing more comes from here.
@@ -142,11 +144,11 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
     /// which `expects` to be told to go on, was not; the connection then has to end with the answer (RFC 9112 §9.3, RFC 9110
     /// §10.1.1).
     pub(super) async fn finish(&mut self, expects: bool) -> bool {
-        // What was handed on is read to its end by others, or cannot be read by anybody any more.
-        let Some(body) = &self.body else { return self.received.is_whole() };
-        if body.is_end_stream() {
+        if self.received.is_whole() {
             return true;
         }
+        // What was handed on and not read to its end cannot be read by anybody any more.
+        let Some(body) = &self.body else { return false };
         if (expects && !self.begun) || body.size_hint().lower() > REST_BYTES_MAX {
             return false;
         }

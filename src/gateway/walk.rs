@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
 use crate::access::{Principal, Rules};
-use crate::config::{Limits, Listener};
+use crate::config::{self, Limits, Listener};
 use crate::docker::{Client, Generation};
 use crate::identity::Identity;
 use crate::oci::ErrorCode;
@@ -78,6 +78,10 @@ pub struct Settings {
     pub listeners: BTreeMap<String, Listener>,
     /// The name of what is protected, and for whom tokens are.
     pub realm: String,
+    /// How callers are asked who they are.
+    pub challenge: config::Challenge,
+    /// Whether every `Location` names scheme and host.
+    pub absolute_locations: bool,
     /// Whether each request gets a line in the log.
     pub access_log: bool,
     /// How long browsers shall speak TLS only (RFC 6797), if they are to be told.
@@ -207,11 +211,12 @@ impl Walk<'_> {
         answer.map(|answer| self.located(answer, &caller.screened)).map_err(|failure| self.in_form(failure))
     }
 
-    /// A `Location` names no host, so that it holds whatever stands before us; but the first v2 clients do not go there.
+    /// A `Location` names no host, so that it holds whatever stands before us; but the first v2 clients do not go there, and the
+    /// operator may know of others.
     fn located(&self, mut answer: Response<Body>, screened: &Screened) -> Response<Body> {
         let location = answer.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
         if let Some(path) = location.filter(|location| location.starts_with("/v2/"))
-            && self.client().needs_absolute_location()
+            && (self.settings.absolute_locations || self.client().needs_absolute_location())
             && let Ok(absolute) = HeaderValue::from_str(&format!("{}{path}", screened.origin()))
         {
             answer.headers_mut().insert(header::LOCATION, absolute);

@@ -305,7 +305,8 @@ impl Origin {
         header.map(Some)
     }
 
-    fn is_peer(&self, uri: &Uri) -> bool {
+    /// Whether a URL leads to one of its servers.
+    pub fn is_peer(&self, uri: &Uri) -> bool {
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
         let named = format!("{}:{port}", uri.host().unwrap_or_default());
         self.peers.all().iter().any(|peer| peer.authority().as_str().eq_ignore_ascii_case(&named))

@@ -103,8 +103,8 @@ fn expected(caller: &str, repository: &str, row: &Row) -> u16 {
         (true, _) if present => row.present,
         (true, _) => row.missing,
         (false, "anonymous") => 401,
-        (false, _) if may(caller, repository, Needs::Pull, present) => 403,
-        (false, _) => 404,
+        (false, _) if row.needs == Needs::Pull => 404,
+        (false, _) => 403,
     }
 }
 
@@ -222,10 +222,12 @@ fn hidden_looks_like_missing() {
         let plain = |answer: &Answer| {
             let mut headers = answer.headers.clone();
             headers.retain(|(name, _)| name != "x-request-id" && name != "date");
-            (answer.status, headers, strip_id(&answer.text()))
+            headers.retain(|(name, _)| name != "content-length");
+            let text = strip_id(&answer.text()).replace("other/app", "NAME").replace("other/missing", "NAME");
+            (answer.status, headers, text)
         };
         assert_eq!(plain(&there), plain(&not_there), "{} {}", row.method, row.path);
-        assert_eq!(there.status, 404);
+        assert_eq!(there.status, if row.needs == Needs::Pull { 404 } else { 403 });
     }
     // And like what somebody is told who may pull, of a repository that is not there.
     let puller = house.gate.tls().user("puller", "ada").get("/v2/own/missing/manifests/v1").expect(404);
@@ -234,8 +236,8 @@ fn hidden_looks_like_missing() {
 }
 
 fn strip_id(text: &str) -> String {
-    let Some(at) = text.find("request_id") else { return text.to_owned() };
-    let end = text[at..].find('}').map_or(text.len(), |end| at + end);
+    let Some(at) = text.find("(request ") else { return text.to_owned() };
+    let end = text[at..].find(')').map_or(text.len(), |end| at + end);
     format!("{}{}", &text[..at], &text[end..])
 }
 

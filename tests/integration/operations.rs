@@ -72,12 +72,12 @@ fn users_were_not_read_again_once_their_file_was_mended() {
     let gate = prepared.start();
     let ada = gate.tls().user("ada", "ada");
     let pushes = || ada.send("POST", "/v2/app/blobs/uploads/", &[], b"").status;
-    assert_eq!(pushes(), 404);
+    assert_eq!(pushes(), 403);
     prepared.write("htpasswd", &format!("{ADA}\nmallory:plain\n"));
     gate.wait_for_log("htpasswd:2");
     prepared.configure(&groups("\"ada\""));
     gate.wait_for_log("the new users are not good");
-    assert_eq!(pushes(), 404);
+    assert_eq!(pushes(), 403);
     prepared.write("htpasswd", &format!("{ADA}\n# mended\n"));
     wait_until("the new group", || pushes() == 202);
 }

@@ -171,3 +171,22 @@ fn a_bad_token_on_a_push_is_asked_for_one_that_may_push() {
     let challenge = answer.header("www-authenticate").unwrap();
     assert!(challenge.contains("scope=\"repository:app:pull,push repository:base:pull\""), "{challenge}");
 }
+
+#[test]
+fn the_operator_may_say_how_callers_are_asked_who_they_are() {
+    const MIXED: &str = "[[access]]\nwho = [\"anyone\"]\nrepositories = [\"public/**\"]\nactions = [\"pull\"]\n\
+                         [[access]]\nwho = [\"authenticated\"]\nrepositories = [\"**\"]\nactions = [\"*\"]\n";
+    const CLOSED: &str = "[[access]]\nwho = [\"authenticated\"]\nrepositories = [\"**\"]\nactions = [\"*\"]\n";
+    for (rules, challenge, begins) in [
+        (MIXED, "auto", "Bearer realm="),
+        (CLOSED, "auto", "Basic realm="),
+        (MIXED, "basic", "Basic realm="),
+        (CLOSED, "bearer", "Bearer realm="),
+    ] {
+        let gate = Gate::start(&format!("[identity]\nchallenge = \"{challenge}\"\n{rules}"));
+        let answer = gate.tls().get("/v2/").expect(401);
+        assert!(answer.header("www-authenticate").unwrap().starts_with(begins), "{challenge} {rules}");
+        // A password is taken in any case.
+        gate.root().get("/v2/").expect(200);
+    }
+}

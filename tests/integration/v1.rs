@@ -243,6 +243,7 @@ async fn who_may_not_is_refused_and_sees_nothing() {
         // A search shows nothing, and who begins an image must say first where to.
         let elsewhere = match exists && method == Method::PUT {
             _ if search => 0,
+            _ if !reads && path.starts_with("/v1/repositories/") => 403,
             true => 403,
             false => 404,
         };

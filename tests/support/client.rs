@@ -230,8 +230,14 @@ impl Answer {
         self.json()["errors"][0]["code"].as_str().unwrap_or_else(|| panic!("no code: {}", self.text())).to_owned()
     }
 
-    /// The message of the first OCI error.
+    /// The message of the first OCI error, without the id of the request.
     pub fn message(&self) -> String {
+        let message = self.whole_message();
+        message.split(" (request ").next().unwrap().to_owned()
+    }
+
+    /// The same with it.
+    pub fn whole_message(&self) -> String {
         self.json()["errors"][0]["message"].as_str().unwrap_or_else(|| panic!("no message: {}", self.text())).to_owned()
     }
 

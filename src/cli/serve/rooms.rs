@@ -267,6 +267,8 @@ pub(super) fn gateway_settings(running: &Config, new: &Config) -> gateway::Setti
         limits: new.limits.clone(),
         listeners,
         realm: new.identity.realm.clone(),
+        challenge: new.identity.challenge,
+        absolute_locations: new.registry.absolute_locations,
         access_log: running.log.access,
         hsts: new.tls.hsts,
     }

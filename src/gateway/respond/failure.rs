@@ -18,7 +18,7 @@ pub(in crate::gateway) struct Failure {
     pub(in crate::gateway) code: ErrorCode,
     /// For the caller: what happened and what to do.
     pub(in crate::gateway) message: String,
-    /// For programs.
+    /// For programs: facts, or null.
     pub(in crate::gateway) detail: Value,
     /// For the log.
     pub(in crate::gateway) private: Option<String>,
@@ -70,7 +70,7 @@ impl Failure {
             status,
             code,
             message: message.into(),
-            detail: json!({}),
+            detail: Value::Null,
             private: None,
             challenge: None,
             allow: None,
@@ -125,11 +125,9 @@ impl Failure {
         match self.form {
             Form::V1 => json!({ "error": self.message }).to_string(),
             Form::Oci => {
-                let mut detail = self.detail.clone();
-                if let Value::Object(fields) = &mut detail {
-                    fields.insert("request_id".into(), request_id.to_string().into());
-                }
-                let error = json!({ "code": self.code.as_str(), "message": self.message, "detail": detail });
+                // Tools print the message, and it is the message that people send to who can find the line in the log.
+                let message = format!("{} (request {request_id})", self.message);
+                let error = json!({ "code": self.code.as_str(), "message": message, "detail": self.detail });
                 json!({ "errors": [error] }).to_string()
             }
         }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, LINK, LOCATION, RANGE,
+    ACCEPT_RANGES, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, LINK,
+    LOCATION, RANGE,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -198,11 +199,12 @@ pub(in crate::gateway) fn nothing() -> Response<Body> {
     Response::new(Body::empty())
 }
 
-/// It is at `path`, by whatever method (RFC 9110, section 15.4.9).
+/// It is at `path`, by whatever method (RFC 9110, section 15.4.9). What comes behind such a request is not read.
 pub(in crate::gateway) fn moved(path: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
     set(response.headers_mut(), LOCATION, path);
+    set(response.headers_mut(), CONNECTION, "close");
     response
 }
 

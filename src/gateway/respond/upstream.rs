@@ -28,9 +28,9 @@ pub(super) fn failure(error: RemoteError) -> Failure {
             return Failure::new(no_429(status), code, private);
         }
         RemoteError::Send(error) => return sent(&error),
-        RemoteError::Answer { upstream, .. } | RemoteError::Mismatch { upstream, .. } => {
-            bad_gateway(&upstream, "sent what cannot be used")
-        }
+        RemoteError::Answer { upstream, .. }
+        | RemoteError::Unsupported { upstream, .. }
+        | RemoteError::Mismatch { upstream, .. } => bad_gateway(&upstream, "sent what cannot be used"),
         RemoteError::Broken { upstream, .. } => bad_gateway(&upstream, "broke off"),
         RemoteError::Internal(_) => {
             let message = "the registry failed; its log says why under this request's id";

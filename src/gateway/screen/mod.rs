@@ -86,8 +86,10 @@ pub(super) fn screen(arrival: &Arrival, listener: &Listener, request: &Parts) ->
         Some(host) => host.parse::<Authority>().ok().filter(is_host_and_port).ok_or(Refusal::Host)?,
         None => called,
     };
+    let usual = if https { 443 } else { 80 };
+    let port = told.port.filter(|port| *port != usual && host.port().is_none());
     Ok(Screened {
-        host: host.as_str().to_owned(),
+        host: port.map_or_else(|| host.as_str().to_owned(), |port| format!("{host}:{port}")),
         https,
         client: told.client.unwrap_or(arrival.peer.ip()).to_canonical(),
     })

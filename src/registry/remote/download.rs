@@ -73,7 +73,7 @@ impl Remote {
                 if error.is_passing() {
                     tracing::warn!(upstream = self.name(), %digest, %error, "a blob could not be downloaded");
                 }
-                if matches!(error, RemoteError::Answer { .. }) {
+                if matches!(error, RemoteError::Answer { .. } | RemoteError::Unsupported { .. }) {
                     self.forget_size(&repository, &digest).await;
                 }
                 fill.fail(error);

@@ -32,6 +32,13 @@ pub enum RemoteError {
         /// Its message.
         message: String,
     },
+    /// It does not know such a request.
+    Unsupported {
+        /// The upstream's name.
+        upstream: String,
+        /// 400, 405 or 501.
+        status: u16,
+    },
     /// It could not be asked.
     Send(SendError),
     /// Its answer cannot be used.
@@ -75,7 +82,7 @@ impl RemoteError {
     pub const fn is_passing(&self) -> bool {
         match self {
             Self::Send(error) => matches!(error.fault(), Fault::Upstream | Fault::Gateway),
-            Self::Answer { .. } | Self::Mismatch { .. } | Self::Broken { .. } => true,
+            Self::Answer { .. } | Self::Unsupported { .. } | Self::Mismatch { .. } | Self::Broken { .. } => true,
             Self::Missing | Self::Refused { .. } | Self::Rejected { .. } | Self::Internal(_) => false,
         }
     }
@@ -86,7 +93,11 @@ impl RemoteError {
     /// is.
     pub(super) const fn is_answer(&self) -> bool {
         match self {
-            Self::Missing | Self::Refused { .. } | Self::Rejected { .. } | Self::Answer { .. } => true,
+            Self::Missing
+            | Self::Refused { .. }
+            | Self::Rejected { .. }
+            | Self::Unsupported { .. }
+            | Self::Answer { .. } => true,
             Self::Send(SendError::Failing { status, .. }) => *status != 429,
             Self::Send(SendError::Redirect { .. }) => true,
             _ => false,
@@ -120,6 +131,9 @@ impl fmt::Display for RemoteError {
             Self::Rejected { upstream, status, message, .. } => {
                 write!(f, "upstream {upstream} answered {status}: {message}")
             }
+            Self::Unsupported { upstream, status } => {
+                write!(f, "upstream {upstream} answered {status}: it does not know such a request, check its url")
+            }
             Self::Send(error) => error.fmt(f),
             Self::Answer { upstream, reason } => {
                 write!(f, "the answer of upstream {upstream} cannot be used ({reason}): check its url")
@@ -144,6 +158,9 @@ pub(super) fn unexpected(upstream: &str, status: StatusCode, shown: Shown) -> Re
         StatusCode::NOT_FOUND | StatusCode::GONE => RemoteError::Missing,
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             RemoteError::Refused { upstream, status: status.as_u16(), shown }
+        }
+        StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+            RemoteError::Unsupported { upstream, status: status.as_u16() }
         }
         _ => RemoteError::Answer { upstream, reason: format!("status {status}") },
     }

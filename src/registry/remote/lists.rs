@@ -1,22 +1,24 @@
-//! Lists from elsewhere: always asked for anew, a page at a time.
+//! Lists from elsewhere: always asked for anew, a page at a time; to their end, where only the upstream knows how to go on.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderMap, LINK};
+use http::header::{CONTENT_LENGTH, HeaderMap};
+use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use crate::access::CatalogPermit;
-use crate::oci::{Digest, RepositoryName};
+use crate::oci::{Digest, MediaType, RepositoryName};
 use crate::upstream::{Ask, CallerCredentials};
 
 use super::super::{Page, RegistryError};
 use super::error::number;
 use super::manifests::is_web_page;
-use super::{Reach, Remote, RemoteError, Target, empty, too_late};
+use super::{Reach, Remote, RemoteError, Target, empty, links, too_late};
 
 /// How many pages of a catalog are asked for one answer, where the caller may see nothing of them.
 const CATALOG_PAGES_MAX: usize = 100;
@@ -24,7 +26,10 @@ const CATALOG_PAGES_MAX: usize = 100;
 /// says no number, so that nobody refuses it.
 const CATALOG_PAGE_MIN: usize = 100;
 
-/// A list as the upstream wrote it.
+/// How many pages are gathered for one answer, where the upstream alone knows how they go on.
+const GATHERED_PAGES_MAX: usize = 100;
+
+/// A list as the upstream wrote it, or all of its pages together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawList {
     /// Its bytes.
@@ -36,6 +41,11 @@ pub struct RawList {
 #[derive(Deserialize)]
 struct Tags {
     tags: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Referrers {
+    manifests: Option<Vec<Value>>,
 }
 
 #[derive(Deserialize)]
@@ -55,10 +65,11 @@ impl Remote {
         let reach = self.reach(&target);
         let path = format!("/tags/list?{}", page_query(last, limit));
         let listed = async {
-            let (bytes, headers) = self.list(&reach, self.read(Method::GET, &reach, &path)?).await?;
-            let tags: Tags = serde_json::from_slice(&bytes).map_err(|_| self.answer("a list of tags that is none"))?;
-            let page = page(tags.tags.unwrap_or_default(), last, limit, headers.contains_key(LINK));
-            page.map_err(|reason| self.answer(reason))
+            let names = |bytes: &[u8]| {
+                let tags: Result<Tags, _> = serde_json::from_slice(bytes);
+                tags.map(|tags| tags.tags.unwrap_or_default()).map_err(|_| self.answer("a list of tags that is none"))
+            };
+            self.names(&reach, self.read(Method::GET, &reach, &path)?, names, last, limit).await
         };
         listed.await.map_err(|error| list_error(error, &name))
     }
@@ -110,11 +121,51 @@ impl Remote {
             peer: None,
             deadline: reach.deadline,
         };
-        let (bytes, headers) = self.list(reach, ask).await?;
-        let catalog: Catalog =
-            serde_json::from_slice(&bytes).map_err(|_| self.answer("a list of repositories that is none"))?;
-        let page = page(catalog.repositories.unwrap_or_default(), last, size, headers.contains_key(LINK));
-        page.map_err(|reason| self.answer(reason))
+        let names = |bytes: &[u8]| {
+            let catalog: Result<Catalog, _> = serde_json::from_slice(bytes);
+            let names = catalog.map(|catalog| catalog.repositories.unwrap_or_default());
+            names.map_err(|_| self.answer("a list of repositories that is none"))
+        };
+        self.names(reach, ask, names, last, size).await
+    }
+
+    /// A page of a list of names. Where the upstream goes on in a way of its own (a token, a number), there is no page that we
+    /// could ask for by the name before it, so all of the list is taken.
+    async fn names(
+        &self,
+        reach: &Reach,
+        ask: Ask,
+        names: impl Fn(&[u8]) -> Result<Vec<String>, RemoteError>,
+        last: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<String>, RemoteError> {
+        let mut gathered = Vec::new();
+        let (mut path, mut bytes_left) = (ask.path.clone(), self.limits.manifest_bytes);
+        for _ in 0..GATHERED_PAGES_MAX {
+            let (bytes, headers) = self.list(reach, again(&ask, path.clone())).await?;
+            let entries = names(&bytes)?;
+            let next = links::next(&headers, &path, |uri| self.origin.is_peer(uri));
+            let next = next.map_err(|reason| self.answer(reason))?;
+            let is_usual = |next: &PathAndQuery| entries.last().is_some_and(|last| links::goes_on_after(next, last));
+            let is_first = gathered.is_empty() && path == ask.path;
+            gathered.extend(entries.iter().cloned());
+            match next {
+                Some(next) if is_first && is_usual(&next) => {
+                    return page(gathered, last, limit, true).map_err(|reason| self.answer(reason));
+                }
+                Some(next) => path = next,
+                None => return page(gathered, last, limit, false).map_err(|reason| self.answer(reason)),
+            }
+            bytes_left = self.charge(bytes_left, bytes.len())?;
+        }
+        Err(self.answer(format!("a list of more than {GATHERED_PAGES_MAX} pages that go on in a way of their own")))
+    }
+
+    /// What is left of the memory for a list when a page of it was taken.
+    fn charge(&self, left: u64, page: usize) -> Result<u64, RemoteError> {
+        let too_large =
+            || self.answer(format!("a list of more than limits.manifest_bytes, {}", self.limits.manifest_bytes));
+        left.checked_sub(page as u64).ok_or_else(too_large)
     }
 
     /// The manifests that refer to `subject`, as the upstream lists them.
@@ -127,18 +178,41 @@ impl Remote {
         let reach = self.reach(&target);
         let kind = artifact_type.map(|kind| format!("?artifactType={}", utf8_percent_encode(kind, NON_ALPHANUMERIC)));
         let path = format!("/referrers/{subject}{}", kind.unwrap_or_default());
-        let listed = async {
-            let (bytes, headers) = self.list(&reach, self.read(Method::GET, &reach, &path)?).await?;
-            Ok(RawList { bytes, filtered: headers.contains_key("oci-filters-applied") })
-        };
+        let listed = async { self.all_referrers(&reach, self.read(Method::GET, &reach, &path)?).await };
         listed.await.map_err(|error| remote(self.no_referrers(error)))
     }
 
-    /// A registry without that list answers 404, and clients keep one under a tag then. But not where they are told that the
-    /// repository is unknown: oras gives up there.
+    /// All pages in one: which manifest comes after which, only the upstream knows.
+    async fn all_referrers(&self, reach: &Reach, ask: Ask) -> Result<RawList, RemoteError> {
+        let mut gathered = Vec::new();
+        let mut filtered = true;
+        let (mut path, mut bytes_left) = (ask.path.clone(), self.limits.manifest_bytes);
+        for _ in 0..GATHERED_PAGES_MAX {
+            let (bytes, headers) = self.list(reach, again(&ask, path.clone())).await?;
+            let page: Referrers = serde_json::from_slice(&bytes).map_err(|_| self.answer("referrers that are none"))?;
+            let next = links::next(&headers, &path, |uri| self.origin.is_peer(uri));
+            let next = next.map_err(|reason| self.answer(reason))?;
+            filtered &= headers.contains_key("oci-filters-applied");
+            if next.is_none() && gathered.is_empty() {
+                return Ok(RawList { bytes, filtered });
+            }
+            gathered.extend(page.manifests.unwrap_or_default());
+            let Some(next) = next else {
+                let index =
+                    json!({ "schemaVersion": 2, "mediaType": MediaType::OciIndex.as_str(), "manifests": gathered });
+                return Ok(RawList { bytes: index.to_string().into(), filtered });
+            };
+            bytes_left = self.charge(bytes_left, bytes.len())?;
+            path = next;
+        }
+        Err(self.answer(format!("referrers on more than {GATHERED_PAGES_MAX} pages")))
+    }
+
+    /// A registry without that list answers 404, or that it does not know such a request, and clients keep one under a tag then.
+    /// But not where they are told that the repository is unknown: oras gives up there.
     fn no_referrers(&self, error: RemoteError) -> RemoteError {
         match error {
-            RemoteError::Missing => RemoteError::Rejected {
+            RemoteError::Missing | RemoteError::Unsupported { .. } => RemoteError::Rejected {
                 upstream: self.name().to_owned(),
                 status: StatusCode::NOT_FOUND.as_u16(),
                 code: "UNSUPPORTED".to_owned(),
@@ -161,6 +235,21 @@ impl Remote {
         let whole = timeout_at(reach.deadline, self.whole(body, number(&parts.headers, CONTENT_LENGTH)));
         let bytes = whole.await.map_err(|_| too_late(self.name()))??;
         Ok((bytes, parts.headers))
+    }
+}
+
+/// The same question at another place of the list.
+fn again(ask: &Ask, path: PathAndQuery) -> Ask {
+    Ask {
+        method: ask.method.clone(),
+        path,
+        headers: ask.headers.clone(),
+        body: empty(),
+        scope: ask.scope.clone(),
+        caller: ask.caller.clone(),
+        follow: ask.follow,
+        peer: ask.peer.clone(),
+        deadline: ask.deadline,
     }
 }
 

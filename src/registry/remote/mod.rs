@@ -5,6 +5,7 @@ mod download;
 mod error;
 mod keep;
 mod learn;
+mod links;
 mod lists;
 mod manifests;
 mod members;

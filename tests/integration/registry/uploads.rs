@@ -267,3 +267,15 @@ fn docker_1_6_did_not_find_where_to_upload_to() {
         }
     }
 }
+
+#[test]
+fn locations_name_the_host_where_the_operator_says_so() {
+    let begins = |config: &str| {
+        let gate = open(config);
+        let answer = gate.plain().send("POST", "/v2/app/blobs/uploads/", &[], b"").expect(202);
+        (answer.header("location").unwrap().to_owned(), format!("http://localhost:{}/v2/app/", gate.main.port()))
+    };
+    assert!(begins("").0.starts_with("/v2/app/"));
+    let (location, expected) = begins("[registry]\nabsolute_locations = true\n");
+    assert!(location.starts_with(&expected), "{location}");
+}

@@ -95,10 +95,11 @@ fn may(caller: &str, repository: &str, needs: Needs) -> bool {
     }
 }
 
-fn refusal(caller: &str, repository: &str) -> u16 {
+/// What is not there is no secret to who wants to write: it is refused for every name alike.
+fn refusal(caller: &str, repository: &str, needs: Needs) -> u16 {
     match caller {
         "anonymous" => 401,
-        _ if may(caller, repository, Needs::Pull) => 403,
+        _ if needs != Needs::Pull || may(caller, repository, Needs::Pull) => 403,
         _ => 404,
     }
 }
@@ -298,12 +299,12 @@ fn every_route_of_every_repository() {
                     // Whoever may, names an image of their own.
                     true if method == "PUT" && rest == "tags/1.0" => 200,
                     true => missing,
-                    false => refusal(caller, repository),
+                    false => refusal(caller, repository, needs),
                 };
                 let path = format!("/v1/repositories/{repository}/{rest}");
                 let restores = needs == Needs::Delete;
                 // Who may needs another token; who may not is told no more than by the password.
-                let by_foreign = if may(caller, repository, needs) { 401 } else { refusal(caller, repository) };
+                let by_foreign = if may(caller, repository, needs) { 401 } else { refusal(caller, repository, needs) };
                 check(
                     &house,
                     &Cell { caller, method, path, repository, needs, expected, by_foreign, restores },
@@ -329,7 +330,7 @@ fn every_route_of_every_image() {
                     true => 200,
                     false if begins && may(caller, repository, Needs::Pull) => 409,
                     false if begins && caller != "anonymous" => 403,
-                    false => refusal(caller, repository),
+                    false => refusal(caller, repository, Needs::Pull),
                 };
                 let by_foreign = match caller {
                     "anonymous" => 401,

@@ -90,8 +90,31 @@ impl Content {
                 let (tags, link) = self.page(asked, repository.tags.keys().collect());
                 json_reply(&json!({ "name": name, "tags": tags })).header("Link", &link)
             }
-            _ => json_reply(&json!({ "schemaVersion": 2, "manifests": [] })),
+            _ => self.referrers(asked, repository),
         }
+    }
+
+    /// What refers to a manifest; with pages, two of them on each, and the next by a token.
+    fn referrers(&self, asked: &Asked, repository: &Repository) -> Reply {
+        let subject = asked.path.rsplit('/').next().unwrap_or_default();
+        let refers = |bytes: &[u8]| {
+            let manifest: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
+            manifest["subject"]["digest"] == subject
+        };
+        let all = repository.manifests.iter().filter(|(_, (_, bytes))| refers(bytes));
+        let mut listed: Vec<_> = all
+            .map(|(digest, (kind, bytes))| json!({ "mediaType": kind, "digest": digest, "size": bytes.len() }))
+            .collect();
+        let mut link = String::new();
+        if self.has_pages {
+            let from = asked.parameter("token").map_or(0, |token| token.parse().unwrap());
+            let end = listed.len().min(from + 2);
+            if end < listed.len() {
+                link = format!("<?token={end}>; rel=\"next\"");
+            }
+            listed = listed[from..end].to_vec();
+        }
+        json_reply(&json!({ "schemaVersion": 2, "manifests": listed })).header("Link", &link)
     }
 
     /// The part of a list that was asked for, and what leads to the next; all of it, where there are no pages.
