@@ -9,6 +9,8 @@ binary := $(or $(CARGO_TARGET_DIR),target)/release/dockgate
 PREFIX ?= /usr/local
 # How long `make fuzz` spends on each target.
 seconds ?= 60
+# How often `make powercut` cuts the power, of each kind of disk.
+rounds ?= 40
 
 .PHONY: serve
 serve: build ## Build it and run it, with gateway.toml if there is one (args="--config FILE" for another)
@@ -63,6 +65,11 @@ latency: ## Measure mirrors: an image that is cold, on disk, in memory (args as 
 .PHONY: siege
 siege: build ## Besiege it for an hour and a quarter: readers that do not read, logins, floods, an hour of mixed load (args="--short", args="--help")
 	benches/siege.sh $(args)
+
+.PHONY: powercut
+powercut: ## Cut the power of its disk while many push, with a journal and without, 40 times each (rounds=N)
+	tests/install.sh
+	DOCKGATE_POWER_CUTS=$(rounds) cargo test --locked --test integration kill::power -- --nocapture --test-threads 1
 
 .PHONY: fuzz
 fuzz: needs ## Fuzz each target for a while (seconds=60, targets="oci route" for some of them)

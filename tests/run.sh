@@ -11,6 +11,7 @@ failed=()
 main() {
   step 'what the tests need' tests/install.sh
   [[ ${#failed[@]} -eq 0 ]] || finish
+  look_for_loop_devices
   step 'format' cargo fmt --check
   step 'lints' cargo clippy --locked --all-targets -- -D warnings
   step 'fuzz targets' fuzz_targets
@@ -23,6 +24,13 @@ main() {
   step 'real clients' tests/e2e/run.sh "$binary"
   step 'OCI conformance' tests/conformance/run.sh "$binary"
   finish
+}
+
+# Some containers have none. What needs them then says that it was left out; without this it would fail.
+look_for_loop_devices() {
+  [[ -e /dev/loop-control ]] && losetup -f >/dev/null 2>&1 && return
+  export DOCKGATE_NO_LOOP_DEVICES=1
+  printf '\nNOT TESTED: power cuts and a disk that fails, as there are no loop devices here.\n'
 }
 
 step() {

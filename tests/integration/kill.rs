@@ -1,9 +1,11 @@
-//! Killed at any moment, and on a disk that fails: what was acknowledged is there, what was not is whole or not visible.
+//! Killed at any moment, without power at any moment, and on a disk that fails: what was acknowledged is there, what was
+//! not is whole or not visible.
 
 mod at_random;
 mod disk_errors;
 mod every_call;
 mod ledger;
+mod power;
 mod push;
 mod strace;
 

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::says;
 use crate::support::content::{begin, digest, manifest, push_blob, push_image, put_manifest};
-use crate::support::disk::Disk;
+use crate::support::disk::{Disk, is_without_loop_devices};
 use crate::support::gate::{ADA, Prepared};
 use crate::support::{Answer, Client, Gate};
 
@@ -220,6 +220,9 @@ fn a_first_start_needs_a_data_directory_that_can_be_written() {
 /// A disk that its users keep busy is made read-only by nobody but the kernel, when it fails.
 #[test]
 fn a_disk_that_becomes_read_only_refuses_pushes_and_serves_pulls() {
+    if is_without_loop_devices() {
+        return;
+    }
     let prepared = prepare();
     let disk = Disk::file(&prepared);
     let gate = prepared.start();

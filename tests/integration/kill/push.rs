@@ -109,7 +109,14 @@ impl Push {
             Step::Begin => {
                 self.location = answer.header("location").unwrap().to_owned();
                 let (location, bytes) = (self.location.clone(), self.first.clone());
-                let upload = Upload { repository: REPOSITORY.into(), location, bytes, acknowledged: 0, closing: false };
+                let upload = Upload {
+                    repository: REPOSITORY.into(),
+                    location,
+                    bytes,
+                    acknowledged: 0,
+                    closing: false,
+                    is_doubtful: false,
+                };
                 ledger.attempt(Attempt::Upload(upload));
             }
             Step::Patch => ledger.upload().acknowledged = self.first.len() as u64 / 2,
