@@ -149,7 +149,7 @@ stranger_gets_nothing() {
   name=$(repository "$1" "$2"):1.0
   login "$1" reader stranger strange-password "$2"
   refused 'not found|404' old "$1" reader pull "$name"
-  refused 'not known' old "$1" reader push "$name"
+  refused 'may not push' old "$1" reader push "$name"
   old "$1" reader tag --force "$name" "$2/other/mine:1.0"
   refused 'may pull' old "$1" reader push "$2/other/mine:1.0"
   login "$1" reader reader reader-password "$2"
