@@ -26,25 +26,51 @@ impl Challenge {
     /// The first challenge that we understand; Bearer rather than Basic where both are there.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let texts = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-        let challenges = texts.flat_map(|text| ChallengeParser::new(text).flatten());
         let mut basic = None;
-        for challenge in challenges {
+        for (scheme, parameters) in texts.flat_map(read) {
             let parameter = |name: &str| {
-                let mut found = challenge.params.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
-                found.next().map(|(_, value)| value.to_unescaped())
+                let mut found = parameters.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
+                found.next().map(|(_, value)| value.clone())
             };
-            if challenge.scheme.eq_ignore_ascii_case("bearer") {
+            if scheme.eq_ignore_ascii_case("bearer") {
                 let realm = parameter("realm").and_then(|realm| Url::parse(&realm).ok());
                 if let Some(realm) = realm {
                     let service = parameter("service").unwrap_or_default();
                     return Some(Self::Bearer { realm, service, scope: parameter("scope") });
                 }
-            } else if challenge.scheme.eq_ignore_ascii_case("basic") {
+            } else if scheme.eq_ignore_ascii_case("basic") {
                 basic = Some(Self::Basic);
             }
         }
         basic
     }
+}
+
+/// A scheme, and its parameters.
+type Read = (String, Vec<(String, String)>);
+
+/// The challenges of one header. What is not quite as RFC 9110 has it (`Basic realm=/`, a URL without quotes) is read as one
+/// challenge, for clients do so too.
+fn read(text: &str) -> Vec<Read> {
+    let whole: Result<Vec<_>, _> = ChallengeParser::new(text).collect();
+    let Ok(challenges) = whole else { return vec![read_loosely(text)] };
+    let own = |challenge: http_auth::ChallengeRef<'_>| {
+        let parameters = challenge.params.iter().map(|(key, value)| ((*key).to_owned(), value.to_unescaped()));
+        (challenge.scheme.to_owned(), parameters.collect())
+    };
+    challenges.into_iter().map(own).collect()
+}
+
+fn read_loosely(text: &str) -> Read {
+    let (scheme, rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+    let mut quoted = false;
+    let parts = rest.split(|letter| {
+        quoted ^= letter == '"';
+        letter == ',' && !quoted
+    });
+    let parameters = parts.filter_map(|part| part.split_once('='));
+    let parameters = parameters.map(|(key, value)| (key.trim().to_owned(), value.trim().trim_matches('"').to_owned()));
+    (scheme.to_owned(), parameters.collect())
 }
 
 /// Whether a token service may be asked, and shown credentials: the upstream chose it, not the operator (CVE-2026-33540).
@@ -100,6 +126,13 @@ mod tests {
         assert_eq!(challenge(&["Basic realm=\"x\"", hub]), bearer(None), "Bearer is preferred");
         assert_eq!(challenge(&["Basic realm=\"x\""]), Some(Challenge::Basic));
         assert_eq!(challenge(&["bASIC"]), Some(Challenge::Basic));
+        // As Nexus, and some proxies, write them.
+        assert_eq!(challenge(&["Basic realm=/"]), Some(Challenge::Basic));
+        assert_eq!(challenge(&["BASIC  realm=a registry"]), Some(Challenge::Basic));
+        let loose = "bearer  Realm=https://auth.docker.io/token, SERVICE=registry.docker.io";
+        assert_eq!(challenge(&[loose]), bearer(None));
+        let spaced = r#"Bearer  realm="https://auth.docker.io/token" , service="registry.docker.io""#;
+        assert_eq!(challenge(&[spaced]), bearer(None));
         for other in
             ["", "Negotiate", "Bearer", "Bearer realm=\"/token\"", "Digest realm=\"x\"", "Bearer realm=\"https:"]
         {

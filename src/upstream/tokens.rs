@@ -11,6 +11,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
 use url::form_urlencoded::Serializer;
@@ -69,7 +70,7 @@ pub(super) struct Tokens {
 struct Answered {
     token: Option<String>,
     access_token: Option<String>,
-    expires_in: Option<u64>,
+    expires_in: Option<Value>,
 }
 
 impl Tokens {
@@ -208,9 +209,11 @@ impl Tokens {
         }
         let bytes = whole(answer).await.ok_or_else(|| self.no_token(wanted))?;
         let answered: Answered = serde_json::from_slice(&bytes).map_err(|_| self.no_token(wanted))?;
-        let token = answered.token.or(answered.access_token).filter(|token| !token.is_empty());
+        // Some services leave one of the two empty, and say a time that is none.
+        let token = [answered.token, answered.access_token].into_iter().flatten().find(|token| !token.is_empty());
         let header = token.and_then(|token| bearer(&Secret::new(&token))).ok_or_else(|| self.no_token(wanted))?;
-        let lifetime = answered.expires_in.map_or(LIFETIME, Duration::from_secs).min(LIFETIME_MAX);
+        let seconds = answered.expires_in.as_ref().and_then(Value::as_u64).filter(|seconds| *seconds > 0);
+        let lifetime = seconds.map_or(LIFETIME, Duration::from_secs).min(LIFETIME_MAX);
         let until = Instant::now() + lifetime.saturating_sub(MARGIN.min(lifetime / 2));
         Ok(Known { outcome: Ok(header), until })
     }

@@ -141,6 +141,31 @@ async fn a_token_is_fetched_once_and_shown_from_then_on() {
 }
 
 #[tokio::test]
+async fn a_token_beside_an_empty_one_and_a_time_that_is_none_was_not_taken() {
+    let bodies = [
+        r#"{"token":"","access_token":"good","expires_in":-1}"#,
+        r#"{"token":"good","access_token":"","expires_in":0}"#,
+        r#"{"access_token":"good","expires_in":"3600"}"#,
+        r#"{"token":"good","access_token":null,"expires_in":null}"#,
+    ];
+    for body in bodies {
+        let (fake, _) = server(move |request, _| {
+            let host = request.headers()[http::header::HOST].to_str().unwrap().to_owned();
+            let shown = request.headers().get(AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
+            match (request.uri().path(), shown.as_deref()) {
+                ("/token", _) => answer(200, &[], body),
+                (_, Some("Bearer good")) => answer(200, &[], "yes"),
+                _ => answer(401, &[(WWW_AUTHENTICATE, format!("bearer  Realm=http://{host}/token"))], ""),
+            }
+        })
+        .await;
+        let origin = open(&with_user(remote(&[fake.address]), "ada")).await;
+        let answer = origin.send(get("/v2/a")).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{body}");
+    }
+}
+
+#[tokio::test]
 async fn many_who_need_a_token_wait_for_one() {
     let (fake, asked) = with_tokens().await;
     let origin = open(&remote(&[fake.address])).await;
