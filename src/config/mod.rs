@@ -169,6 +169,7 @@ impl Config {
             ("admin", self.admin != new.admin),
             ("log", self.log != new.log),
             ("upstreams", self.upstreams != new.upstreams),
+            ("limits.upstream_patience", old.upstream_patience != limits.upstream_patience),
             ("limits.uploads", old.uploads != limits.uploads),
             ("limits.upload_lifetime", old.upload_lifetime != limits.upload_lifetime),
             ("limits.disk_reserve", old.disk_reserve != limits.disk_reserve),

@@ -25,7 +25,7 @@ const DISCARD_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How much of a body may be left when its request is answered, so that the connection of HTTP/1 is kept.
 const REST_BYTES_MAX: u64 = 256 << 10;
 
-/// How long that may take.
+/// How long reading either may take.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much room is asked for at once, where it is to be had.

@@ -268,7 +268,7 @@ pub(super) fn gateway_settings(running: &Config, new: &Config) -> gateway::Setti
         listeners,
         realm: new.identity.realm.clone(),
         challenge: new.identity.challenge,
-        absolute_locations: new.registry.absolute_locations,
+        absolute_locations: running.registry.absolute_locations,
         access_log: running.log.access,
         hsts: new.tls.hsts,
     }

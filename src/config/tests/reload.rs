@@ -18,6 +18,8 @@ fn what_needs_a_restart_is_named() {
     assert_eq!(with("cache.disk = \"1GB\""), ["cache"]);
     assert_eq!(with("admin.address = \"\""), ["admin"]);
     assert_eq!(with("log.level = \"warn\""), ["log"]);
+    assert_eq!(with("registry.absolute_locations = true"), ["registry"]);
+    assert_eq!(with("limits.upstream_patience = \"1s\""), ["limits.upstream_patience"]);
     let limits = "limits = { uploads = 5, upload_lifetime = \"2d\", disk_reserve = \"0\", disk_reserve_percent = 1 }";
     let named = ["limits.uploads", "limits.upload_lifetime", "limits.disk_reserve", "limits.disk_reserve_percent"];
     assert_eq!(with(limits), named);

@@ -14,6 +14,7 @@ use crate::store::Member;
 use crate::upstream::Body;
 
 use super::error::number;
+use super::manifests::is_web_page;
 use super::{Reach, Remote, RemoteError};
 
 /// So many bytes are progress: an upstream that breaks off after that is asked for the rest as often as it takes.
@@ -219,6 +220,8 @@ impl Remote {
         let announced = number(answer.headers(), CONTENT_LENGTH);
         let wrong = |reason: String| Err(Stop::Failed(self.answer(reason)));
         match (answer.status(), *size) {
+            // A page for a browser is no blob, and no proof that the repository has it.
+            (StatusCode::OK, _) if is_web_page(answer.headers()) => wrong("a web page in place of a blob".to_owned()),
             (StatusCode::OK, Some(size)) if announced.is_some_and(|announced| announced != size) => {
                 let announced = announced.unwrap_or_default();
                 wrong(format!("it announced {announced} bytes of a blob that has {size}"))

@@ -16,6 +16,7 @@ use crate::upstream::Body;
 
 use super::download::content_range;
 use super::error::number;
+use super::manifests::is_web_page;
 use super::{Reach, Remote, RemoteError};
 
 /// What an upstream sends, on its way to one caller.
@@ -58,6 +59,9 @@ impl Remote {
         let (found, total) = content_range(answer.headers()).unzip();
         let total = if answer.status() == StatusCode::PARTIAL_CONTENT { total.flatten() } else { announced };
         let skip = match (answer.status(), range) {
+            (StatusCode::OK | StatusCode::PARTIAL_CONTENT, _) if is_web_page(answer.headers()) => {
+                return Err(self.answer("a web page in place of a blob"));
+            }
             (StatusCode::OK | StatusCode::PARTIAL_CONTENT, _) if size.is_some() && total.is_some() && size != total => {
                 // Either may be wrong: whoever asks next begins without it.
                 self.forget_member(&reach.repository, digest).await?;

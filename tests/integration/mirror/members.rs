@@ -1,6 +1,6 @@
 //! What is in the cache is given through a repository only if it belongs there, and only to those who may pull there.
 
-use super::{Mirror, crowd, is_error, noise};
+use super::{Mirror, OPEN, crowd, is_error, noise, pull};
 use crate::support::Client;
 use crate::support::content::{digest, manifest};
 use crate::support::v2_upstream::{Fault, Latch};
@@ -155,4 +155,30 @@ fn the_size_of_a_blob_that_is_on_its_way_is_known_here() {
     assert_eq!(mirror.up.count("HEAD", &digest), 0);
     latch.open();
     pullers.into_iter().for_each(|puller| assert!(puller.join().unwrap().unwrap().body == layer));
+}
+
+#[test]
+fn a_part_of_a_web_page_is_no_part_of_a_blob() {
+    let mirror = Mirror::start_with(&format!("{OPEN}[cache]\nmemory = \"0\"\ndisk = \"0\"\n"), "");
+    // As long as the page, so that nothing else tells them apart.
+    let (page, layer) = ("<html>0123456789</html>", noise(3, 23));
+    let (_, digest) = mirror.up.image("app", "v1", &layer);
+    mirror.pull("/v2/up/app/manifests/v1").expect(200);
+    mirror.up.fault("GET", "/blobs/", Fault::Instead("text/html", page));
+    let part = pull(mirror.gate.main, &blob_path("app", &digest), &[("Range", "bytes=2-5")]).unwrap();
+    is_error(&part, 502, "UNAVAILABLE");
+}
+
+/// A portal that answers 200 to everything said that every blob was in every repository.
+#[test]
+fn a_web_page_in_place_of_a_blob_is_no_proof() {
+    let mirror = Mirror::start("");
+    let (_, layer) = mirror.up.image("mine", "v1", b"a secret layer");
+    let page = Fault::Instead("text/html; charset=utf-8", "<html></html>");
+    mirror.up.fault("GET", "yours/blobs/", page);
+    let answer = mirror.pull(&blob_path("yours", &layer));
+    is_error(&answer, 502, "UNAVAILABLE");
+    mirror.up.heal();
+    mirror.pull(&blob_path("mine", &layer)).expect(200);
+    is_error(&mirror.pull(&blob_path("yours", &layer)), 404, "BLOB_UNKNOWN");
 }
