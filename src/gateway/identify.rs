@@ -239,7 +239,7 @@ const fn scope_actions(action: Action) -> &'static str {
 fn scope(route: &Route) -> Option<String> {
     let (action, name) = match route {
         Route::Catalog(_) => return Some("registry:catalog:*".into()),
-        Route::Manifest(name, _, Verb::Put) | Route::UploadStart(name, _) | Route::Upload(name, ..) => {
+        Route::Manifest(name, _, Verb::Put(_)) | Route::UploadStart(name, _) | Route::Upload(name, ..) => {
             (Action::Push, name)
         }
         Route::Manifest(name, _, Verb::Delete) | Route::Blob(name, _, BlobVerb::Delete) => (Action::Delete, name),

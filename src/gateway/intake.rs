@@ -3,8 +3,8 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -62,6 +62,7 @@ pub(super) struct Count(Arc<Counted>);
 struct Counted {
     bytes: AtomicU64,
     whole: AtomicBool,
+    trouble: OnceLock<IntakeError>,
 }
 
 impl Count {
@@ -174,8 +175,19 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
         self.received.clone()
     }
 
+    /// Why the body could not be read, whoever read it.
+    pub(super) fn trouble(&self) -> Option<IntakeError> {
+        self.received.0.trouble.get().copied()
+    }
+
     /// The next bytes; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, IntakeError> {
+        self.read_next().await.inspect_err(|error| {
+            let _ = self.received.0.trouble.set(*error);
+        })
+    }
+
+    async fn read_next(&mut self) -> Result<Option<Bytes>, IntakeError> {
         loop {
             let began = Instant::now();
             let frame = self.frame().await?;

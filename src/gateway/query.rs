@@ -7,8 +7,9 @@ use percent_encoding::percent_decode_str;
 /// How many parameters are read, but for those that may be repeated; clients send a handful.
 const PARAMETERS_MAX: usize = 64;
 
-/// What may be said more than once: docker asks for a token with a `scope` for each repository.
-const REPEATED: &str = "scope";
+/// What may be said more than once: docker asks for a token with a `scope` for each repository, and a manifest can be pushed
+/// with several tags.
+const REPEATED: [&str; 2] = ["scope", "tag"];
 
 /// The parameters of a query, decoded.
 pub(super) struct Query(Vec<(String, String)>);
@@ -42,18 +43,18 @@ impl Query {
             Ok((decode(key)?, decode(value)?))
         });
         let decoded: Vec<(String, String)> = decoded.collect::<Result<_, _>>()?;
-        if decoded.iter().filter(|(key, _)| key != REPEATED).count() > PARAMETERS_MAX {
+        if decoded.iter().filter(|(key, _)| !REPEATED.contains(&key.as_str())).count() > PARAMETERS_MAX {
             return Err(QueryError::TooMany);
         }
         for (index, (key, _)) in decoded.iter().enumerate() {
-            if key != REPEATED && decoded[..index].iter().any(|(other, _)| other == key) {
+            if !REPEATED.contains(&key.as_str()) && decoded[..index].iter().any(|(other, _)| other == key) {
                 return Err(QueryError::Twice(key.clone()));
             }
         }
         Ok(Self(decoded))
     }
 
-    /// The value under `key`, or the first of those of a `scope`.
+    /// The value under `key`, or the first of several.
     pub(super) fn first(&self, key: &str) -> Option<String> {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone())
     }

@@ -208,7 +208,9 @@ impl Walk<'_> {
             skipped.map_err(|error| self.in_form(error.into()))?;
         }
         let answer = self.answer(arrival, picked, &caller, intake, record).await;
-        answer.map(|answer| self.located(answer, &caller.screened)).map_err(|failure| self.in_form(failure))
+        let answer = answer.map(|answer| self.located(answer, &caller.screened));
+        // Whoever hands a body on sees only that it broke.
+        answer.map_err(|failure| self.in_form(intake.trouble().map_or(failure, Failure::from)))
     }
 
     /// A `Location` names no host, so that it holds whatever stands before us; but the first v2 clients do not go there, and the

@@ -17,6 +17,22 @@ pub enum Algorithm {
     Sha512,
 }
 
+/// The digits of a BLAKE3 digest, which the image-spec registers and nothing here computes.
+const BLAKE3_HEX_LENGTH: usize = 64;
+
+impl FromStr for Algorithm {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        match text {
+            "sha256" => Ok(Self::Sha256),
+            "sha512" => Ok(Self::Sha512),
+            _ if is_algorithm(text) => Err(DigestError::UnsupportedAlgorithm),
+            _ => Err(DigestError::Malformed),
+        }
+    }
+}
+
 impl Algorithm {
     /// The algorithm's name as it stands before the colon.
     pub const fn as_str(self) -> &'static str {
@@ -59,8 +75,10 @@ impl fmt::Display for DigestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Malformed => "a digest is written algorithm:hex, such as sha256:e3b0c442…",
-            Self::UnsupportedAlgorithm => "only sha256 and sha512 digests are supported",
-            Self::BadHex => "sha256 takes 64 and sha512 takes 128 lower-case hexadecimal digits",
+            Self::UnsupportedAlgorithm => {
+                "only sha256 and sha512 digests are supported here; push it under one of these"
+            }
+            Self::BadHex => "sha256 and blake3 take 64, sha512 takes 128 lower-case hexadecimal digits",
         })
     }
 }
@@ -120,6 +138,7 @@ impl FromStr for Digest {
         match algorithm {
             "sha256" => Ok(Self::Sha256(decode_hex(hex)?)),
             "sha512" => Ok(Self::Sha512(decode_hex(hex)?)),
+            "blake3" if hex.len() != BLAKE3_HEX_LENGTH || !hex.bytes().all(is_lower_hex) => Err(DigestError::BadHex),
             _ if is_algorithm(algorithm) && is_encoded(hex) => Err(DigestError::UnsupportedAlgorithm),
             _ => Err(DigestError::Malformed),
         }
@@ -135,6 +154,10 @@ fn is_algorithm(text: &str) -> bool {
 /// `[a-zA-Z0-9=_-]+`.
 fn is_encoded(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'=' | b'_' | b'-'))
+}
+
+const fn is_lower_hex(digit: u8) -> bool {
+    matches!(digit, b'0'..=b'9' | b'a'..=b'f')
 }
 
 fn decode_hex<const N: usize>(hex: &str) -> Result<[u8; N], DigestError> {
@@ -186,6 +209,8 @@ mod tests {
             (&EMPTY.replace("sha256", "SHA256"), DigestError::Malformed),
             ("md5:d41d8cd98f00b204e9800998ecf8427e", DigestError::UnsupportedAlgorithm),
             ("sha256:../../etc/passwd", DigestError::BadHex),
+            (&EMPTY.replace("sha256", "blake3"), DigestError::UnsupportedAlgorithm),
+            ("blake3:0123", DigestError::BadHex),
         ] {
             assert_eq!(text.parse::<Digest>(), Err(error), "{text}");
         }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
@@ -38,6 +39,17 @@ pub struct Manifest {
     pub bytes: Bytes,
     /// Where they came from.
     pub tier: Tier,
+    /// Whom it was had from before, if they cannot be asked now.
+    pub older: Option<Older>,
+}
+
+/// An answer is given that an upstream gave before, as it cannot be asked now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Older {
+    /// The name of the upstream.
+    pub upstream: String,
+    /// When it gave that answer.
+    pub since: SystemTime,
 }
 
 /// The bytes of a blob, or of a part of it.

@@ -1,6 +1,6 @@
 //! What can go wrong in a registry, in its own words. HTTP statuses are the gateway's business.
 
-use crate::oci::{Digest, ManifestError, Mismatch, Reference, RepositoryName, UploadId};
+use crate::oci::{Digest, ManifestError, Mismatch, Reference, RepositoryName, Tag, UploadId};
 
 use super::legacy::LegacyError;
 use super::remote::RemoteError;
@@ -54,8 +54,8 @@ pub enum RegistryError {
         /// What it has, in bytes.
         actual: u64,
     },
-    /// The tag is there, and the caller may only make new ones.
-    TagExists(Reference),
+    /// This tag is there, and the caller may only make new ones.
+    TagExists(Tag),
     /// Deleting is switched off.
     DeleteDisabled,
     /// As many uploads are open as are allowed.

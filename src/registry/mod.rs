@@ -9,7 +9,7 @@ mod remote;
 
 pub use crate::store::{BlobReader, LegacyRow, Named, Standing, Upload};
 pub use crate::upstream::{CallerCredentials, Forwarded, Origin, SendError, SlotPatience};
-pub use content::{Content, Manifest, Tier};
+pub use content::{Content, Manifest, Older, Tier};
 pub use error::RegistryError;
 pub use hosted::{Blob, Hosted, ManifestPut, Mounted, OpenBlob, Page, Pushed};
 pub use legacy::{

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use crate::oci::{Digest, Mismatch};
+use crate::oci::{Digest, Mismatch, Tag};
 
 /// SQLite's primary result codes that mean something to us; the extended ones have them in their low byte.
 const SQLITE_READONLY: u32 = 8;
@@ -259,8 +259,8 @@ pub enum PutError {
         /// What it is, in bytes.
         actual: u64,
     },
-    /// The tag is there, names another manifest, and must not be moved.
-    TagExists,
+    /// This tag is there, names another manifest, and must not be moved.
+    TagExists(Tag),
     /// The store failed.
     Store(StoreError),
 }
@@ -275,7 +275,7 @@ impl fmt::Display for PutError {
             Self::SizeMismatch { digest, stated, actual } => {
                 write!(f, "the manifest says that {digest} has {stated} bytes, but it has {actual}; correct it")
             }
-            Self::TagExists => f.write_str("the tag exists and may not be moved; push under another tag"),
+            Self::TagExists(tag) => write!(f, "the tag {tag} exists and may not be moved; push under another tag"),
             Self::Store(error) => error.fmt(f),
         }
     }

@@ -25,9 +25,9 @@ pub struct PutManifest<'a> {
     pub digest: Digest,
     /// What they say.
     pub manifest: &'a Manifest,
-    /// The tag that is to name it.
-    pub tag: Option<&'a Tag>,
-    /// Whether a tag that names another manifest may be moved.
+    /// The tags that are to name it.
+    pub tags: &'a [Tag],
+    /// Whether tags that name another manifest may be moved.
     pub overwrite: bool,
     /// Who pushes, for the record.
     pub principal: &'a str,
@@ -38,8 +38,6 @@ pub struct PutManifest<'a> {
 pub struct Put {
     /// Whether the repository did not have it before.
     pub created: bool,
-    /// What the tag named before, if it named anything.
-    pub previous: Option<Digest>,
 }
 
 /// A manifest of a repository.
@@ -56,14 +54,13 @@ pub struct StoredManifest {
 /// What the transaction needs, owned.
 struct Row {
     repository: RepositoryName,
-    digest: Digest,
-    digest_text: String,
+    digest: String,
     bytes: Bytes,
     media_type: MediaType,
     artifact_type: Option<String>,
     subject: Option<Digest>,
     children: Vec<Child>,
-    tag: Option<Tag>,
+    tags: Vec<Tag>,
     overwrite: bool,
     principal: String,
 }
@@ -76,7 +73,7 @@ struct Reference {
 }
 
 impl Store {
-    /// Stores a manifest and moves its tag, or does neither. Pushing one again renews its grace and keeps the media
+    /// Stores a manifest and moves its tags, or does nothing. Pushing one again renews its grace and keeps the media
     /// type that it was first pushed with.
     pub async fn put_manifest(&self, put: PutManifest<'_>) -> Result<Put, PutError> {
         self.inner.health.check()?;
@@ -88,14 +85,13 @@ impl Store {
         self.inner.on_a_thread(check).await??;
         let row = Row {
             repository: put.repository.clone(),
-            digest,
-            digest_text: digest.to_string(),
+            digest: digest.to_string(),
             bytes: put.bytes,
             media_type: put.manifest.media_type(),
             artifact_type: put.manifest.artifact_type().map(str::to_owned),
             subject: put.manifest.subject().copied(),
             children: put.manifest.children().to_vec(),
-            tag: put.tag.cloned(),
+            tags: put.tags.to_vec(),
             overwrite: put.overwrite,
             principal: put.principal.to_owned(),
         };
@@ -188,13 +184,13 @@ impl Row {
     async fn put(self, connection: &mut SqliteConnection) -> Result<Put, PutError> {
         let repository = repository_id_or_insert(connection, self.repository.as_str()).await?;
         self.check_children(connection, repository).await?;
-        let previous = self.check_tag(connection, repository).await?;
+        self.check_tags(connection, repository).await?;
         let created = self.insert_manifest(connection, repository).await?;
         if created {
             self.insert_references(connection, repository).await?;
         }
-        self.set_tag(connection, repository).await?;
-        Ok(Put { created, previous })
+        self.set_tags(connection, repository).await?;
+        Ok(Put { created })
     }
 
     /// Everything that must be here is here, in this repository, and as large as the manifest says.
@@ -235,16 +231,20 @@ impl Row {
         if missing.is_empty() { Ok(()) } else { Err(PutError::MissingChildren(missing)) }
     }
 
-    /// What the tag names, if it may be moved.
-    async fn check_tag(&self, connection: &mut SqliteConnection, repository: i64) -> Result<Option<Digest>, PutError> {
-        let Some(tag) = &self.tag else { return Ok(None) };
-        let query = sqlx::query_scalar("SELECT digest FROM tags WHERE repository = $1 AND name = $2");
-        let named: Option<String> = query.bind(repository).bind(tag.as_str()).fetch_optional(connection).await?;
-        let named = named.as_deref().map(super::database::digest_from_row).transpose()?;
-        match named {
-            Some(other) if other != self.digest && !self.overwrite => Err(PutError::TagExists),
-            named => Ok(named),
+    /// Those that name another manifest may be moved.
+    async fn check_tags(&self, connection: &mut SqliteConnection, repository: i64) -> Result<(), PutError> {
+        if self.overwrite {
+            return Ok(());
         }
+        for tag in &self.tags {
+            let query = sqlx::query_scalar("SELECT digest FROM tags WHERE repository = $1 AND name = $2");
+            let query = query.bind(repository).bind(tag.as_str());
+            let named: Option<String> = query.fetch_optional(&mut *connection).await?;
+            if named.is_some_and(|named| named != self.digest) {
+                return Err(PutError::TagExists(tag.clone()));
+            }
+        }
+        Ok(())
     }
 
     async fn insert_manifest(&self, connection: &mut SqliteConnection, repository: i64) -> Result<bool, PutError> {
@@ -253,7 +253,7 @@ impl Row {
                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (repository, digest) DO NOTHING";
         let inserted = sqlx::query(insert)
             .bind(repository)
-            .bind(&self.digest_text)
+            .bind(&self.digest)
             .bind(self.media_type.as_str())
             .bind(&self.artifact_type)
             .bind(self.subject.map(|subject| subject.to_string()))
@@ -267,14 +267,14 @@ impl Row {
             return Ok(true);
         }
         let renew = "UPDATE manifests SET pushed_at = $3 WHERE repository = $1 AND digest = $2";
-        sqlx::query(renew).bind(repository).bind(&self.digest_text).bind(now()).execute(&mut *connection).await?;
+        sqlx::query(renew).bind(repository).bind(&self.digest).bind(now()).execute(&mut *connection).await?;
         self.mend(connection, repository).await.map(|()| false)
     }
 
     /// Puts right what is in the row of this manifest and is not what was pushed.
     async fn mend(&self, connection: &mut SqliteConnection, repository: i64) -> Result<(), PutError> {
         let query = "SELECT media_type, bytes FROM manifests WHERE repository = $1 AND digest = $2";
-        let query = sqlx::query_as(query).bind(repository).bind(&self.digest_text);
+        let query = sqlx::query_as(query).bind(repository).bind(&self.digest);
         let (media_type, bytes): (String, Vec<u8>) = query.fetch_one(&mut *connection).await?;
         let known_type = MediaType::parse(&media_type);
         if bytes == self.bytes && known_type.is_some() {
@@ -284,7 +284,7 @@ impl Row {
                     WHERE repository = $1 AND digest = $2";
         sqlx::query(mend)
             .bind(repository)
-            .bind(&self.digest_text)
+            .bind(&self.digest)
             .bind(known_type.unwrap_or(self.media_type).as_str())
             .bind(&self.artifact_type)
             .bind(self.subject.map(|subject| subject.to_string()))
@@ -299,18 +299,19 @@ impl Row {
         let references: Vec<_> = self.children.iter().map(Reference::of).collect();
         let insert = "INSERT INTO manifest_references (repository, manifest, position, kind, digest) \
                       SELECT $1, $2, key, value ->> 'kind', value ->> 'digest' FROM json_each($3)";
-        let insert = sqlx::query(insert).bind(repository).bind(&self.digest_text).bind(json(&references)?);
+        let insert = sqlx::query(insert).bind(repository).bind(&self.digest).bind(json(&references)?);
         insert.execute(connection).await?;
         Ok(())
     }
 
-    async fn set_tag(&self, connection: &mut SqliteConnection, repository: i64) -> Result<(), PutError> {
-        let Some(tag) = &self.tag else { return Ok(()) };
+    async fn set_tags(&self, connection: &mut SqliteConnection, repository: i64) -> Result<(), PutError> {
         let set = "INSERT INTO tags (repository, name, digest, updated_at, updated_by) VALUES ($1, $2, $3, $4, $5) \
                    ON CONFLICT (repository, name) DO UPDATE SET \
                    digest = excluded.digest, updated_at = excluded.updated_at, updated_by = excluded.updated_by";
-        let set = sqlx::query(set).bind(repository).bind(tag.as_str()).bind(&self.digest_text);
-        set.bind(now()).bind(&self.principal).execute(connection).await?;
+        for tag in &self.tags {
+            let set = sqlx::query(set).bind(repository).bind(tag.as_str()).bind(&self.digest);
+            set.bind(now()).bind(&self.principal).execute(&mut *connection).await?;
+        }
         Ok(())
     }
 }

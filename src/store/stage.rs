@@ -16,6 +16,14 @@ pub(super) struct Lease {
     pub(super) id: UploadId,
     /// The hash of what the file holds, if that is known.
     pub(super) prover: Option<Box<Prover>>,
+    /// Where the session goes back to unless what came since becomes a blob.
+    pub(super) back: Option<Mark>,
+}
+
+/// How far an upload was.
+pub(super) struct Mark {
+    length: u64,
+    prover: Option<Box<Prover>>,
 }
 
 impl Lease {
@@ -27,6 +35,14 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if let Some(mark) = self.back.take() {
+            let file = OpenOptions::new().write(true).open(self.inner.directory.upload(self.id));
+            let cut = file.and_then(|file| file.set_len(mark.length));
+            if let Err(error) = &cut {
+                tracing::warn!(%error, "what came of an upload that broke off could not be taken back; its client must begin anew");
+            }
+            self.prover = mark.prover.filter(|_| cut.is_ok());
+        }
         self.inner.sessions.release(self.id, self.prover.take());
     }
 }
@@ -57,6 +73,15 @@ impl Stage {
     /// How many bytes the file has.
     pub(super) const fn length(&self) -> u64 {
         self.length
+    }
+
+    /// From here on the session goes back to where it is now, unless it becomes a blob.
+    pub(super) fn attempt(&mut self) {
+        self.lease.back = Some(Mark { length: self.length, prover: self.lease.prover.clone() });
+    }
+
+    pub(super) const fn is_attempt(&self) -> bool {
+        self.lease.back.is_some()
     }
 
     /// Writes at the end, and hashes.
@@ -93,7 +118,8 @@ impl Stage {
     }
 
     /// The session goes on until the blob is recorded; on an error it has ended.
-    pub(super) fn place(self, key: &str) -> Result<Lease, StoreError> {
+    pub(super) fn place(mut self, key: &str) -> Result<Lease, StoreError> {
+        self.lease.back = None;
         let placed = self.lease.inner.directory.place(self.lease.id, &self.file, key);
         if placed.is_err() {
             self.lease.end();
@@ -102,7 +128,8 @@ impl Stage {
     }
 
     pub(super) fn discard(self) -> Result<(), StoreError> {
-        let Self { lease, .. } = self;
+        let Self { mut lease, .. } = self;
+        lease.back = None;
         let removed = fs::remove_file(lease.inner.directory.upload(lease.id));
         lease.end();
         match removed {

@@ -21,8 +21,14 @@ const BUFFER_BYTES: usize = 1024 * 1024;
 
 impl Store {
     /// Begins an upload session of `principal`, a name that is stable for as long as the session may live.
-    pub async fn begin_upload(&self, repository: &RepositoryName, principal: &str) -> Result<UploadId, UploadError> {
-        let begun = begin(self.inner.clone(), repository.clone(), principal.to_owned());
+    /// Its bytes are hashed as they come by `algorithm`; should its name be by another, they are read once more.
+    pub async fn begin_upload(
+        &self,
+        repository: &RepositoryName,
+        principal: &str,
+        algorithm: Algorithm,
+    ) -> Result<UploadId, UploadError> {
+        let begun = begin(self.inner.clone(), repository.clone(), principal.to_owned(), algorithm);
         self.inner.runtime.spawn(begun).await.map_err(|error| StoreError::stopped(&error))?
     }
 
@@ -34,7 +40,7 @@ impl Store {
         id: UploadId,
     ) -> Result<Upload, UploadError> {
         let prover = self.inner.sessions.take(id, repository, principal)?;
-        let lease = Lease { inner: self.inner.clone(), id, prover };
+        let lease = Lease { inner: self.inner.clone(), id, prover, back: None };
         let stage = match self.inner.on_a_thread(move || Stage::open(lease)).await?? {
             Some(stage) => stage,
             None => {
@@ -73,11 +79,16 @@ impl Store {
     }
 
     /// Begins an upload for one request alone: unless it becomes a blob, nothing of it is left once it is dropped.
-    pub async fn upload_once(&self, repository: &RepositoryName, principal: &str) -> Result<Upload, UploadError> {
+    pub async fn upload_once(
+        &self,
+        repository: &RepositoryName,
+        principal: &str,
+        algorithm: Algorithm,
+    ) -> Result<Upload, UploadError> {
         let (store, repository, principal) = (self.clone(), repository.clone(), principal.to_owned());
         // A task of its own: whoever asks may leave between the beginning and the end of this.
         let begun = async move {
-            let id = begin(store.inner.clone(), repository.clone(), principal.clone()).await?;
+            let id = begin(store.inner.clone(), repository.clone(), principal.clone(), algorithm).await?;
             match store.upload(&repository, &principal, id).await {
                 Ok(mut upload) => {
                     upload.once = true;
@@ -93,7 +104,12 @@ impl Store {
     }
 }
 
-async fn begin(inner: Arc<Inner>, repository: RepositoryName, principal: String) -> Result<UploadId, UploadError> {
+async fn begin(
+    inner: Arc<Inner>,
+    repository: RepositoryName,
+    principal: String,
+    algorithm: Algorithm,
+) -> Result<UploadId, UploadError> {
     inner.health.check()?;
     let mut bits = [0; 16];
     getrandom::fill(&mut bits).map_err(|error| StoreError::io("draw random bits", &error.into()))?;
@@ -102,7 +118,7 @@ async fn begin(inner: Arc<Inner>, repository: RepositoryName, principal: String)
     let begun = record_begin(&inner, id, repository, principal).await;
     match begun {
         Ok(()) => {
-            inner.sessions.release(id, Some(Box::new(Prover::new(Algorithm::Sha256))));
+            inner.sessions.release(id, Some(Box::new(Prover::new(algorithm))));
             Ok(id)
         }
         Err(error) => {
@@ -233,6 +249,20 @@ impl Upload {
         }
         self.wait().await?;
         Ok(self.offset)
+    }
+
+    /// What comes from here on is taken whole or not at all: unless it is committed, the session is then what it is now.
+    pub fn attempt(&mut self) {
+        if let Work::Idle(stage) = &mut self.work {
+            stage.attempt();
+        }
+    }
+
+    /// Ends an attempt; the session can be taken up again where it began.
+    pub async fn take_back(mut self) -> Result<(), StoreError> {
+        self.buffer.clear();
+        let stage = self.take_stage().await?;
+        self.inner.on_a_thread(move || drop(stage)).await
     }
 
     /// Makes the upload the blob `digest` of its repository. Once begun it goes on, whoever stops waiting.
@@ -382,6 +412,9 @@ impl Drop for Upload {
             return;
         }
         match work {
+            Work::Idle(stage) if stage.is_attempt() => {
+                self.inner.runtime.spawn_blocking(move || drop(stage));
+            }
             Work::Idle(stage) if !rest.is_empty() => {
                 self.inner.runtime.spawn_blocking(move || write(stage, rest));
             }
@@ -389,6 +422,7 @@ impl Drop for Upload {
                 let runtime = self.inner.runtime.clone();
                 self.inner.runtime.spawn(async move {
                     if let Ok(Written { stage, result: Ok(()), .. }) = task.await {
+                        // Of an attempt it is taken back again with the rest.
                         runtime.spawn_blocking(move || write(stage, rest));
                     }
                 });

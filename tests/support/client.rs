@@ -12,7 +12,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use super::gate::PATIENCE;
 
 /// Headers that the gateway may send. One that is not here was not meant to be sent.
-const KNOWN_HEADERS: [&str; 29] = [
+const KNOWN_HEADERS: [&str; 31] = [
     "accept-ranges",
     "allow",
     "cache-control",
@@ -31,11 +31,13 @@ const KNOWN_HEADERS: [&str; 29] = [
     "oci-filters-applied",
     "oci-namespace",
     "oci-subject",
+    "oci-tag",
     "range",
     "retry-after",
     "strict-transport-security",
     "transfer-encoding",
     "vary",
+    "warning",
     "www-authenticate",
     "x-content-type-options",
     "x-docker-endpoints",

@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::access::{Action, Permit};
-use crate::oci::{ErrorCode, Reference, RepositoryName};
+use crate::oci::{ErrorCode, Reference, RepositoryName, Tag};
 use crate::registry::ManifestPut;
 
 use super::super::body::Body;
@@ -24,13 +24,13 @@ impl Call<'_> {
     ) -> Result<Response<Body>, Failure> {
         let action = match verb {
             Verb::Get | Verb::Head => Action::Pull,
-            Verb::Put => Action::Push,
+            Verb::Put(_) => Action::Push,
             Verb::Delete => Action::Delete,
         };
         let permit = self.walk.permit(self.caller, action, &name)?;
         match verb {
             Verb::Get | Verb::Head => self.get_manifest(permit, &reference, verb == Verb::Head).await,
-            Verb::Put => self.put_manifest(permit, reference, intake).await,
+            Verb::Put(tags) => self.put_manifest(permit, reference, tags, intake).await,
             Verb::Delete => {
                 let deleted = self.hosted.delete_manifest(permit, &reference).await;
                 deleted.map_err(|error| not_deleted(error, "GET, HEAD, PUT"))?;
@@ -52,6 +52,7 @@ impl Call<'_> {
         self,
         permit: Permit,
         reference: Reference,
+        tags: Vec<Tag>,
         intake: &mut Intake<Incoming>,
     ) -> Result<Response<Body>, Failure> {
         let name = permit.repository().clone();
@@ -65,7 +66,7 @@ impl Call<'_> {
             Failure::new(StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid, "Content-Type is not plain text")
         })?;
         let bytes = intake.whole(limit).await?;
-        let pushed = self.hosted.put_manifest(permit, ManifestPut { reference, content_type, bytes }).await?;
+        let pushed = self.hosted.put_manifest(permit, ManifestPut { reference, tags, content_type, bytes }).await?;
         Ok(respond::manifest_created(&name, pushed))
     }
 }

@@ -22,8 +22,8 @@ impl Call<'_> {
     ) -> Result<Response<Body>, Failure> {
         let permit = self.permit(&name)?;
         match start {
-            UploadStart::Session => {
-                let id = self.hosted.begin_upload(permit).await?;
+            UploadStart::Session(algorithm) => {
+                let id = self.hosted.begin_upload(permit, algorithm).await?;
                 Ok(respond::upload(StatusCode::ACCEPTED, &name, id, 0))
             }
             UploadStart::Monolithic(digest) => self.monolithic(permit, digest, intake).await,
@@ -66,8 +66,10 @@ impl Call<'_> {
             }
             UploadVerb::Put(digest) => {
                 let mut upload = self.hosted.upload(permit, id).await?;
+                // All of it, or nothing: clients send the same request again.
+                upload.attempt();
                 if let Err(failure) = self.append(&mut upload, intake).await {
-                    upload.pause().await.map_err(RegistryError::from)?;
+                    upload.take_back().await.map_err(RegistryError::from)?;
                     return Err(failure);
                 }
                 self.hosted.commit(self.permit(&name)?, upload, &digest).await?;
@@ -83,7 +85,7 @@ impl Call<'_> {
         intake: &mut Intake<Incoming>,
     ) -> Result<Response<Body>, Failure> {
         let name = permit.repository().clone();
-        let mut upload = self.hosted.upload_once(permit).await?;
+        let mut upload = self.hosted.upload_once(permit, digest.algorithm()).await?;
         self.append(&mut upload, intake).await?;
         self.hosted.commit(self.permit(&name)?, upload, &digest).await?;
         Ok(respond::blob_created(&name, &digest))

@@ -59,7 +59,7 @@ impl Call<'_> {
                 }
                 Ok(respond::manifest(manifest, verb == Verb::Head))
             }
-            Verb::Put => self.put_manifest(name, reference, intake).await,
+            Verb::Put(tags) => self.put_manifest(name, reference, tags, intake).await,
             Verb::Delete => {
                 let target = self.target(Action::Delete, &name)?;
                 self.remote().delete_manifest(target, &reference).await?;

@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::access::{Action, Permit};
-use crate::oci::{Digest, ErrorCode, Reference, RepositoryName, UploadId};
+use crate::oci::{Digest, ErrorCode, Reference, RepositoryName, Tag, UploadId};
 use crate::registry::{ManifestPut, Piece, Target};
 
 use super::super::body::Body;
@@ -19,6 +19,7 @@ impl Call<'_> {
         self,
         name: RepositoryName,
         reference: Reference,
+        tags: Vec<Tag>,
         intake: &mut Intake<Incoming>,
     ) -> Result<Response<Body>, Failure> {
         let target = self.push(&name)?;
@@ -31,7 +32,7 @@ impl Call<'_> {
             Failure::new(StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid, "Content-Type is not plain text")
         })?;
         let bytes = intake.whole(limit).await?;
-        let pushed = self.remote().put_manifest(target, ManifestPut { reference, content_type, bytes }).await?;
+        let pushed = self.remote().put_manifest(target, ManifestPut { reference, tags, content_type, bytes }).await?;
         Ok(respond::manifest_created(&name, pushed))
     }
 
@@ -43,9 +44,9 @@ impl Call<'_> {
     ) -> Result<Response<Body>, Failure> {
         let target = self.push(&name)?;
         let begun = match start {
-            UploadStart::Session => Some(self.remote().begin_upload(target).await?),
+            UploadStart::Session(algorithm) => Some(self.remote().begin_upload(target, algorithm).await?),
             UploadStart::Monolithic(digest) => {
-                let upload = self.remote().begin_upload(target).await?;
+                let upload = self.remote().begin_upload(target, digest.algorithm()).await?;
                 let piece = self.piece(intake)?;
                 self.remote().commit_upload(self.push(&name)?, upload, &digest, piece).await?;
                 return Ok(respond::blob_created(&name, &digest));

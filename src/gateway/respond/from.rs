@@ -96,6 +96,7 @@ impl From<RouteError> for Failure {
                 let status = if unknown { StatusCode::NOT_FOUND } else { StatusCode::BAD_REQUEST };
                 Self::new(status, code, detail)
             }
+            RouteError::TooLong { detail } => Self::new(StatusCode::URI_TOO_LONG, ErrorCode::SizeInvalid, detail),
         }
     }
 }
@@ -263,10 +264,10 @@ fn manifest(error: RegistryError) -> Failure {
             ErrorCode::ManifestInvalid,
             format!("the manifest says that {digest} has {stated} bytes, but it has {actual}"),
         ),
-        RegistryError::TagExists(reference) => Failure::new(
+        RegistryError::TagExists(tag) => Failure::new(
             StatusCode::FORBIDDEN,
             ErrorCode::Denied,
-            format!("the tag {reference} exists, and you may make new tags only; push under another tag"),
+            format!("the tag {tag} exists, and you may make new tags only; push under another tag"),
         ),
         RegistryError::ManifestInvalid(error) => bad(ErrorCode::ManifestInvalid, error.to_string()),
         other => refused(other),

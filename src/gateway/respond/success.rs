@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, LINK,
-    LOCATION, RANGE,
+    LOCATION, RANGE, WARNING,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -16,12 +16,14 @@ use serde_json::{Value, json};
 
 use crate::identity::IssuedToken;
 use crate::oci::{ByteRange, Descriptor, Digest, MediaType, RepositoryName, UploadId};
-use crate::registry::{Content, Manifest, Page, Pushed, RawList};
+use crate::registry::{Content, Manifest, Older, Page, Pushed, RawList};
 
 use super::super::body::Body;
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+/// The tags of a request that name the manifest now (distribution-spec, end-7b).
+const TAG: HeaderName = HeaderName::from_static("oci-tag");
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 /// As long as that of a SHA-512 digest.
@@ -148,10 +150,21 @@ pub(in crate::gateway) fn manifest(manifest: Manifest, head: bool) -> Response<B
     if let Ok(media_type) = media_type {
         headers.insert(CONTENT_TYPE, media_type);
     }
+    if let Some(older) = manifest.older {
+        warn_of_older(headers, &older);
+    }
     if !head {
         *response.body_mut() = Body::Memory(manifest.bytes);
     }
     response
+}
+
+/// That an upstream cannot be asked, for whoever reads it: containerd from 2.4 on shows it (distribution-spec, "Warnings").
+fn warn_of_older(headers: &mut HeaderMap, older: &Older) {
+    let Older { upstream, since } = older;
+    let ago = since.elapsed().unwrap_or_default().as_secs();
+    let text = format!("299 - \"stale: {upstream} cannot be asked now; this is what it said {ago} s ago\"");
+    set(headers, WARNING, &text);
 }
 
 /// A manifest was stored.
@@ -160,6 +173,12 @@ pub(in crate::gateway) fn manifest_created(name: &RepositoryName, pushed: Pushed
     set(response.headers_mut(), CONTENT_DIGEST, &pushed.digest.to_string());
     if let Some(subject) = pushed.subject {
         set(response.headers_mut(), SUBJECT, &subject.to_string());
+    }
+    // A line for each: whoever does not know that it is a list finds them too.
+    for tag in pushed.tags {
+        if let Ok(tag) = HeaderValue::from_str(tag.as_str()) {
+            response.headers_mut().append(TAG, tag);
+        }
     }
     response
 }

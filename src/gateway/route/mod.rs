@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use http::{Method, Uri};
 
-use crate::oci::{Digest, DigestError, ErrorCode, Reference, ReferenceError, RepositoryName, UploadId};
+use crate::oci::{Algorithm, Digest, DigestError, ErrorCode, Reference, ReferenceError, RepositoryName, Tag, UploadId};
 
 use super::query::Query;
 
@@ -14,6 +14,9 @@ pub use legacy::{ImagePart, LegacyImage, LegacyRepository, LegacyRoute, Reposito
 
 /// The longest value of `ns`: a host and its port.
 const NAMESPACE_LENGTH_MAX: usize = 255;
+
+/// How many tags a manifest may be pushed with at once. The specification wants ten at the least.
+const TAGS_MAX: usize = 100;
 
 /// A route, and whom it is asked of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,14 +83,14 @@ pub struct TokenQuery {
 }
 
 /// What is done to a manifest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Verb {
     /// GET
     Get,
     /// HEAD
     Head,
-    /// PUT
-    Put,
+    /// PUT, and the tags that are to name it beside what is in the path (end-7b).
+    Put(Vec<Tag>),
     /// DELETE
     Delete,
 }
@@ -106,8 +109,8 @@ pub enum BlobVerb {
 /// How an upload begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UploadStart {
-    /// A session for later requests.
-    Session,
+    /// A session for later requests, and what its bytes are expected to be named by (end-4c).
+    Session(Algorithm),
     /// The whole blob is in this request.
     Monolithic(Digest),
     /// The blob is said to be in another repository, or in any.
@@ -156,6 +159,11 @@ pub enum RouteError {
         /// Which part, in the words of the protocol.
         code: ErrorCode,
         /// What is wrong with it.
+        detail: String,
+    },
+    /// More is asked for at once than is done at once.
+    TooLong {
+        /// How much is.
         detail: String,
     },
 }
@@ -226,7 +234,7 @@ fn v2(method: &Method, path: &str, query: &Query) -> Result<Route, RouteError> {
     match (word, last) {
         ("blobs", "uploads") => upload(method, name, "", query),
         ("blobs", _) => blob(method, name, last),
-        ("manifests", _) => manifest(method, name, last),
+        ("manifests", _) => manifest(method, name, last, query),
         ("tags", "list") => read_only(method, Route::Tags(parse_name(name)?, page(query)?)),
         ("referrers", _) => {
             let (name, subject) = (parse_name(name)?, parse_digest(last)?);
@@ -249,11 +257,11 @@ fn blob(method: &Method, name: &str, digest: &str) -> Result<Route, RouteError> 
     Ok(Route::Blob(parse_name(name)?, parse_digest(digest)?, verb))
 }
 
-fn manifest(method: &Method, name: &str, reference: &str) -> Result<Route, RouteError> {
+fn manifest(method: &Method, name: &str, reference: &str, query: &Query) -> Result<Route, RouteError> {
     let verb = match *method {
         Method::GET => Verb::Get,
         Method::HEAD => Verb::Head,
-        Method::PUT => Verb::Put,
+        Method::PUT => Verb::Put(tags(query)?),
         Method::DELETE => Verb::Delete,
         _ => return Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, PUT, DELETE" }),
     };
@@ -262,11 +270,27 @@ fn manifest(method: &Method, name: &str, reference: &str) -> Result<Route, Route
         ReferenceError::Digest(error) => bad_digest(error),
         // Reading by a name that no tag can have finds nothing; writing it is an error of its own.
         ReferenceError::Tag(error) => {
-            let code = if verb == Verb::Put { ErrorCode::TagInvalid } else { ErrorCode::ManifestUnknown };
+            let code = if matches!(verb, Verb::Put(_)) { ErrorCode::TagInvalid } else { ErrorCode::ManifestUnknown };
             RouteError::Invalid { code, detail: error.to_string() }
         }
     })?;
     Ok(Route::Manifest(name, reference, verb))
+}
+
+/// The tags that a manifest is to have, each once.
+fn tags(query: &Query) -> Result<Vec<Tag>, RouteError> {
+    let mut tags: Vec<Tag> = Vec::new();
+    for tag in query.all("tag") {
+        let tag = tag.parse().map_err(invalid(ErrorCode::TagInvalid))?;
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+        if tags.len() > TAGS_MAX {
+            let detail = format!("at most {TAGS_MAX} tags can be pushed at once; push the others with another request");
+            return Err(RouteError::TooLong { detail });
+        }
+    }
+    Ok(tags)
 }
 
 fn upload(method: &Method, name: &str, id: &str, query: &Query) -> Result<Route, RouteError> {
@@ -289,13 +313,15 @@ fn upload(method: &Method, name: &str, id: &str, query: &Query) -> Result<Route,
 }
 
 fn upload_start(query: &Query) -> Result<UploadStart, RouteError> {
+    let algorithm = query.first("digest-algorithm").map(|name| name.parse().map_err(bad_digest)).transpose()?;
+    let algorithm = algorithm.unwrap_or(Algorithm::Sha256);
     if let Some(digest) = query.first("mount") {
         // Where a blob is said to be is a hint: one that means nothing here costs the client an upload, as docker's registry has it.
         let from = query.first("from").and_then(|from| from.parse().ok());
         return Ok(UploadStart::Mount { digest: parse_digest(&digest)?, from });
     }
     let digest = query.first("digest").map(|digest| parse_digest(&digest)).transpose()?;
-    Ok(digest.map_or(UploadStart::Session, UploadStart::Monolithic))
+    Ok(digest.map_or(UploadStart::Session(algorithm), UploadStart::Monolithic))
 }
 
 fn page(query: &Query) -> Result<Page, RouteError> {
@@ -328,7 +354,11 @@ fn parse_digest(text: &str) -> Result<Digest, RouteError> {
 }
 
 fn bad_digest(error: DigestError) -> RouteError {
-    RouteError::Invalid { code: ErrorCode::DigestInvalid, detail: error.to_string() }
+    let code = match error {
+        DigestError::UnsupportedAlgorithm => ErrorCode::Unsupported,
+        DigestError::Malformed | DigestError::BadHex => ErrorCode::DigestInvalid,
+    };
+    RouteError::Invalid { code, detail: error.to_string() }
 }
 
 fn invalid<E: std::fmt::Display>(code: ErrorCode) -> impl Fn(E) -> RouteError {
@@ -355,7 +385,7 @@ impl Route {
     /// Whether whoever answers it reads the request's body.
     pub const fn reads_body(&self) -> bool {
         match self {
-            Self::Manifest(_, _, verb) => matches!(verb, Verb::Put),
+            Self::Manifest(_, _, verb) => matches!(verb, Verb::Put(_)),
             Self::UploadStart(_, start) => matches!(start, UploadStart::Monolithic(_)),
             Self::Upload(_, _, verb) => matches!(verb, UploadVerb::Patch | UploadVerb::Put(_)),
             Self::TokenForm | Self::Legacy(_) => true,

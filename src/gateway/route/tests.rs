@@ -21,6 +21,22 @@ fn name(text: &str) -> RepositoryName {
 }
 
 #[test]
+fn tags_stand_beside_the_digest_of_a_manifest() {
+    let of = |query: &str| routed("PUT", &format!("/v2/a/manifests/v1?{query}"));
+    let tags = |routed: Result<Routed, RouteError>| match routed.unwrap().route {
+        Route::Manifest(_, _, Verb::Put(tags)) => tags,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(tags(of("")), []);
+    assert_eq!(tags(of("tag=b&tag=a&x=1&tag=b")), ["b", "a"].map(|tag| tag.parse().unwrap()));
+    let many = |count: usize| (0..count).map(|number| format!("tag=t{number}")).collect::<Vec<_>>().join("&");
+    assert_eq!(tags(of(&many(TAGS_MAX))).len(), TAGS_MAX);
+    assert!(matches!(of(&many(TAGS_MAX + 1)), Err(RouteError::TooLong { .. })));
+    assert!(matches!(of("tag="), Err(RouteError::Invalid { code: ErrorCode::TagInvalid, .. })));
+    assert!(routed("GET", "/v2/a/manifests/v1?tag=").is_ok(), "it is of no matter there");
+}
+
+#[test]
 fn every_endpoint_of_the_spec_has_a_route() {
     let digest: Digest = DIGEST.parse().unwrap();
     let id: UploadId = ID.parse().unwrap();
@@ -34,12 +50,20 @@ fn every_endpoint_of_the_spec_has_a_route() {
         (
             "PUT",
             "/v2/blobs/uploads/manifests/x".to_owned(),
-            Route::Manifest(name("blobs/uploads"), tag("x"), Verb::Put),
+            Route::Manifest(name("blobs/uploads"), tag("x"), Verb::Put(Vec::new())),
         ),
         ("GET", format!("/v2/a/blobs/{DIGEST}"), Route::Blob(name("a"), digest, BlobVerb::Get)),
         ("DELETE", format!("/v2/tags/list/blobs/{DIGEST}"), Route::Blob(name("tags/list"), digest, BlobVerb::Delete)),
-        ("POST", "/v2/a/blobs/uploads/".to_owned(), Route::UploadStart(name("a"), UploadStart::Session)),
-        ("POST", "/v2/a/blobs/uploads".to_owned(), Route::UploadStart(name("a"), UploadStart::Session)),
+        (
+            "POST",
+            "/v2/a/blobs/uploads/".to_owned(),
+            Route::UploadStart(name("a"), UploadStart::Session(Algorithm::Sha256)),
+        ),
+        (
+            "POST",
+            "/v2/a/blobs/uploads".to_owned(),
+            Route::UploadStart(name("a"), UploadStart::Session(Algorithm::Sha256)),
+        ),
         (
             "POST",
             format!("/v2/a/blobs/uploads/?digest={DIGEST}"),

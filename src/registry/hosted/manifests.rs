@@ -16,17 +16,34 @@ use super::{Hosted, change};
 pub struct ManifestPut {
     /// Under which name.
     pub reference: Reference,
+    /// The tags that are to name it too (distribution-spec, end-7b).
+    pub tags: Vec<Tag>,
     /// What the request said it is.
     pub content_type: Option<String>,
     /// Its bytes.
     pub bytes: Bytes,
 }
 
+impl ManifestPut {
+    /// Every tag that is to name it.
+    pub fn all_tags(&self) -> Vec<Tag> {
+        let mut all = self.tags.clone();
+        if let Reference::Tag(tag) = &self.reference
+            && !all.contains(tag)
+        {
+            all.push(tag.clone());
+        }
+        all
+    }
+}
+
 /// A manifest that was stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pushed {
     /// Its name.
     pub digest: Digest,
+    /// Those of [`ManifestPut::tags`] that name it now.
+    pub tags: Vec<Tag>,
     /// The manifest it refers to.
     pub subject: Option<Digest>,
 }
@@ -48,23 +65,23 @@ impl Hosted {
         }
     }
 
-    /// Stores a manifest, and moves the tag if it was pushed by tag.
+    /// Stores a manifest and moves the tags that are to name it, all or none.
     pub async fn put_manifest(&self, permit: Permit, put: ManifestPut) -> Result<Pushed, RegistryError> {
         let parsed =
             oci::Manifest::parse(&put.bytes, put.content_type.as_deref()).map_err(RegistryError::ManifestInvalid)?;
-        let (digest, tag) = match &put.reference {
-            Reference::Tag(tag) => (Algorithm::Sha256.digest(&put.bytes), Some(tag.clone())),
+        let digest = match &put.reference {
+            Reference::Tag(_) => Algorithm::Sha256.digest(&put.bytes),
             Reference::Digest(stated) => {
                 let mismatch =
                     |error: oci::Mismatch| RegistryError::ManifestDigest { stated: *stated, actual: error.actual };
-                (*Verified::check(&put.bytes, stated).map_err(mismatch)?.digest(), None)
+                *Verified::check(&put.bytes, stated).map_err(mismatch)?.digest()
             }
         };
         let subject = parsed.subject().copied();
-        let bytes = put.bytes.clone();
-        self.commit_manifest(permit, parsed, digest, put, tag).await?;
+        let (bytes, tags) = (put.bytes.clone(), put.tags.clone());
+        self.commit_manifest(permit, parsed, digest, put).await?;
         self.memory.insert(digest, bytes);
-        Ok(Pushed { digest, subject })
+        Ok(Pushed { digest, tags, subject })
     }
 
     async fn commit_manifest(
@@ -73,10 +90,10 @@ impl Hosted {
         manifest: oci::Manifest,
         digest: Digest,
         put: ManifestPut,
-        tag: Option<Tag>,
     ) -> Result<(), RegistryError> {
         let (store, tags, manifests) = (self.store.clone(), Arc::clone(&self.tags), Arc::clone(&self.manifests));
-        let (repository, moved) = (permit.repository().clone(), tag.clone());
+        let (repository, named) = (permit.repository().clone(), put.all_tags());
+        let moved = named.clone();
         let principal = permit.principal().to_string();
         let act = async move {
             let stored = store.put_manifest(PutManifest {
@@ -84,16 +101,16 @@ impl Hosted {
                 bytes: put.bytes,
                 digest,
                 manifest: &manifest,
-                tag: tag.as_ref(),
+                tags: &named,
                 overwrite: permit.may_overwrite(),
                 principal: &principal,
             });
-            stored.await.map_err(|error| put_error(error, &put.reference))
+            stored.await.map_err(put_error)
         };
         let stored = change(act, move |_| {
             manifests.forget(&(repository.clone(), digest));
-            if let Some(tag) = moved {
-                tags.forget(&(repository, tag));
+            for tag in moved {
+                tags.forget(&(repository.clone(), tag));
             }
         });
         stored.await.map(drop)
@@ -148,23 +165,24 @@ impl Hosted {
     async fn read_manifest(&self, permit: &Permit, digest: Digest) -> Result<Option<Manifest>, RegistryError> {
         let key = (permit.repository().clone(), digest);
         if let Some((media_type, bytes)) = self.manifests.get(&key).zip(self.memory.get(&digest)) {
-            return Ok(Some(Manifest { digest, media_type: media_type.as_str().into(), bytes, tier: Tier::Memory }));
+            let media_type = media_type.as_str().into();
+            return Ok(Some(Manifest { digest, media_type, bytes, tier: Tier::Memory, older: None }));
         }
         let ticket = self.manifests.ticket(&key);
         let Some(stored) = self.store.manifest(permit.repository(), &digest).await? else { return Ok(None) };
         self.manifests.insert(ticket, key, stored.media_type);
         self.memory.insert(digest, stored.bytes.clone());
         let media_type = stored.media_type.as_str().into();
-        Ok(Some(Manifest { digest, media_type, bytes: stored.bytes, tier: Tier::File }))
+        Ok(Some(Manifest { digest, media_type, bytes: stored.bytes, tier: Tier::File, older: None }))
     }
 }
 
-fn put_error(error: PutError, reference: &Reference) -> RegistryError {
+fn put_error(error: PutError) -> RegistryError {
     match error {
         PutError::MissingChildren(missing) => RegistryError::MissingChildren(missing),
         PutError::SizeMismatch { digest, stated, actual } => RegistryError::ChildSize { digest, stated, actual },
         PutError::Mismatch(mismatch) => RegistryError::DigestMismatch(mismatch),
-        PutError::TagExists => RegistryError::TagExists(reference.clone()),
+        PutError::TagExists(tag) => RegistryError::TagExists(tag),
         PutError::Store(error) => error.into(),
     }
 }

@@ -1,7 +1,7 @@
 //! Uploads: sessions that end in a blob.
 
 use crate::access::Permit;
-use crate::oci::{Digest, UploadId};
+use crate::oci::{Algorithm, Digest, UploadId};
 use crate::store::{CommitError, Upload, UploadError};
 
 use super::super::RegistryError;
@@ -16,16 +16,16 @@ pub enum Mounted {
 }
 
 impl Hosted {
-    /// Begins an upload.
-    pub async fn begin_upload(&self, permit: Permit) -> Result<UploadId, RegistryError> {
+    /// Begins an upload of what will be named by `algorithm`, or costs another look if it is not.
+    pub async fn begin_upload(&self, permit: Permit, algorithm: Algorithm) -> Result<UploadId, RegistryError> {
         let principal = permit.principal().to_string();
-        self.store.begin_upload(permit.repository(), &principal).await.map_err(not_begun)
+        self.store.begin_upload(permit.repository(), &principal, algorithm).await.map_err(not_begun)
     }
 
     /// Begins an upload for this request alone: unless it becomes a blob, nothing of it is left.
-    pub async fn upload_once(&self, permit: Permit) -> Result<Upload, RegistryError> {
+    pub async fn upload_once(&self, permit: Permit, algorithm: Algorithm) -> Result<Upload, RegistryError> {
         let principal = permit.principal().to_string();
-        self.store.upload_once(permit.repository(), &principal).await.map_err(not_begun)
+        self.store.upload_once(permit.repository(), &principal, algorithm).await.map_err(not_begun)
     }
 
     /// Links a blob of one repository into another: `pull` is leave to read it there, `push` to write it here.
@@ -38,7 +38,7 @@ impl Hosted {
                 return Ok(Mounted::Yes);
             }
         }
-        self.begin_upload(push).await.map(Mounted::Upload)
+        self.begin_upload(push, digest.algorithm()).await.map(Mounted::Upload)
     }
 
     /// Takes an upload up again, for this request alone. Only who began it may.

@@ -39,7 +39,7 @@ impl Remote {
     ) -> Result<Vec<Digest>, RemoteError> {
         let first = match reference {
             Reference::Digest(digest) => *digest,
-            Reference::Tag(tag) => self.resolve(&self.reach_for(repository), tag).await?,
+            Reference::Tag(tag) => self.resolve(&self.reach_for(repository), tag).await?.digest,
         };
         let (mut digests, mut open) = (vec![first], vec![first]);
         while let Some(digest) = open.pop() {

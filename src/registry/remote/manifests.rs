@@ -18,7 +18,7 @@ use super::super::{Manifest, RegistryError, Tier};
 use super::error::number;
 use super::learn::learn;
 use super::members::Kind;
-use super::tags::header_digest;
+use super::tags::{Named, header_digest};
 use super::{Reach, Remote, RemoteError, Target, too_late};
 
 /// Types that say nothing of what a manifest is; what it says itself holds then.
@@ -39,8 +39,8 @@ impl Remote {
     }
 
     async fn manifest_by_tag(self: &Arc<Self>, reach: &Reach, tag: &Tag) -> Result<Manifest, RemoteError> {
-        let digest = self.resolve(reach, tag).await?;
-        let found = self.manifest_by_digest(reach, &digest).await;
+        let Named { digest, older } = self.resolve(reach, tag).await?;
+        let found = self.manifest_by_digest(reach, &digest).await.map(|manifest| Manifest { older, ..manifest });
         // What the upstream said of the tag is not so: ask it again next time.
         if matches!(found, Err(RemoteError::Missing | RemoteError::Mismatch { .. })) {
             self.forget_tag(&reach.repository, tag).await?;
@@ -89,7 +89,7 @@ impl Remote {
         let Some(media_type) = member.media_type.or_else(|| learn(&bytes).map(|learnt| learnt.media_type)) else {
             return Ok(None);
         };
-        Ok(Some(Manifest { digest: *digest, media_type: Cow::Owned(media_type), bytes, tier }))
+        Ok(Some(Manifest { digest: *digest, media_type: Cow::Owned(media_type), bytes, tier, older: None }))
     }
 
     async fn fetch(self: &Arc<Self>, reach: &Reach, digest: &Digest) -> Result<Manifest, RemoteError> {
@@ -150,7 +150,7 @@ impl Remote {
         media_type: Option<String>,
     ) -> Result<Manifest, RemoteError> {
         let tier = Tier::Upstream;
-        let named = |media_type| Manifest { digest: *digest, media_type, bytes: bytes.clone(), tier };
+        let named = |media_type| Manifest { digest: *digest, media_type, bytes: bytes.clone(), tier, older: None };
         if let Err(mismatch) = Verified::check(&bytes, digest) {
             // Schema 1 is signed: its digest is that of what was signed, and it is not kept.
             if oci::is_schema1(&bytes, digest)

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
-use crate::oci::{self, Algorithm, Digest, Reference, Verified};
+use crate::oci::{self, Algorithm, Digest, Reference, Tag, Verified};
 use crate::upstream::{Ask, Body};
 
 use super::super::{ManifestPut, Pushed, RegistryError};
@@ -81,10 +81,22 @@ impl Remote {
         put: &ManifestPut,
         digest: &Digest,
     ) -> Result<(), RegistryError> {
-        let Reference::Tag(tag) = &put.reference else { return Ok(()) };
         if target.permit.may_overwrite() {
             return Ok(());
         }
+        for tag in put.all_tags() {
+            self.check_new(reach, tag, put, digest).await?;
+        }
+        Ok(())
+    }
+
+    async fn check_new(
+        self: &Arc<Self>,
+        reach: &Reach,
+        tag: Tag,
+        put: &ManifestPut,
+        digest: &Digest,
+    ) -> Result<(), RegistryError> {
         let ask = self.read_manifest_of(Method::HEAD, reach, tag.as_str());
         let asked = async { Ok(self.origin.send(ask?).await?) };
         let answer = asked.await.map_err(|error: RemoteError| RegistryError::Remote(Box::new(error)))?;
@@ -92,7 +104,7 @@ impl Remote {
         match answer.status() {
             StatusCode::NOT_FOUND => Ok(()),
             StatusCode::OK if header_digest(answer.headers()).is_some_and(is_same) => Ok(()),
-            StatusCode::OK => Err(RegistryError::TagExists(put.reference.clone())),
+            StatusCode::OK => Err(RegistryError::TagExists(tag)),
             status => Err(RegistryError::Remote(Box::new(self.unexpected(reach, status)))),
         }
     }
@@ -103,18 +115,17 @@ impl Remote {
         put: ManifestPut,
         digest: Digest,
     ) -> Result<Pushed, RemoteError> {
-        let mut ask = self.write(Method::PUT, reach, &format!("/manifests/{}", put.reference))?;
+        let query = put.tags.iter().map(|tag| format!("tag={tag}")).collect::<Vec<_>>().join("&");
+        let query = if query.is_empty() { query } else { format!("?{query}") };
+        let mut ask = self.write(Method::PUT, reach, &format!("/manifests/{}{query}", put.reference))?;
         if let Some(value) = put.content_type.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
             ask.headers.insert(CONTENT_TYPE, value);
         }
         ask.body = full(put.bytes.clone());
-        if let Reference::Tag(tag) = &put.reference {
-            self.forget_tag(&reach.repository, tag).await?;
-        }
+        let moved = put.all_tags();
+        self.forget_tags(reach, &moved).await?;
         let answer = self.origin.send(ask).await;
-        if let Reference::Tag(tag) = &put.reference {
-            self.forget_tag(&reach.repository, tag).await?;
-        }
+        self.forget_tags(reach, &moved).await?;
         let answer = answer?;
         if !matches!(answer.status(), StatusCode::CREATED | StatusCode::ACCEPTED | StatusCode::OK) {
             return Err(self.rejected(reach, answer).await);
@@ -124,8 +135,17 @@ impl Remote {
         let digest = there.unwrap_or(digest);
         let subject = serde_json::from_slice::<Subject>(&put.bytes).ok().and_then(|manifest| manifest.subject);
         let subject = subject.filter(|_| answer.headers().contains_key("oci-subject"));
+        // Whoever knows nothing of several tags says nothing of them, and the client pushes each by itself.
+        let tags = put.tags.into_iter().filter(|tag| is_named(answer.headers(), tag)).collect();
         self.keep_manifest(reach, &digest, put.bytes, put.content_type).await?;
-        Ok(Pushed { digest, subject: subject.and_then(|subject| subject.digest.parse().ok()) })
+        Ok(Pushed { digest, tags, subject: subject.and_then(|subject| subject.digest.parse().ok()) })
+    }
+
+    async fn forget_tags(&self, reach: &Reach, tags: &[Tag]) -> Result<(), RemoteError> {
+        for tag in tags {
+            self.forget_tag(&reach.repository, tag).await?;
+        }
+        Ok(())
     }
 
     /// Deletes a tag, or a manifest, there.
@@ -144,7 +164,7 @@ impl Remote {
         self: &Arc<Self>,
         target: Target,
         path: &str,
-        (tag, digest): (Option<crate::oci::Tag>, Option<Digest>),
+        (tag, digest): (Option<Tag>, Option<Digest>),
         missing: impl FnOnce() -> RegistryError,
     ) -> Result<(), RegistryError> {
         self.check_writable()?;
@@ -197,6 +217,12 @@ impl Remote {
     }
 }
 
+/// Whether an upstream says that a tag names what was pushed (distribution-spec, end-7b: a list).
+fn is_named(headers: &HeaderMap, tag: &Tag) -> bool {
+    let values = headers.get_all("oci-tag").iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|name| name.trim() == tag.as_str())
+}
+
 /// The text of an error, if it is short and comes in time.
 async fn words(reach: &Reach, mut body: Body) -> Option<Bytes> {
     // After a long upload the request's own deadline is long past.
@@ -216,7 +242,7 @@ async fn words(reach: &Reach, mut body: Body) -> Option<Bytes> {
     timeout_at(deadline, read).await.ok()?
 }
 
-fn reference_parts(reference: &Reference) -> (Option<crate::oci::Tag>, Option<Digest>) {
+fn reference_parts(reference: &Reference) -> (Option<Tag>, Option<Digest>) {
     match reference {
         Reference::Tag(tag) => (Some(tag.clone()), None),
         Reference::Digest(digest) => (None, Some(*digest)),

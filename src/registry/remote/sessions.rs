@@ -45,6 +45,8 @@ pub(super) struct Session {
     pub(super) path: PathAndQuery,
     /// How many bytes it has.
     pub(super) offset: u64,
+    /// Whether that is so: the registry said that it took all that was sent.
+    pub(super) is_sure: bool,
     /// What they hash to so far; none, if that is not known any more.
     pub(super) verifier: Option<Verifier>,
 }
@@ -139,7 +141,7 @@ mod tests {
 
     fn session() -> Session {
         let path = PathAndQuery::from_static("/v2/team/app/blobs/uploads/1");
-        Session { peer: Authority::from_static("registry:5000"), path, offset: 7, verifier: None }
+        Session { peer: Authority::from_static("registry:5000"), path, offset: 7, is_sure: true, verifier: None }
     }
 
     #[test]

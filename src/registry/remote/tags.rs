@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::store::{KnownTag, Member, StoreError};
 
+use super::super::Older;
 use super::error::number;
 use super::manifests::{is_web_page, media_type_of};
 use super::{Reach, Remote, RemoteError, too_late};
@@ -17,35 +18,42 @@ use super::{Reach, Remote, RemoteError, too_late};
 /// How an upstream names what it sends.
 pub(super) const CONTENT_DIGEST: &str = "docker-content-digest";
 
+/// What a tag names.
+pub(super) struct Named {
+    pub(super) digest: Digest,
+    /// Since when that is known, if the upstream could not be asked.
+    pub(super) older: Option<Older>,
+}
+
 impl Remote {
     /// The manifest that a tag names. One question to the upstream, however many ask here.
-    pub(super) async fn resolve(self: &Arc<Self>, reach: &Reach, tag: &Tag) -> Result<Digest, RemoteError> {
+    pub(super) async fn resolve(self: &Arc<Self>, reach: &Reach, tag: &Tag) -> Result<Named, RemoteError> {
         let known = self.known_tag(&reach.repository, tag).await?;
         if let Some(known) = &known
             && reach.caller.is_none()
             && self.is_fresh(known)
         {
-            return known.digest.ok_or(RemoteError::Missing);
+            return Named::now(known);
         }
-        let older = known.filter(|known| age(known) < self.config.stale).and_then(|known| known.digest);
-        match older {
+        let older = known.filter(|known| age(known) < self.config.stale);
+        match older.and_then(|known| self.older(&known)) {
             Some(older) => self.resolve_anew_or(older, reach, tag).await,
             None => {
                 let asked = timeout_at(reach.deadline, self.ask_together(reach, tag)).await;
-                asked.map_err(|_| too_late(self.name()))??.digest.ok_or(RemoteError::Missing)
+                Named::now(&asked.map_err(|_| too_late(self.name()))??)
             }
         }
     }
 
     /// The answer of the upstream, or `older` where it cannot be asked now, or takes its time.
-    async fn resolve_anew_or(self: &Arc<Self>, older: Digest, reach: &Reach, tag: &Tag) -> Result<Digest, RemoteError> {
+    async fn resolve_anew_or(self: &Arc<Self>, older: Named, reach: &Reach, tag: &Tag) -> Result<Named, RemoteError> {
         if self.is_resting() {
             self.shelves.metrics.stale_answer(self.name());
             return Ok(older);
         }
         let patience = (Instant::now() + self.config.revalidate_timeout).min(reach.deadline);
         let error = match timeout_at(patience, self.ask_together(&self.reach_anew(reach), tag)).await {
-            Ok(Ok(known)) => return known.digest.ok_or(RemoteError::Missing),
+            Ok(Ok(known)) => return Named::now(&known),
             Ok(Err(error)) => error,
             // It goes on asking; those who come meanwhile need not wait as long.
             Err(_) => too_late(self.name()),
@@ -60,6 +68,11 @@ impl Remote {
             return Ok(older);
         }
         Err(error)
+    }
+
+    fn older(&self, known: &KnownTag) -> Option<Named> {
+        let older = Older { upstream: self.name().to_owned(), since: known.checked_at };
+        known.digest.map(|digest| Named { digest, older: Some(older) })
     }
 
     async fn ask_together(self: &Arc<Self>, reach: &Reach, tag: &Tag) -> Result<KnownTag, RemoteError> {
@@ -167,6 +180,12 @@ impl Remote {
     fn is_fresh(&self, known: &KnownTag) -> bool {
         let good_for = if known.digest.is_some() { self.config.tag_ttl } else { self.config.negative_ttl };
         age(known) < good_for
+    }
+}
+
+impl Named {
+    fn now(known: &KnownTag) -> Result<Self, RemoteError> {
+        known.digest.map(|digest| Self { digest, older: None }).ok_or(RemoteError::Missing)
     }
 }
 

@@ -39,10 +39,19 @@ pub struct Piece {
 
 impl Remote {
     /// Begins an upload there.
-    pub async fn begin_upload(self: &Arc<Self>, target: Target) -> Result<RemoteUpload, RegistryError> {
+    pub async fn begin_upload(
+        self: &Arc<Self>,
+        target: Target,
+        algorithm: Algorithm,
+    ) -> Result<RemoteUpload, RegistryError> {
         self.check_writable()?;
         let reach = self.reach(&target);
-        let begun = self.post_upload(&reach, &target, "/blobs/uploads/", None).await?;
+        // Of the usual one nothing is said: not every registry knows the word.
+        let path = match algorithm {
+            Algorithm::Sha256 => "/blobs/uploads/".to_owned(),
+            Algorithm::Sha512 => format!("/blobs/uploads/?digest-algorithm={}", algorithm.as_str()),
+        };
+        let begun = self.post_upload(&reach, &target, &path, algorithm, None).await?;
         begun.ok_or_else(|| remote(self.answer("it mounted what was not to be mounted")))
     }
 
@@ -54,11 +63,13 @@ impl Remote {
         from: Option<Target>,
         digest: &Digest,
     ) -> Result<Option<RemoteUpload>, RegistryError> {
-        let Some(from) = from else { return self.begin_upload(target).await.map(Some) };
+        let Some(from) = from else {
+            return self.begin_upload(target, digest.algorithm()).await.map(Some);
+        };
         self.check_writable()?;
         let reach = self.reach(&target);
         let path = format!("/blobs/uploads/?mount={digest}&from={}", from.repository);
-        let begun = self.post_upload(&reach, &target, &path, Some(&from.repository)).await?;
+        let begun = self.post_upload(&reach, &target, &path, digest.algorithm(), Some(&from.repository)).await?;
         if begun.is_none() {
             let member = Member { digest: *digest, size: None, media_type: None, proven: true };
             self.learn_members(&reach.repository, vec![member]).await.map_err(remote)?;
@@ -71,6 +82,7 @@ impl Remote {
         reach: &Reach,
         target: &Target,
         path: &str,
+        algorithm: Algorithm,
         from: Option<&RepositoryName>,
     ) -> Result<Option<RemoteUpload>, RegistryError> {
         // Before it is begun there, where nobody would end it.
@@ -85,8 +97,8 @@ impl Remote {
             StatusCode::CREATED if from.is_some() => Ok(None),
             StatusCode::ACCEPTED => {
                 let (peer, path) = self.location(&answer, None).map_err(remote)?;
-                let verifier = Some(Verifier::new(Algorithm::Sha256));
-                let session = Session { peer, path, offset: 0, verifier };
+                let verifier = Some(Verifier::new(algorithm));
+                let session = Session { peer, path, offset: 0, is_sure: true, verifier };
                 self.sessions.begin(owner(target), session).map(Some)
             }
             _ => Err(self.not_uploaded(reach, answer).await),
@@ -107,9 +119,11 @@ impl Remote {
         if answer.status() != StatusCode::NO_CONTENT {
             return Err(self.gone(&reach, answer, upload).await);
         }
-        let offset = end_of(answer.headers()).unwrap_or(upload.session.offset);
-        upload.session.know_offset(offset);
-        Ok(offset)
+        // What it took is known better here than from registries that count otherwise.
+        if !upload.session.is_sure {
+            upload.session.know_offset(end_of(answer.headers()).unwrap_or(upload.session.offset));
+        }
+        Ok(upload.session.offset)
     }
 
     /// More bytes; how many there are then.
@@ -135,7 +149,7 @@ impl Remote {
         let (peer, path) = self.location(&answer, Some(&upload.session.peer)).map_err(remote)?;
         let offset = upload.session.offset + length;
         let is_known = end_of(answer.headers()).is_none_or(|end| end == offset || end == 0);
-        upload.session = Session { peer, path, offset, verifier: verifier.filter(|_| is_known) };
+        upload.session = Session { peer, path, offset, is_sure: true, verifier: verifier.filter(|_| is_known) };
         Ok(offset)
     }
 
@@ -225,6 +239,7 @@ impl Remote {
         }
         set_length(&mut ask.headers, &piece);
         let verifier = session.verifier.take();
+        session.is_sure = false;
         // The hash was begun before it was known which one is asked for.
         let verifier = match digest {
             Some(digest) if session.offset == 0 => Some(Verifier::new(digest.algorithm())),
@@ -297,6 +312,7 @@ impl RemoteUpload {
 
 impl Session {
     fn know_offset(&mut self, offset: u64) {
+        self.is_sure = true;
         if offset != self.offset {
             (self.offset, self.verifier) = (offset, None);
         }

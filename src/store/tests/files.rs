@@ -151,7 +151,7 @@ async fn the_scan_leaves_what_is_trash_strange_or_being_committed() {
     let app = repository("app");
     push_blob(&store, &app, b"known".as_slice()).await;
     let key = |text: &[u8], id| blob_key(&Digest::sha256(text), id);
-    let open = store.begin_upload(&app, ALICE).await.unwrap();
+    let open = store.begin_upload(&app, ALICE, Algorithm::Sha256).await.unwrap();
     let trash = key(b"trash", UploadId::from_bits([1; 16]));
     let name = trash.clone();
     let discard = store.inner.database.write(|connection| {
@@ -218,8 +218,8 @@ async fn expired_uploads_go() {
     assert_eq!(store.upload(&app, ALICE, old).await.unwrap_err(), UploadError::Unknown);
     assert_eq!(files_below(&ground.data("uploads")), Vec::<String>::new());
 
-    let idle = store.begin_upload(&app, ALICE).await.unwrap();
-    let used = store.begin_upload(&app, ALICE).await.unwrap();
+    let idle = store.begin_upload(&app, ALICE, Algorithm::Sha256).await.unwrap();
+    let used = store.begin_upload(&app, ALICE, Algorithm::Sha256).await.unwrap();
     let using = store.upload(&app, ALICE, used).await.unwrap();
     remove_expired_uploads(&store.inner).await.unwrap();
     assert_eq!(store.upload(&app, ALICE, idle).await.unwrap_err(), UploadError::Unknown);
@@ -291,7 +291,7 @@ async fn the_reserve_stops_pushes_and_not_pulls() {
     ground.settings.disk_reserve = u64::MAX;
     let store = ground.open().await;
     let full = UploadError::Store(StoreError::NoSpace);
-    assert_eq!(store.begin_upload(&app, ALICE).await, Err(full));
+    assert_eq!(store.begin_upload(&app, ALICE, Algorithm::Sha256).await, Err(full));
     let mut upload = store.upload(&app, ALICE, id).await.unwrap();
     upload.write("more".into()).await.unwrap();
     assert_eq!(upload.pause().await, Err(StoreError::NoSpace));
@@ -310,7 +310,7 @@ async fn a_full_disk_fails_the_write_and_every_one_after() {
     let ground = Ground::files();
     let store = ground.open().await;
     let app = repository("app");
-    let id = store.begin_upload(&app, ALICE).await.unwrap();
+    let id = store.begin_upload(&app, ALICE, Algorithm::Sha256).await.unwrap();
     let path = ground.data("uploads").join(id.to_string());
     fs::remove_file(&path).unwrap();
     symlink("/dev/full", &path).unwrap();
@@ -340,7 +340,7 @@ async fn after_a_failed_sync_nothing_is_written() {
     assert!(!path.exists(), "what may be damaged is thrown away");
     assert!(!store.healthy());
     let refused = UploadError::Store(StoreError::Unhealthy);
-    assert_eq!(store.begin_upload(&app, ALICE).await, Err(refused));
+    assert_eq!(store.begin_upload(&app, ALICE, Algorithm::Sha256).await, Err(refused));
     assert_eq!(store.unlink_blob(&app, &info.digest).await, Err(StoreError::Unhealthy));
     assert_eq!(read_blob(&store, &info).await, "before");
     assert!(ground.reopen(store).await.healthy());

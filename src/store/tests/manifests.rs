@@ -51,7 +51,7 @@ pub(super) async fn the_bytes_must_be_what_the_digest_says(ground: &Ground) {
     let manifest = Manifest::parse(&bytes, None).unwrap();
     let digest = Digest::sha256(b"something else");
     let put =
-        PutManifest { repository: &app, bytes, digest, manifest: &manifest, tag: None, overwrite: true, principal: "" };
+        PutManifest { repository: &app, bytes, digest, manifest: &manifest, tags: &[], overwrite: true, principal: "" };
     assert!(matches!(store.put_manifest(put).await, Err(PutError::Mismatch(_))));
     assert_eq!(store.manifest(&app, &digest).await.unwrap(), None);
 }
@@ -61,15 +61,14 @@ pub(super) async fn a_tag_moves_only_if_it_may(ground: &Ground) {
     let (app, v1) = (repository("app"), tag("v1"));
     let first = push_image(&store, &app, "v1", "").await;
     let second = image(b"{}", b"layer", " ");
-    assert_eq!(put(&store, &app, &second, Some(&v1), false).await, Err(PutError::TagExists));
+    assert_eq!(put(&store, &app, &second, Some(&v1), false).await, Err(PutError::TagExists(v1.clone())));
     assert_eq!(store.tag(&app, &v1).await.unwrap(), Some(Digest::sha256(&first)));
     assert_eq!(store.manifest(&app, &Digest::sha256(&second)).await.unwrap(), None);
-    let previous = Some(Digest::sha256(&first));
-    assert_eq!(put(&store, &app, &first, Some(&v1), false).await, Ok(Put { created: false, previous }));
-    assert_eq!(put(&store, &app, &second, Some(&v1), true).await, Ok(Put { created: true, previous }));
+    assert_eq!(put(&store, &app, &first, Some(&v1), false).await, Ok(Put { created: false }));
+    assert_eq!(put(&store, &app, &second, Some(&v1), true).await, Ok(Put { created: true }));
     assert_eq!(store.tag(&app, &v1).await.unwrap(), Some(Digest::sha256(&second)));
     let fresh = put(&store, &app, &second, Some(&tag("v2")), false).await;
-    assert_eq!(fresh, Ok(Put { created: false, previous: None }));
+    assert_eq!(fresh, Ok(Put { created: false }));
 }
 
 pub(super) async fn a_foreign_layer_need_not_be_here(ground: &Ground) {
@@ -149,7 +148,7 @@ pub(super) async fn neighbours_in_a_commit_do_not_harm_each_other(ground: &Groun
     });
     for (number, pushed) in join_all(pushes).await.into_iter().enumerate() {
         let refused = Err(PutError::MissingChildren(vec![Digest::sha256(b"missing")]));
-        let stored = Ok(Put { created: number != 0, previous: None });
+        let stored = Ok(Put { created: number != 0 });
         assert_eq!(pushed, if number % 2 == 0 { stored } else { refused }, "{number}");
     }
     let page = store.tags(&app, Some("t"), 100).await.unwrap().unwrap();

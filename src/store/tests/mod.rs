@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tempfile::TempDir;
 
-use crate::oci::{Digest, Manifest, RepositoryName, Tag, UploadId};
+use crate::oci::{Algorithm, Digest, Manifest, RepositoryName, Tag, UploadId};
 
 use super::{BlobInfo, OpenError, Put, PutError, PutManifest, Settings, Store};
 
@@ -171,7 +171,7 @@ fn some_bytes(length: usize) -> Bytes {
 
 /// An upload session of alice with these bytes in it, given back.
 async fn upload(store: &Store, repository: &RepositoryName, bytes: &Bytes) -> UploadId {
-    let id = store.begin_upload(repository, ALICE).await.unwrap();
+    let id = store.begin_upload(repository, ALICE, Algorithm::Sha256).await.unwrap();
     let mut upload = store.upload(repository, ALICE, id).await.unwrap();
     upload.write(bytes.clone()).await.unwrap();
     assert_eq!(upload.pause().await.unwrap(), bytes.len() as u64);
@@ -209,7 +209,8 @@ async fn put(
 ) -> Result<Put, PutError> {
     let manifest = Manifest::parse(bytes, None).unwrap();
     let (digest, bytes) = (Digest::sha256(bytes), bytes.clone());
-    let put = PutManifest { repository, bytes, digest, manifest: &manifest, tag, overwrite, principal: ALICE };
+    let tags = tag.map(std::slice::from_ref).unwrap_or_default();
+    let put = PutManifest { repository, bytes, digest, manifest: &manifest, tags, overwrite, principal: ALICE };
     store.put_manifest(put).await
 }
 

@@ -27,7 +27,7 @@ pub(super) async fn a_repository_without_content_has_no_tags(ground: &Ground) {
     let store = ground.open().await;
     let app = repository("app");
     assert_eq!(store.tags(&app, None, 9).await.unwrap(), None);
-    store.begin_upload(&app, ALICE).await.unwrap();
+    store.begin_upload(&app, ALICE, Algorithm::Sha256).await.unwrap();
     assert_eq!(store.tags(&app, None, 9).await.unwrap(), None);
     let info = push_blob(&store, &app, b"blob".as_slice()).await;
     assert!(store.tags(&app, None, 9).await.unwrap().is_some());

@@ -47,7 +47,7 @@ pub(super) async fn what_came_before_the_client_left_is_kept(ground: &Ground) {
     // Less than a buffer; and one buffer on its way to the disk with more behind it.
     for length in [10, 1_500_000] {
         let bytes = some_bytes(length);
-        let id = store.begin_upload(&app, ALICE).await.unwrap();
+        let id = store.begin_upload(&app, ALICE, Algorithm::Sha256).await.unwrap();
         let mut first = store.upload(&app, ALICE, id).await.unwrap();
         first.write(bytes.clone()).await.unwrap();
         drop(first);
@@ -62,7 +62,7 @@ pub(super) async fn how_the_bytes_are_cut_does_not_matter(ground: &Ground) {
     let app = repository("app");
     let bytes = some_bytes(2_500_000);
     for cut in [1013, 65_536, 1_048_576, 2_000_000] {
-        let id = store.begin_upload(&app, ALICE).await.unwrap();
+        let id = store.begin_upload(&app, ALICE, Algorithm::Sha256).await.unwrap();
         let mut upload = store.upload(&app, ALICE, id).await.unwrap();
         for start in (0..bytes.len()).step_by(cut) {
             upload.write(bytes.slice(start..bytes.len().min(start + cut))).await.unwrap();
@@ -120,7 +120,7 @@ pub(super) async fn nobody_else_finds_the_session(ground: &Ground) {
 pub(super) async fn one_request_at_a_time(ground: &Ground) {
     let store = ground.open().await;
     let app = repository("app");
-    let id = store.begin_upload(&app, ALICE).await.unwrap();
+    let id = store.begin_upload(&app, ALICE, Algorithm::Sha256).await.unwrap();
     let held = store.upload(&app, ALICE, id).await.unwrap();
     assert_eq!(store.upload(&app, ALICE, id).await.unwrap_err(), UploadError::Busy);
     drop(held);
@@ -133,18 +133,18 @@ pub(super) async fn sessions_are_counted(ground: &Ground) {
     let mut open = Vec::new();
     // Nobody has more than half of them.
     for _ in 0..ground.settings.uploads.div_ceil(2) {
-        open.push(store.begin_upload(&app, ALICE).await.unwrap());
+        open.push(store.begin_upload(&app, ALICE, Algorithm::Sha256).await.unwrap());
     }
-    assert_eq!(store.begin_upload(&app, ALICE).await, Err(UploadError::TooManyUploads));
+    assert_eq!(store.begin_upload(&app, ALICE, Algorithm::Sha256).await, Err(UploadError::TooManyUploads));
     for _ in open.len()..ground.settings.uploads {
-        store.begin_upload(&app, "somebody else").await.unwrap();
+        store.begin_upload(&app, "somebody else", Algorithm::Sha256).await.unwrap();
     }
-    assert_eq!(store.begin_upload(&app, "a third").await, Err(UploadError::TooManyUploads));
+    assert_eq!(store.begin_upload(&app, "a third", Algorithm::Sha256).await, Err(UploadError::TooManyUploads));
     // A restart does not forget them.
     let store = ground.reopen(store).await;
-    assert_eq!(store.begin_upload(&app, "a third").await, Err(UploadError::TooManyUploads));
+    assert_eq!(store.begin_upload(&app, "a third", Algorithm::Sha256).await, Err(UploadError::TooManyUploads));
     store.upload(&app, ALICE, open[0]).await.unwrap().cancel().await.unwrap();
-    store.begin_upload(&app, ALICE).await.unwrap();
+    store.begin_upload(&app, ALICE, Algorithm::Sha256).await.unwrap();
 }
 
 pub(super) async fn a_cancelled_upload_is_gone(ground: &Ground) {
@@ -185,12 +185,13 @@ pub(super) async fn an_upload_for_one_request_leaves_nothing_but_its_blob(ground
     let app = repository("app");
     // Dropped with nothing, with bytes in memory, with bytes on their way to the disk, and after a wrong digest.
     for length in [0, 10, 1_500_000] {
-        let mut upload = store.upload_once(&app, ALICE).await.unwrap();
+        let mut upload = store.upload_once(&app, ALICE, Algorithm::Sha256).await.unwrap();
         upload.write(some_bytes(length)).await.unwrap();
     }
-    let wrong = store.upload_once(&app, ALICE).await.unwrap().commit(&Digest::sha256(b"other")).await;
+    let wrong =
+        store.upload_once(&app, ALICE, Algorithm::Sha256).await.unwrap().commit(&Digest::sha256(b"other")).await;
     assert!(matches!(wrong, Err(CommitError::Mismatch(_))));
-    let mut upload = store.upload_once(&app, ALICE).await.unwrap();
+    let mut upload = store.upload_once(&app, ALICE, Algorithm::Sha256).await.unwrap();
     upload.write("bytes".into()).await.unwrap();
     let info = upload.commit(&Digest::sha256(b"bytes")).await.unwrap();
     let gone = async {

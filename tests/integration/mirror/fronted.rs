@@ -7,8 +7,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{Mirror, OPEN, cache_is_clean, is_error, noise, prepare, upstream};
 use crate::support::content::{OCI_MANIFEST, begin, digest, manifest, push_blob, push_image, put_manifest};
+use crate::support::gate::wait_until;
 use crate::support::v2_upstream::{Door, Fault};
-use crate::support::{Answer, Client, V2Upstream};
+use crate::support::{Answer, Client, Gate, V2Upstream};
 
 const USERS: &str = "[[access]]\nwho = [\"authenticated\"]\nrepositories = [\"**\"]\nactions = [\"*\"]\n";
 
@@ -332,4 +333,81 @@ fn a_forged_signature_does_not_move_a_tag() {
     assert_eq!(mirror.up.count("PUT", "/manifests/"), 0);
     // What is there may be said once more, with whatever signature.
     put(&whole).expect(201);
+}
+
+#[test]
+fn several_tags_at_once_are_asked_for_there() {
+    let mirror = fronted(OPEN, "");
+    let client = mirror.gate.plain();
+    let image = push_image(&client, "up/app", "v0");
+    let bytes = manifest(&[b"{}", b"a layer"]);
+    let put = |client: &Client, query: &str| {
+        let answer = put_manifest(client, "up/app", &format!("{image}?{query}"), &bytes).expect(201);
+        let tags = answer.headers.iter().filter(|(name, _)| name == "oci-tag");
+        tags.map(|(_, value)| value.clone()).collect::<Vec<_>>()
+    };
+    // Who knows nothing of them names none, and a client then pushes each.
+    assert_eq!(put(&client, "tag=v1&tag=v2"), [""; 0]);
+    let asked = mirror.up.asked_for("PUT", "/manifests/");
+    assert_eq!(asked.last().unwrap().query, "tag=v1&tag=v2");
+
+    let behind = Gate::start(OPEN);
+    let gate = prepare(OPEN, &upstream("fronted", &format!("http://{}", behind.main), "")).start();
+    let client = gate.plain();
+    push_image(&client, "up/app", "v0");
+    is_error(&client.get("/v2/up/app/manifests/v1"), 404, "MANIFEST_UNKNOWN");
+    assert_eq!(put(&client, "tag=v1&tag=v2"), ["v1", "v2"]);
+    for tag in ["v1", "v2"] {
+        assert_eq!(client.get(&format!("/v2/up/app/manifests/{tag}")).expect(200).body, bytes);
+        assert_eq!(behind.plain().get(&format!("/v2/app/manifests/{tag}")).expect(200).body, bytes);
+    }
+}
+
+#[test]
+fn a_status_that_lies_ended_the_upload() {
+    let mirror = fronted(OPEN, "");
+    let client = mirror.gate.plain();
+    let bytes = noise(3, 100_000);
+    let location = here(&client.send("POST", "/v2/up/app/blobs/uploads/", &[], b"").expect(202));
+    let location = here(&patch(&client, &location, "0-59999", &bytes[..60_000]).expect(202));
+    mirror.up.fault("GET", "/blobs/uploads/", Fault::Header("Range", "0-12"));
+    assert_eq!(client.get(&location).expect(204).header("range"), Some("0-59999"));
+    let location = here(&patch(&client, &location, "60000-99999", &bytes[60_000..]).expect(202));
+    client.send("PUT", &format!("{location}?digest={}", digest(&bytes)), &[], b"").expect(201);
+    assert_eq!(digest(&mirror.pull(&format!("/v2/up/app/blobs/{}", digest(&bytes))).expect(200).body), digest(&bytes));
+}
+
+#[test]
+fn a_chunk_that_stalled_or_broke_leaves_the_upload() {
+    let prepared_as = format!("{OPEN}[limits]\nbody_idle_timeout = \"1s\"\n");
+    let mirror = fronted(&prepared_as, "");
+    let client = mirror.gate.plain();
+    let bytes = noise(4, 100_000);
+    for method in ["PATCH", "PUT"] {
+        for stalls in [true, false] {
+            let location = here(&client.send("POST", "/v2/up/app/blobs/uploads/", &[], b"").expect(202));
+            let query = if method == "PUT" { format!("?digest={}", digest(&bytes)) } else { String::new() };
+            let mut stream = client.connect();
+            let head =
+                format!("{method} {location}{query} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", bytes.len());
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&bytes[..50_000]).unwrap();
+            stream.flush().unwrap();
+            if stalls {
+                let answer = Answer::read(stream.as_mut(), method).unwrap().expect(408);
+                assert_eq!(answer.code(), "BLOB_UPLOAD_INVALID");
+                assert!(answer.message().contains("limits.body_idle_timeout"), "{}", answer.message());
+            }
+            drop(stream);
+            let mut offset = 0;
+            wait_until("the upload to be free", || {
+                let status = client.get(&location);
+                let range = status.header("range").and_then(|range| range.strip_prefix("0-")?.parse::<usize>().ok());
+                offset = range.map_or(0, |last| if last == 0 { 0 } else { last + 1 });
+                status.status == 204
+            });
+            let location = here(&patch(&client, &location, &format!("{offset}-99999"), &bytes[offset..]).expect(202));
+            client.send("PUT", &format!("{location}?digest={}", digest(&bytes)), &[], b"").expect(201);
+        }
+    }
 }

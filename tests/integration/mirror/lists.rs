@@ -125,10 +125,14 @@ fn referrers_were_those_of_the_first_page() {
     // Thirteen pages.
     assert_eq!(mirror.up.count("GET", "/referrers/"), 1 + 13);
     // What another host says is not the upstream's.
-    mirror.up.fault("GET", "/referrers/", Fault::Link("<https://elsewhere.example/v2/app/referrers/x>; rel=next"));
+    mirror.up.fault(
+        "GET",
+        "/referrers/",
+        Fault::Header("Link", "<https://elsewhere.example/v2/app/referrers/x>; rel=next"),
+    );
     is_error(&mirror.pull(&path), 502, "UNAVAILABLE");
     mirror.up.heal();
-    mirror.up.fault("GET", "/referrers/", Fault::Link("<?token=0>; rel=next"));
+    mirror.up.fault("GET", "/referrers/", Fault::Header("Link", "<?token=0>; rel=next"));
     is_error(&mirror.pull(&path), 502, "UNAVAILABLE");
 }
 
@@ -152,14 +156,14 @@ fn a_list_that_goes_on_in_its_own_way_did_not_go_on() {
     }
     mirror.up.has_pages();
     // Its first page says that the next is where a token leads, which here is a page by its usual name.
-    mirror.up.fault_some("GET", "/tags/list", 0..1, Fault::Link("<list?last=b&n=2&token=x>; rel=next"));
+    mirror.up.fault_some("GET", "/tags/list", 0..1, Fault::Header("Link", "<list?last=b&n=2&token=x>; rel=next"));
     let listed = mirror.pull("/v2/up/app/tags/list?n=2").expect(200);
     assert_eq!(listed.json()["tags"], json!(["a", "b"]));
     assert_eq!(link(&listed).as_deref(), Some("/v2/up/app/tags/list?last=b&n=2"));
     assert_eq!(mirror.up.count("GET", "/tags/list"), 1);
     mirror.up.heal();
     mirror.up.forget_asked();
-    mirror.up.fault_some("GET", "/tags/list", 0..1, Fault::Link("<list?token=x&n=2&last=a>; rel=next"));
+    mirror.up.fault_some("GET", "/tags/list", 0..1, Fault::Header("Link", "<list?token=x&n=2&last=a>; rel=next"));
     let listed = mirror.pull("/v2/up/app/tags/list?n=2").expect(200);
     assert_eq!(listed.json()["tags"], json!(["a", "b"]));
     assert!(mirror.up.count("GET", "/tags/list") > 1, "it is taken to its end");

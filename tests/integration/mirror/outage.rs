@@ -20,7 +20,10 @@ fn is_stale(mirror: &Mirror, name: &str) {
     assert_eq!(mirror.metric("dockgate_stale_answers_total{upstream=\"up\"}"), 1);
     let asked = mirror.up.count("HEAD", "/manifests/");
     for _ in 0..5 {
-        assert_eq!(digest(&mirror.pull(PATH).expect(200).body), name);
+        let answer = mirror.pull(PATH).expect(200);
+        assert_eq!(digest(&answer.body), name);
+        let warning = answer.header("warning").unwrap();
+        assert!(warning.starts_with("299 - \"stale: up cannot be asked now; this is what it said "), "{warning}");
     }
     assert!(mirror.up.count("HEAD", "/manifests/") <= asked + 1, "it is left alone for a while");
     mirror.gate.wait_for_log("an older answer is given for a tag");
@@ -58,6 +61,7 @@ fn the_upstream_is_seen_again_by_itself() {
     is_stale(&mirror, &old);
     mirror.up.heal();
     wait_until("the new image", || digest(&mirror.pull(PATH).expect(200).body) == new);
+    assert_eq!(mirror.pull(PATH).header("warning"), None);
 }
 
 #[test]

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::open;
 use crate::support::content::{self, OCI_INDEX, OCI_MANIFEST, digest, manifest, push_blob, push_image, put_manifest};
-use crate::support::{Answer, Client};
+use crate::support::gate::ADA;
+use crate::support::{Answer, Client, Gate};
 
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
@@ -230,4 +231,54 @@ fn an_image_without_layers_could_not_be_pushed_where_it_said_null() {
     let bytes = json!({ "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": null }).to_string();
     put(&client, "v1", OCI_MANIFEST, bytes.as_bytes()).expect(201);
     assert_eq!(client.get("/v2/app/manifests/v1").expect(200).text(), bytes);
+}
+
+/// The tags that an answer says name the manifest.
+fn tags_of(answer: &Answer) -> Vec<&str> {
+    answer.headers.iter().filter(|(name, _)| name == "oci-tag").map(|(_, value)| value.as_str()).collect()
+}
+
+#[test]
+fn a_manifest_is_pushed_with_many_tags_at_once() {
+    let gate = open("");
+    let client = gate.plain();
+    let first = push_image(&client, "app", "old");
+    let tags: Vec<String> = (0..100).map(|number| format!("v{number}")).collect();
+    let query = |tags: &[String]| tags.iter().map(|tag| format!("tag={tag}")).collect::<Vec<_>>().join("&");
+    let bytes = manifest(&[b"{}", b"a layer"]);
+    let pushed = put(&client, &format!("{first}?{}&tag=v0", query(&tags)), OCI_MANIFEST, &bytes).expect(201);
+    assert_eq!(tags_of(&pushed), tags, "each is named once");
+    for tag in &tags {
+        assert_eq!(digest(&client.get(&format!("/v2/app/manifests/{tag}")).expect(200).body), first);
+    }
+    // By tag, too: the one in the path is none of those that were asked for beside it.
+    let other = [bytes.as_slice(), b"\n"].concat();
+    let pushed = put(&client, "one?tag=two", OCI_MANIFEST, &other).expect(201);
+    assert_eq!(tags_of(&pushed), ["two"]);
+    for tag in ["one", "two"] {
+        assert_eq!(client.get(&format!("/v2/app/manifests/{tag}")).expect(200).body, other);
+    }
+    assert_eq!(tags_of(&put(&client, "three", OCI_MANIFEST, &other).expect(201)), [""; 0]);
+    // More than can be done at once, or what is no tag: nothing is done.
+    let more: Vec<String> = (0..101).map(|number| format!("w{number}")).collect();
+    put(&client, &format!("{first}?{}", query(&more)), OCI_MANIFEST, &bytes).expect(414);
+    let refused = put(&client, &format!("{first}?tag=w0&tag=.w1"), OCI_MANIFEST, &bytes).expect(400);
+    assert_eq!(refused.code(), "TAG_INVALID");
+    client.get("/v2/app/manifests/w0").expect(404);
+}
+
+#[test]
+fn who_may_only_make_new_tags_moves_none_of_several() {
+    let creates = "[[access]]\nwho = [\"anyone\"]\nrepositories = [\"**\"]\nactions = [\"pull\", \"create\"]\n";
+    let prepared = Gate::prepare(creates);
+    prepared.write("htpasswd", &format!("{ADA}\n"));
+    let gate = prepared.start();
+    let client = gate.plain();
+    push_image(&client, "app", "v1");
+    let other = [manifest(&[b"{}", b"a layer"]).as_slice(), b"\n"].concat();
+    let refused = put(&client, &format!("{}?tag=new&tag=v1", digest(&other)), OCI_MANIFEST, &other).expect(403);
+    assert!(refused.message().contains("the tag v1 exists"), "{}", refused.message());
+    client.get("/v2/app/manifests/new").expect(404);
+    client.get(&format!("/v2/app/manifests/{}", digest(&other))).expect(404);
+    put(&client, &format!("{}?tag=new&tag=v2", digest(&other)), OCI_MANIFEST, &other).expect(201);
 }

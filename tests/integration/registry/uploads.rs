@@ -279,3 +279,95 @@ fn locations_name_the_host_where_the_operator_says_so() {
     let (location, expected) = begins("[registry]\nabsolute_locations = true\n");
     assert!(location.starts_with(&expected), "{location}");
 }
+
+#[test]
+fn a_put_that_broke_off_could_not_be_sent_again() {
+    let gate = open("");
+    let client = gate.plain();
+    let bytes = some_bytes(2_000_000);
+    for already in [0, 700_000] {
+        let location = begin(&client, &format!("app{already}"));
+        if already > 0 {
+            client.send("PATCH", &location, &[], &bytes[..already]).expect(202);
+        }
+        let path = format!("{location}?digest={}", digest(&bytes));
+        let rest = &bytes[already..];
+        let mut stream = client.connect();
+        let head = format!("PUT {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", rest.len());
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&rest[..1_100_000]).unwrap();
+        stream.flush().unwrap();
+        drop(stream);
+        // Sent until nobody else has the upload any more.
+        let mut last = None;
+        wait_until("the same request to be answered", || {
+            let answer = client.send("PUT", &path, &[], rest);
+            let status = answer.status;
+            last = Some(answer);
+            status != 409
+        });
+        last.unwrap().expect(201);
+        let there = client.get(&format!("/v2/app{already}/blobs/{}", digest(&bytes))).expect(200);
+        assert!(there.body == bytes);
+    }
+    assert_eq!(uploads(&gate), 0);
+}
+
+#[test]
+fn a_put_with_other_bytes_than_its_digest_says_takes_nothing_back_but_itself() {
+    let gate = open("");
+    let client = gate.plain();
+    let bytes = some_bytes(100_000);
+    let location = begin(&client, "app");
+    client.send("PATCH", &location, &[], &bytes[..60_000]).expect(202);
+    let path = format!("{location}?digest={}", digest(&bytes));
+    assert_eq!(client.send("PUT", &path, &[], b"wrong").expect(400).code(), "DIGEST_INVALID");
+    assert_eq!(client.get(&location).expect(204).header("range"), Some("0-59999"));
+    client.send("PUT", &path, &[], &bytes[60_000..]).expect(201);
+}
+
+#[test]
+fn what_an_upload_will_be_named_by_may_be_said_at_its_beginning() {
+    let gate = open("");
+    let client = gate.plain();
+    let bytes = some_bytes(5_000);
+    let begin_by = |algorithm: &str| {
+        client.send("POST", &format!("/v2/app/blobs/uploads/?digest-algorithm={algorithm}"), &[], b"")
+    };
+    // Whichever it was said to be, the digest at the end decides.
+    for algorithm in ["sha256", "sha512"] {
+        for name in [digest(&bytes), sha512(&bytes)] {
+            let location = begin_by(algorithm).expect(202).header("location").unwrap().to_owned();
+            client.send("PATCH", &location, &[], &bytes[..1_000]).expect(202);
+            client.send("PUT", &format!("{location}?digest={name}"), &[], &bytes[1_000..]).expect(201);
+        }
+    }
+    for (algorithm, code) in
+        [("md5", "UNSUPPORTED"), ("blake3", "UNSUPPORTED"), ("SHA256", "DIGEST_INVALID"), ("", "DIGEST_INVALID")]
+    {
+        assert_eq!(begin_by(algorithm).expect(400).code(), code, "{algorithm}");
+    }
+}
+
+#[test]
+fn blake3_is_known_and_told_as_unsupported() {
+    let gate = open("");
+    let client = gate.plain();
+    let blake3 = format!("blake3:{}", "0".repeat(64));
+    for path in [
+        format!("/v2/app/blobs/{blake3}"),
+        format!("/v2/app/manifests/{blake3}"),
+        format!("/v2/app/referrers/{blake3}"),
+    ] {
+        let refused = client.get(&path).expect(400);
+        assert_eq!(refused.code(), "UNSUPPORTED", "{path}");
+        assert!(refused.message().contains("only sha256 and sha512"), "{}", refused.message());
+    }
+    let location = begin(&client, "app");
+    assert_eq!(client.send("PUT", &format!("{location}?digest={blake3}"), &[], b"").expect(400).code(), "UNSUPPORTED");
+    assert_eq!(client.get("/v2/app/blobs/blake3:0123").expect(400).code(), "DIGEST_INVALID");
+    let text = String::from_utf8(manifest(&[b"{}", b"a layer"])).unwrap().replace(&digest(b"a layer"), &blake3);
+    let refused = put_manifest(&client, "app", "v1", text.as_bytes()).expect(400);
+    assert_eq!(refused.code(), "MANIFEST_INVALID");
+    assert!(refused.message().contains("only sha256 and sha512"), "{}", refused.message());
+}

@@ -49,8 +49,8 @@ pub enum Fault {
     Redirect(String),
     /// A redirect to the same path at another server: `http://host:port`.
     RedirectHost(String),
-    /// `Link` is this.
-    Link(&'static str),
+    /// This header is this; left out, if it is empty.
+    Header(&'static str, &'static str),
     /// `Docker-Content-Digest` is this; left out, if it is empty.
     Digest(String),
     /// 200 and all of it, whatever range was asked for.

@@ -90,7 +90,7 @@ impl Reply {
                 Self::error(*status, "TOOMANYREQUESTS").header("Retry-After", &after.to_string())
             }
             Fault::Instead(kind, body) => Self::new(200).header("Content-Type", kind).body(body.as_bytes()),
-            Fault::Link(link) => self.header("Link", link),
+            Fault::Header(name, value) => self.header(name, value),
             Fault::Type(kind) => self.header("Content-Type", kind),
             Fault::Redirect(to) => Self::new(307).header("Location", to),
             Fault::RedirectHost(host) => Self::new(307).header("Location", &format!("{host}{}", asked.path)),
