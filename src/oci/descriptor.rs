@@ -32,7 +32,7 @@ fn print_digest<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, 
     serializer.collect_str(digest)
 }
 
-fn parse_digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+pub(super) fn parse_digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(|error| serde::de::Error::custom(format_args!("digest {text:?}: {error}")))
 }

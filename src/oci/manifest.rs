@@ -7,7 +7,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{Descriptor, Digest, MediaType};
+use super::descriptor::parse_digest;
+use super::{Digest, MediaType};
 
 /// How deep a manifest's JSON may nest.
 pub const MANIFEST_DEPTH_MAX: usize = 128; // serde_json's own limit; a test holds us to it.
@@ -29,8 +30,6 @@ pub struct Child {
     pub kind: ChildKind,
     /// Its name.
     pub digest: Digest,
-    /// The size in bytes that the manifest says it has.
-    pub size: u64,
     /// Whether the registry must hold it; layers that are fetched elsewhere need not be here.
     pub required: bool,
 }
@@ -98,13 +97,13 @@ struct Raw {
     schema_version: u64,
     media_type: Option<String>,
     artifact_type: Option<String>,
-    config: Option<Descriptor>,
+    config: Option<Part>,
     // `null` is an empty list: BuildKit writes it for an image that has labels alone.
     #[serde(default, deserialize_with = "present")]
-    layers: Option<Vec<Descriptor>>,
+    layers: Option<Vec<Part>>,
     #[serde(default, deserialize_with = "present")]
-    manifests: Option<Vec<Descriptor>>,
-    subject: Option<Descriptor>,
+    manifests: Option<Vec<Part>>,
+    subject: Option<Part>,
     annotations: Option<BTreeMap<String, String>>,
     // Keys of other kinds of manifest: a reader that prefers them would see something else than we do.
     #[serde(rename = "fsLayers")]
@@ -112,8 +111,20 @@ struct Raw {
     blobs: Option<IgnoredAny>,
 }
 
+/// A descriptor, of which less is asked than of those that are written here (docs/registry.md).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Part {
+    media_type: String,
+    #[serde(deserialize_with = "parse_digest")]
+    digest: Digest,
+    /// Nothing goes by it, so it may be wrong, or not there, as it may in docker's registries. But it is a number of bytes.
+    #[serde(default, rename = "size")]
+    _size: Option<u64>,
+}
+
 /// A list that is written down, if only as `null`.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Descriptor>>, D::Error> {
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Part>>, D::Error> {
     Option::deserialize(deserializer).map(|list| Some(list.unwrap_or_default()))
 }
 
@@ -165,11 +176,12 @@ impl Raw {
         }
         let image = self.config.is_some() || self.layers.is_some();
         let index = self.manifests.is_some();
-        if self.fs_layers.is_some() || self.blobs.is_some() || image == index || index != media_type.is_index() {
+        let of_another_kind = if media_type.is_index() { image } else { index };
+        if self.fs_layers.is_some() || self.blobs.is_some() || of_another_kind {
             return Err(ManifestError::Ambiguous);
         }
-        if image && (self.config.is_none() || self.layers.is_none()) {
-            return Err(ManifestError::Malformed("an image manifest needs both config and layers".into()));
+        if !media_type.is_index() && self.config.is_none() {
+            return Err(ManifestError::Malformed("an image manifest needs a config".into()));
         }
         Ok(())
     }
@@ -191,14 +203,14 @@ impl Raw {
 }
 
 impl Child {
-    fn new(kind: ChildKind, descriptor: &Descriptor) -> Self {
-        let elsewhere = kind == ChildKind::Layer && is_foreign(&descriptor.media_type);
-        Self { kind, digest: descriptor.digest, size: descriptor.size, required: !elsewhere }
+    fn new(kind: ChildKind, part: &Part) -> Self {
+        let elsewhere = kind == ChildKind::Layer && is_foreign(&part.media_type);
+        Self { kind, digest: part.digest, required: !elsewhere }
     }
 }
 
 /// An index may name blobs, too: BuildKit's cache does (`image-manifest=false`). They must be here like any layer.
-fn kind_in_index(child: &Descriptor) -> ChildKind {
+fn kind_in_index(child: &Part) -> ChildKind {
     let is_manifest =
         MediaType::parse(&child.media_type).is_some() || OTHER_MANIFESTS.contains(&child.media_type.as_str());
     if is_manifest { ChildKind::Manifest } else { ChildKind::Layer }
@@ -343,7 +355,7 @@ mod tests {
         let kinds: Vec<_> = manifest.children().iter().map(|child| child.kind).collect();
         assert_eq!(kinds, [ChildKind::Config, ChildKind::Layer]);
         assert_eq!(manifest.artifact_type(), Some("c/c"));
-        assert!(manifest.children().iter().all(|child| child.required && child.size == 3));
+        assert!(manifest.children().iter().all(|child| child.required));
     }
 
     #[test]
@@ -362,9 +374,24 @@ mod tests {
         assert_eq!(manifest.media_type(), MediaType::OciManifest);
         let index = Manifest::parse(br#"{"schemaVersion":2,"manifests":null}"#, None).unwrap();
         assert_eq!((index.media_type(), index.children().len()), (MediaType::OciIndex, 0));
-        // What is not there at all is not null.
-        let text = format!(r#"{{"schemaVersion":2,"config":{}}}"#, descriptor("c/c"));
-        assert!(matches!(Manifest::parse(text.as_bytes(), None), Err(ManifestError::Malformed(_))));
+        let bare = format!(r#"{{"schemaVersion":2,"config":{}}}"#, descriptor("c/c"));
+        assert_eq!(Manifest::parse(bare.as_bytes(), None).unwrap().children().len(), 1);
+        let bare = Manifest::parse(br#"{"schemaVersion":2}"#, Some(MediaType::OciIndex.as_str())).unwrap();
+        assert_eq!(bare.children(), []);
+        assert!(matches!(Manifest::parse(br#"{"schemaVersion":2}"#, None), Err(ManifestError::Malformed(_))));
+        let without_config = br#"{"schemaVersion":2,"layers":[]}"#;
+        assert!(matches!(Manifest::parse(without_config, None), Err(ManifestError::Malformed(_))));
+    }
+
+    #[test]
+    fn a_size_is_a_number_of_bytes_where_there_is_one() {
+        let with = |size: &str| Manifest::parse(image().replace(r#","size":3"#, size).as_bytes(), None);
+        for taken in ["", r#","size":null"#, r#","size":0"#, r#","size":4"#] {
+            assert!(with(taken).is_ok(), "{taken}");
+        }
+        for refused in [r#","size":-1"#, r#","size":"3""#, r#","size":3.0"#] {
+            assert!(matches!(with(refused), Err(ManifestError::Malformed(_))), "{refused}");
+        }
     }
 
     #[test]

@@ -45,15 +45,6 @@ pub enum RegistryError {
     },
     /// The manifest needs what the repository does not have.
     MissingChildren(Vec<Digest>),
-    /// The manifest says another size than its child has.
-    ChildSize {
-        /// The child.
-        digest: Digest,
-        /// What the manifest says, in bytes.
-        stated: u64,
-        /// What it has, in bytes.
-        actual: u64,
-    },
     /// This tag is there, and the caller may only make new ones.
     TagExists(Tag),
     /// Deleting is switched off.

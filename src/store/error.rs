@@ -250,15 +250,6 @@ pub enum PutError {
     Mismatch(Box<Mismatch>),
     /// What it needs is not in its repository: each digest once, in the manifest's order.
     MissingChildren(Vec<Digest>),
-    /// It states a wrong size for something that is here.
-    SizeMismatch {
-        /// The child.
-        digest: Digest,
-        /// What the manifest says, in bytes.
-        stated: u64,
-        /// What it is, in bytes.
-        actual: u64,
-    },
     /// This tag is there, names another manifest, and must not be moved.
     TagExists(Tag),
     /// The store failed.
@@ -271,9 +262,6 @@ impl fmt::Display for PutError {
             Self::Mismatch(mismatch) => write!(f, "{mismatch}; send the manifest again"),
             Self::MissingChildren(digests) => {
                 write!(f, "{} parts of the manifest are not in this repository; push them first", digests.len())
-            }
-            Self::SizeMismatch { digest, stated, actual } => {
-                write!(f, "the manifest says that {digest} has {stated} bytes, but it has {actual}; correct it")
             }
             Self::TagExists(tag) => write!(f, "the tag {tag} exists and may not be moved; push under another tag"),
             Self::Store(error) => error.fmt(f),

@@ -1,6 +1,6 @@
 //! Manifests and the tags that name them: small, so they live in the database, and a push is one transaction.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use sqlx::SqliteConnection;
 
 use crate::oci::{Child, ChildKind, Digest, Manifest, MediaType, RepositoryName, Tag, Verified};
 
-use super::database::{now, repository_id_or_insert, size_for_row, size_from_row};
+use super::database::{now, repository_id_or_insert, size_for_row};
 use super::{PutError, Store, StoreError};
 
 /// The longest manifest that is hashed at once when it is read; a longer one is handed to a thread.
@@ -193,23 +193,23 @@ impl Row {
         Ok(Put { created })
     }
 
-    /// Everything that must be here is here, in this repository, and as large as the manifest says.
+    /// Everything that must be here is here, in this repository.
     async fn check_children(&self, connection: &mut SqliteConnection, repository: i64) -> Result<(), PutError> {
         let required = || self.children.iter().filter(|child| child.required);
         let (manifests, blobs): (Vec<&Child>, Vec<&Child>) =
             required().partition(|child| child.kind == ChildKind::Manifest);
-        let blobs = sizes(
+        let blobs = are_here(
             connection,
-            "SELECT blobs.digest, blobs.size FROM json_each($2) AS wanted \
+            "SELECT blobs.digest FROM json_each($2) AS wanted \
              JOIN repository_blobs ON repository_blobs.repository = $1 AND repository_blobs.digest = wanted.value \
              JOIN blobs ON blobs.digest = repository_blobs.digest AND blobs.rotten_at IS NULL",
             repository,
             &blobs,
         );
         let blobs = blobs.await?;
-        let manifests = sizes(
+        let manifests = are_here(
             connection,
-            "SELECT manifests.digest, manifests.size FROM json_each($2) AS wanted \
+            "SELECT manifests.digest FROM json_each($2) AS wanted \
              JOIN manifests ON manifests.repository = $1 AND manifests.digest = wanted.value",
             repository,
             &manifests,
@@ -219,13 +219,8 @@ impl Row {
         let mut told = HashSet::new();
         for child in required() {
             let here = if child.kind == ChildKind::Manifest { &manifests } else { &blobs };
-            match here.get(&child.digest.to_string()) {
-                Some(actual) if *actual != child.size => {
-                    let (digest, stated, actual) = (child.digest, child.size, *actual);
-                    return Err(PutError::SizeMismatch { digest, stated, actual });
-                }
-                None if told.insert(child.digest) => missing.push(child.digest),
-                _ => {}
+            if !here.contains(&child.digest.to_string()) && told.insert(child.digest) {
+                missing.push(child.digest);
             }
         }
         if missing.is_empty() { Ok(()) } else { Err(PutError::MissingChildren(missing)) }
@@ -327,20 +322,19 @@ impl Reference {
     }
 }
 
-/// The sizes of those that are here: one query, however many there are.
-async fn sizes(
+/// Which of them are here: one query, however many there are.
+async fn are_here(
     connection: &mut SqliteConnection,
     query: &'static str,
     repository: i64,
     wanted: &[&Child],
-) -> Result<HashMap<String, u64>, StoreError> {
+) -> Result<HashSet<String>, StoreError> {
     if wanted.is_empty() {
-        return Ok(HashMap::new());
+        return Ok(HashSet::new());
     }
     let digests: Vec<_> = wanted.iter().map(|child| child.digest.to_string()).collect();
-    let query = sqlx::query_as(query).bind(repository).bind(json(&digests)?);
-    let rows: Vec<(String, i64)> = query.fetch_all(connection).await?;
-    rows.into_iter().map(|(digest, size)| Ok((digest, size_from_row(size)?))).collect()
+    let query = sqlx::query_scalar(query).bind(repository).bind(json(&digests)?);
+    Ok(query.fetch_all(connection).await?.into_iter().collect())
 }
 
 fn json<T: Serialize>(values: &[T]) -> Result<String, StoreError> {

@@ -190,7 +190,6 @@ impl From<RegistryError> for Failure {
             RegistryError::ManifestInvalid(_)
             | RegistryError::ManifestDigest { .. }
             | RegistryError::MissingChildren(_)
-            | RegistryError::ChildSize { .. }
             | RegistryError::TagExists(_) => manifest(error),
             RegistryError::DeleteDisabled
             | RegistryError::TooManyUploads
@@ -260,10 +259,6 @@ fn manifest(error: RegistryError) -> Failure {
             let message = format!("push these first, the manifest needs them: {}", missing.join(", "));
             bad(ErrorCode::ManifestBlobUnknown, message).detail(json!({ "missing": missing }))
         }
-        RegistryError::ChildSize { digest, stated, actual } => bad(
-            ErrorCode::ManifestInvalid,
-            format!("the manifest says that {digest} has {stated} bytes, but it has {actual}"),
-        ),
         RegistryError::TagExists(tag) => Failure::new(
             StatusCode::FORBIDDEN,
             ErrorCode::Denied,

@@ -121,7 +121,7 @@ fn what_is_wrong_is_told_in_the_words_of_the_protocol() {
     assert_eq!(code("GET", "/v2/a/manifests/.x"), ErrorCode::ManifestUnknown);
     assert_eq!(code("PUT", "/v2/a/manifests/.x"), ErrorCode::TagInvalid);
     assert_eq!(code("GET", "/v2/a/manifests/sha256:1"), ErrorCode::DigestInvalid);
-    assert_eq!(code("GET", "/v2/a/blobs/md5:abc"), ErrorCode::DigestInvalid);
+    assert_eq!(code("GET", "/v2/a/blobs/md5:abc"), ErrorCode::Unsupported);
     assert_eq!(code("PATCH", "/v2/a/blobs/uploads/nonsense"), ErrorCode::BlobUploadUnknown);
     assert_eq!(code("PUT", &format!("/v2/a/blobs/uploads/{ID}")), ErrorCode::DigestInvalid);
     for n in ["-1", "x", "1e3", "+1"] {

@@ -180,7 +180,6 @@ impl Hosted {
 fn put_error(error: PutError) -> RegistryError {
     match error {
         PutError::MissingChildren(missing) => RegistryError::MissingChildren(missing),
-        PutError::SizeMismatch { digest, stated, actual } => RegistryError::ChildSize { digest, stated, actual },
         PutError::Mismatch(mismatch) => RegistryError::DigestMismatch(mismatch),
         PutError::TagExists(tag) => RegistryError::TagExists(tag),
         PutError::Store(error) => error.into(),

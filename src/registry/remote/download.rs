@@ -15,6 +15,7 @@ use crate::upstream::Body;
 
 use super::error::number;
 use super::manifests::is_web_page;
+use super::members::{Asker, Kind};
 use super::{Reach, Remote, RemoteError};
 
 /// So many bytes are progress: an upstream that breaks off after that is asked for the rest as often as it takes.
@@ -28,6 +29,8 @@ enum Stop {
     Broken(String),
     /// It does not give the rest alone; all of it may be had.
     NoRanges(String),
+    /// It announced so many bytes, and a manifest says otherwise.
+    OtherSize(u64),
     /// The cache took no more of it.
     Cache,
     /// Nobody waits, and as many such downloads run as may.
@@ -38,6 +41,8 @@ enum Stop {
 struct Progress {
     /// Of all of it, in bytes.
     size: Option<u64>,
+    /// Whether that is only what a manifest said, which may be wrong.
+    is_claim: bool,
     /// Whether the upstream may be asked for a part.
     ranges: bool,
 }
@@ -55,7 +60,7 @@ impl Remote {
         let outcome = match self.take_all(reach, &digest, expected, &mut fill).await {
             Ok(()) => match self.finish(&digest, fill).await {
                 Ok(file) => {
-                    if expected.is_none() {
+                    if expected != Some(file.size()) {
                         self.learn_size(&repository, &digest, file.size()).await;
                     }
                     "done"
@@ -87,7 +92,7 @@ impl Remote {
                 fill.fail(error);
                 "failed"
             }
-            Err(Stop::Cache) => "cache",
+            Err(Stop::Cache | Stop::OtherSize(_)) => "cache",
             Err(Stop::Abandoned) => "abandoned",
         };
         self.shelves.metrics.fill(self.name(), outcome);
@@ -117,7 +122,7 @@ impl Remote {
 
     /// Takes the blob from the upstream, and goes on where it broke off.
     async fn take_all(
-        &self,
+        self: &Arc<Self>,
         mut reach: Reach,
         digest: &Digest,
         expected: Option<u64>,
@@ -126,13 +131,23 @@ impl Remote {
         let mut spare = None;
         let slot = self.while_wanted(fill, &mut spare, self.download_slot(&reach)).await?;
         let _slot = slot.map_err(Stop::Failed)?;
-        let mut progress = Progress { size: expected, ranges: true };
+        let mut progress = Progress { size: expected, is_claim: expected.is_some(), ranges: true };
         let mut fruitless = 0;
         loop {
             let before = fill.offset();
             let (reason, ranges) = match self.take(&reach, digest, &mut progress, fill, &mut spare).await {
                 Err(Stop::Broken(reason)) if progress.size.is_some() => (reason, progress.ranges),
                 Err(Stop::NoRanges(reason)) => (reason, false),
+                Err(Stop::OtherSize(announced)) => {
+                    let claimed = progress.size.unwrap_or_default();
+                    let asked = self.ask_member(&reach, digest, Kind::Blob, Asker::Gateway).await;
+                    if !progress.is_claim || asked.map_err(Stop::Failed)?.size != Some(announced) {
+                        let reason = format!("it announced {announced} bytes of a blob that has {claimed}");
+                        return Err(Stop::Failed(self.answer(reason)));
+                    }
+                    progress = Progress { size: Some(announced), is_claim: false, ..progress };
+                    continue;
+                }
                 other => return other,
             };
             if fill.offset() - before >= PROGRESS_BYTES {
@@ -180,7 +195,7 @@ impl Remote {
         fill: &mut Fill<RemoteError>,
         spare: &mut Option<SemaphorePermit<'a>>,
     ) -> Result<(), Stop> {
-        let Progress { size, ranges } = progress;
+        let Progress { size, ranges, .. } = progress;
         let expected = *size;
         let offset = fill.offset();
         let mut ask = self.read(Method::GET, reach, &format!("/blobs/{digest}")).map_err(Stop::Failed)?;
@@ -223,8 +238,7 @@ impl Remote {
             // A page for a browser is no blob, and no proof that the repository has it.
             (StatusCode::OK, _) if is_web_page(answer.headers()) => wrong("a web page in place of a blob".to_owned()),
             (StatusCode::OK, Some(size)) if announced.is_some_and(|announced| announced != size) => {
-                let announced = announced.unwrap_or_default();
-                wrong(format!("it announced {announced} bytes of a blob that has {size}"))
+                Err(Stop::OtherSize(announced.unwrap_or_default()))
             }
             // A server that knows no ranges sends all of it again.
             (StatusCode::OK, _) => {

@@ -110,7 +110,7 @@ suite! {
         a_manifest_comes_back_byte_for_byte,
         missing_parts_are_named,
         parts_of_another_repository_do_not_count,
-        a_wrong_size_is_refused,
+        a_size_may_be_wrong,
         the_bytes_must_be_what_the_digest_says,
         a_tag_moves_only_if_it_may,
         a_foreign_layer_need_not_be_here,

@@ -182,3 +182,22 @@ fn a_web_page_in_place_of_a_blob_is_no_proof() {
     mirror.pull(&blob_path("mine", &layer)).expect(200);
     is_error(&mirror.pull(&blob_path("yours", &layer)), 404, "BLOB_UNKNOWN");
 }
+
+#[test]
+fn a_manifest_that_says_a_wrong_size_kept_a_layer_from_everybody() {
+    let mirror = Mirror::start("");
+    let layer = b"seven b";
+    mirror.up.blob("app", layer);
+    mirror.up.blob("app", b"{}");
+    let text = String::from_utf8(manifest(&[b"{}", layer])).unwrap();
+    for wrong in [8, 6, 0] {
+        mirror.gate.prepared().succeed(&["cache", "purge", "--all"]);
+        let lying = text.replace("\"size\":7", &format!("\"size\":{wrong}"));
+        mirror.up.manifest("app", "v1", lying.as_bytes());
+        mirror.pull(&format!("/v2/up/app/manifests/{}", digest(lying.as_bytes()))).expect(200);
+        let path = format!("/v2/up/app/blobs/{}", digest(layer));
+        assert_eq!(mirror.pull(&path).expect(200).body, layer, "{wrong}");
+        let head = mirror.gate.plain().head(&path).expect(200);
+        assert_eq!(head.header("content-length"), Some("7"), "{wrong}");
+    }
+}
