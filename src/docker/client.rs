@@ -7,6 +7,8 @@ pub enum Client {
     Docker(Version),
     /// `Go 1.1 package http`: the ping of docker up to 1.5, built with Go before 1.5.
     OldGo,
+    /// The `docker-registry-client-async` of Python.
+    RegistryClientAsync,
     /// Everything else, and nothing at all.
     Other,
 }
@@ -47,13 +49,17 @@ impl Client {
         if user_agent.starts_with(b"Go ") {
             return Self::OldGo;
         }
+        if user_agent.starts_with(b"docker-registry-client-async/") {
+            return Self::RegistryClientAsync;
+        }
         let version = user_agent.strip_prefix(b"docker/").and_then(Version::parse);
         version.map_or(Self::Other, Self::Docker)
     }
 
     /// Whether it goes where a `Location` says only if that names scheme and host: docker's first v2 client, up to 1.7.
+    /// And docker-registry-client-async does (seen with 1.0.3).
     pub const fn needs_absolute_location(self) -> bool {
-        matches!(self, Self::Docker(Version { major: 1, minor: 5..=7, .. }))
+        matches!(self, Self::Docker(Version { major: 1, minor: 5..=7, .. }) | Self::RegistryClientAsync)
     }
 
     /// What it expects under `/v2/`, where `legacy` are sent to a v1 registry.
@@ -63,7 +69,7 @@ impl Client {
             (Self::Docker(Version { major: 1, minor: 3 | 4, .. }), _) => Generation::V1,
             (Self::Docker(Version { major: 1, minor: 5, development: false }), _) => Generation::V1,
             (Self::Docker(Version { major: 1, minor: 5..=9, .. }), LegacyClients::Before1_10) => Generation::V1,
-            (Self::Docker(_) | Self::Other, _) => Generation::V2,
+            (Self::Docker(_) | Self::RegistryClientAsync | Self::Other, _) => Generation::V2,
         }
     }
 }
@@ -154,7 +160,13 @@ mod tests {
     #[test]
     fn the_first_v2_clients_need_a_whole_url() {
         let needs = |user_agent: &str| Client::parse(user_agent.as_bytes()).needs_absolute_location();
-        for old in ["docker/1.6.0 go/go1.4.2", "docker/1.6.2", "docker/1.7.1 go/go1.4.2", "docker/1.5.0-dev"] {
+        for old in [
+            "docker/1.6.0 go/go1.4.2",
+            "docker/1.6.2",
+            "docker/1.7.1 go/go1.4.2",
+            "docker/1.5.0-dev",
+            "docker-registry-client-async/1.0.3",
+        ] {
             assert!(needs(old), "{old}");
         }
         for new in

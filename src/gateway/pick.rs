@@ -12,7 +12,7 @@ use crate::registry::{Backend, Index, Remote};
 
 use super::names::{Asked, Candidates, Found, RemoteName};
 use super::respond::Failure;
-use super::route::{LegacyRoute, Route, RouteError, Routed};
+use super::route::{BlobVerb, LegacyRoute, Route, RouteError, Routed};
 use super::screen::Screened;
 use super::walk::{Caller, Walk};
 
@@ -86,6 +86,11 @@ impl Walk<'_> {
         let Answerer::HereElse(backend, elsewhere, canonical) = picked.answerer else { return Ok(picked) };
         let here = |route| Ok(Picked { route, answerer: Answerer::Here(backend.clone()) });
         let Some(name) = picked.route.repository().cloned() else { return here(picked.route) };
+        // Who pushes asks first which blobs are there already. What the mirror has, a manifest that is pushed here cannot use.
+        let may_push = || self.settings.rules.authorize(&caller.principal, Action::Push, &name).is_ok();
+        if matches!(picked.route, Route::Blob(_, _, BlobVerb::Head)) && may_push() {
+            return here(picked.route);
+        }
         let is_theirs = self.settings.rules.authorize(&caller.principal, Action::Pull, &name).is_ok();
         if is_theirs && self.rooms.hosted.has(&name).await? {
             return here(picked.route);

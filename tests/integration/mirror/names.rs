@@ -1,7 +1,7 @@
 //! The ways in which a repository elsewhere is named, and names that nobody has.
 
 use super::{Mirror, OPEN, is_error, mirror_of, prepare, pull};
-use crate::support::content::{begin, digest, push_image, put_manifest};
+use crate::support::content::{begin, digest, manifest, push_blob, push_image, put_manifest};
 use crate::support::v2_upstream::Door;
 use crate::support::{Answer, Gate, V2Upstream};
 
@@ -163,4 +163,37 @@ fn a_mistake_in_the_file_of_an_upstream_stopped_all_else() {
     is_error(&pushed, 503, "UNAVAILABLE");
     push_image(&gate.plain(), "team/app", "v1");
     gate.plain().get("/v2/team/app/manifests/v1").expect(200);
+}
+
+#[test]
+fn a_push_under_a_name_of_the_mirror_could_not_be_completed() {
+    let mirror = Mirror::start("docker_mirror = true\nofficial = \"library\"");
+    mirror.up.image("library/app", "v1", b"a layer");
+    let client = mirror.gate.plain();
+    let blob = format!("/v2/library/app/blobs/{}", digest(b"a layer"));
+    // As clients push: what is there is not sent.
+    let push = |bytes: &[u8]| {
+        if client.head(&format!("/v2/library/app/blobs/{}", digest(bytes))).status != 200 {
+            push_blob(&client, "library/app", bytes);
+        }
+    };
+    push(b"{}");
+    push(b"a layer");
+    let bytes = manifest(&[b"{}", b"a layer"]);
+    put_manifest(&client, "library/app", "v2", &bytes).expect(201);
+    assert_eq!(client.get(&blob).expect(200).body, b"a layer");
+    assert_eq!(client.get("/v2/library/app/manifests/v2").expect(200).body, bytes);
+    // From a name that only the mirror has nothing is mounted here either.
+    mirror.up.image("library/base", "v1", b"a base");
+    let mount = format!("/v2/library/app/blobs/uploads/?mount={}&from=library/base", digest(b"a base"));
+    client.send("POST", &mount, &[], b"").expect(202);
+}
+
+#[test]
+fn who_only_pulls_finds_the_blobs_of_the_mirror_by_head_too() {
+    let pulls = "[[access]]\nwho = [\"anyone\"]\nrepositories = [\"**\"]\nactions = [\"pull\"]\n";
+    let mirror = Mirror::start_with(pulls, "docker_mirror = true\nofficial = \"library\"");
+    let (_, layer) = mirror.up.image("library/app", "v1", b"a layer");
+    mirror.pull("/v2/library/app/manifests/v1").expect(200);
+    mirror.gate.plain().head(&format!("/v2/library/app/blobs/{layer}")).expect(200);
 }
