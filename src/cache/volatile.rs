@@ -79,6 +79,14 @@ where
         });
     }
 
+    /// The same for all that is held, where it is not known which value changes.
+    pub fn forget_all(&self) {
+        for shard in 0..SHARDS {
+            self.with_epoch(shard, |epoch| *epoch += 1);
+        }
+        self.entries.invalidate_all();
+    }
+
     fn shard(&self, key: &K) -> usize {
         usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0)
     }

@@ -3,6 +3,7 @@
 
 mod content;
 mod error;
+mod fallback;
 mod hosted;
 mod legacy;
 mod remote;
@@ -11,7 +12,7 @@ pub use crate::store::{BlobReader, LegacyRow, Named, Standing, Upload};
 pub use crate::upstream::{CallerCredentials, Forwarded, Origin, SendError, SlotPatience};
 pub use content::{Content, Manifest, Older, Tier};
 pub use error::RegistryError;
-pub use hosted::{Blob, Hosted, ManifestPut, Mounted, OpenBlob, Page, Pushed};
+pub use hosted::{Blob, Hosted, ManifestPut, Mounted, OpenBlob, Page, Pushed, index_of};
 pub use legacy::{
     ANSWER_BYTES_MAX, Begin, Index, Legacy, LegacyError, Presence, Standings, Turn, Understood, Visit, understood,
 };

@@ -14,6 +14,17 @@ pub enum Fault {
     Gateway,
 }
 
+/// Whose credentials an upstream was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// None: there are none in its file.
+    Nothing,
+    /// Those of its file.
+    Ours,
+    /// The caller's own.
+    Callers,
+}
+
 /// An upstream cannot be used as it was configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpenError {
@@ -105,6 +116,8 @@ pub enum SendError {
         realm: String,
         /// 400, 401 or 403.
         status: u16,
+        /// Whose credentials it was shown.
+        shown: Shown,
     },
     /// It names a token service that is not to be trusted with credentials.
     Realm {
@@ -268,10 +281,16 @@ impl SendError {
             Self::Failing { upstream, peer, status, .. } => {
                 write!(f, "upstream {upstream} at {peer} answered {status}: look at its log, and try again")
             }
-            Self::Denied { upstream, realm, status } => {
+            Self::Denied { upstream, realm, status, shown: Shown::Nothing } => {
                 write!(
                     f,
-                    "the token service {realm} of upstream {upstream} answered {status}: mend username and password_file in upstreams/{upstream}.toml"
+                    "the token service {realm} of upstream {upstream} answered {status}: it is not there, or not public; for what is not public write username and password_file in upstreams/{upstream}.toml"
+                )
+            }
+            Self::Denied { upstream, realm, status, .. } => {
+                write!(
+                    f,
+                    "the token service {realm} of upstream {upstream} answered {status}: if the credentials are not right, mend username and password_file in upstreams/{upstream}.toml"
                 )
             }
             Self::Realm { upstream, realm } => {

@@ -28,7 +28,7 @@ use crate::net::client::BoxError;
 
 pub use answer::Exactly;
 pub use credentials::CallerCredentials;
-pub use error::{BodyError, Fault, OpenError, SendError};
+pub use error::{BodyError, Fault, OpenError, SendError, Shown};
 pub use headers::Forwarded;
 pub use origin::{Ask, Origin};
 pub use peers::{Peer, Peers, State};

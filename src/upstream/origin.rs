@@ -162,13 +162,15 @@ impl Origin {
         let retries = if self.peers.is_gone(errand.only) { 0 } else { self.peers.retries };
         for repetition in 0.. {
             self.wait_for_hold(&who, kind, deadline.min(impatient)).await?;
+            let is_read = is_read(&errand.parts, &errand.outgoing);
             let error = match self.attempt(errand).await {
+                Ok(answered) if !is_read && is_final(answered.0.status()) => return Ok(answered),
                 Ok((answer, peer)) if is_passing(answer.status()) => self.failing(&who, kind, &answer, &peer),
                 Ok(answered) => return Ok(answered),
                 Err(error) => error,
             };
-            let is_repeatable = is_read(&errand.parts, &errand.outgoing)
-                || errand.outgoing.is_untouched() && matches!(error, SendError::Unreachable { .. });
+            let is_repeatable =
+                is_read || errand.outgoing.is_untouched() && matches!(error, SendError::Unreachable { .. });
             if repetition >= retries || !is_repeatable || !is_worth_repeating(&error) {
                 return Err(error);
             }
@@ -379,6 +381,11 @@ impl Origin {
 
 fn root() -> PathAndQuery {
     PathAndQuery::from_static("/")
+}
+
+/// Whether a change is not made now nor later: its answer says why. 502, 503 and 504 are said by whoever stands before it.
+fn is_final(status: StatusCode) -> bool {
+    status.is_server_error() && !matches!(status.as_u16(), 502..=504 | 508)
 }
 
 /// Whether the same request may go better.

@@ -21,7 +21,7 @@ use crate::net::client::Client;
 use crate::telemetry::UpstreamCount;
 
 use super::credentials::{CallerCredentials, Login};
-use super::error::SendError;
+use super::error::{SendError, Shown};
 use super::retry::retry_after;
 
 /// How many tokens are remembered; those that ended go first.
@@ -140,7 +140,7 @@ impl Tokens {
                 ];
                 self.post(wanted, &fields, client).await
             }
-            _ => self.read(wanted, answer).await,
+            _ => self.read(wanted, login.is_some(), answer).await,
         }
     }
 
@@ -176,7 +176,7 @@ impl Tokens {
         let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
         request.headers_mut().insert(CONTENT_TYPE, kind);
         let answer = self.ask(wanted, wanted.realm.as_str(), request, client).await?;
-        self.read(wanted, answer).await
+        self.read(wanted, true, answer).await
     }
 
     async fn ask(
@@ -194,12 +194,17 @@ impl Tokens {
         })
     }
 
-    async fn read(&self, wanted: &Wanted, answer: Response<Incoming>) -> Result<Known, SendError> {
+    async fn read(&self, wanted: &Wanted, has_login: bool, answer: Response<Incoming>) -> Result<Known, SendError> {
         let (upstream, realm, status) = (self.upstream.clone(), host(&wanted.realm), answer.status());
         match status {
             StatusCode::OK => {}
             StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                return Err(SendError::Denied { upstream, realm, status: status.as_u16() });
+                let shown = match (&wanted.caller, has_login) {
+                    (Some(_), _) => Shown::Callers,
+                    (None, true) => Shown::Ours,
+                    (None, false) => Shown::Nothing,
+                };
+                return Err(SendError::Denied { upstream, realm, status: status.as_u16(), shown });
             }
             // Logins are throttled too, and that is no 404 and no 401.
             _ => {

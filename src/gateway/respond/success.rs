@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::identity::IssuedToken;
 use crate::oci::{ByteRange, Descriptor, Digest, MediaType, RepositoryName, UploadId};
-use crate::registry::{Content, Manifest, Older, Page, Pushed, RawList};
+use crate::registry::{Content, Manifest, Older, Page, Pushed, RawList, index_of};
 
 use super::super::body::Body;
 
@@ -257,13 +257,9 @@ pub(in crate::gateway) fn referrers(
     artifact_type: Option<&str>,
     page: &Page<Descriptor>,
 ) -> Response<Body> {
-    let index = json!({ "schemaVersion": 2, "mediaType": MediaType::OciIndex.as_str(), "manifests": page.entries });
-    let mut response = with_json(&index);
+    let list = RawList { bytes: index_of(&page.entries), filtered: artifact_type.is_some(), older: None };
+    let mut response = raw_referrers(list);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(MediaType::OciIndex.as_str()));
-    if artifact_type.is_some() {
-        headers.insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
-    }
     if let Some(last) = page.entries.last().filter(|_| page.more) {
         let kind = artifact_type.map(|kind| format!("artifactType={}&", utf8_percent_encode(kind, NON_ALPHANUMERIC)));
         let query = format!("{}last={}", kind.unwrap_or_default(), last.digest);
@@ -279,6 +275,9 @@ pub(in crate::gateway) fn raw_referrers(list: RawList) -> Response<Body> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MediaType::OciIndex.as_str()));
     if list.filtered {
         headers.insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
+    }
+    if let Some(older) = list.older {
+        warn_of_older(headers, &older);
     }
     *response.body_mut() = Body::from(list.bytes);
     response

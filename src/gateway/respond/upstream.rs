@@ -27,6 +27,9 @@ pub(super) fn failure(error: RemoteError) -> Failure {
             // The upstream's own words to the caller; nothing for our log.
             return Failure::new(no_429(status), code, private);
         }
+        RemoteError::NoReferrers { .. } => {
+            return Failure::new(StatusCode::NOT_FOUND, ErrorCode::Unsupported, private);
+        }
         RemoteError::Send(error) => return sent(&error),
         RemoteError::Answer { upstream, .. }
         | RemoteError::Unsupported { upstream, .. }

@@ -1,7 +1,10 @@
 //! Lists: tags, repositories, referrers.
 
+use bytes::Bytes;
+use serde_json::json;
+
 use crate::access::{CatalogPermit, Permit};
-use crate::oci::{self, Descriptor, Digest, RepositoryName};
+use crate::oci::{self, Descriptor, Digest, MediaType, RepositoryName};
 use crate::store::StoredReferrer;
 
 use super::super::RegistryError;
@@ -84,9 +87,26 @@ impl Hosted {
         last: Option<&Digest>,
         limit: usize,
     ) -> Result<Page<Descriptor>, RegistryError> {
-        let stored = self.store.referrers(permit.repository(), subject, artifact_type, last, limit).await?;
+        self.list_referrers(permit.repository(), subject, artifact_type, last, limit).await
+    }
+
+    pub(super) async fn list_referrers(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        last: Option<&Digest>,
+        limit: usize,
+    ) -> Result<Page<Descriptor>, RegistryError> {
+        let stored = self.store.referrers(repository, subject, artifact_type, last, limit).await?;
         Ok(Page { entries: stored.referrers.into_iter().map(descriptor).collect(), more: stored.more })
     }
+}
+
+/// The index that lists them.
+pub fn index_of(referrers: &[Descriptor]) -> Bytes {
+    let index = json!({ "schemaVersion": 2, "mediaType": MediaType::OciIndex.as_str(), "manifests": referrers });
+    index.to_string().into()
 }
 
 /// The descriptor of a referrer, with the annotations of its manifest (distribution-spec 1.1, "Listing Referrers").

@@ -9,8 +9,12 @@ use crate::oci;
 use crate::oci::{Algorithm, Digest, Reference, RepositoryName, Tag, Verified};
 use crate::store::{PutError, PutManifest};
 
-use super::super::{Manifest, RegistryError, Tier};
+use super::super::{Manifest, RegistryError, Tier, fallback};
+use super::lists::index_of;
 use super::{Hosted, change};
+
+/// How many referrers are listed under their tag.
+const FALLBACK_REFERRERS_MAX: usize = 1000;
 
 /// A manifest to be stored.
 pub struct ManifestPut {
@@ -59,10 +63,31 @@ impl Hosted {
             Some(digest) => self.read_manifest(&permit, digest).await?,
             None => None,
         };
+        let found = match found {
+            None => self.listed_as_manifest(&permit, reference).await?,
+            found => found,
+        };
         match found {
             Some(manifest) => Ok(manifest),
             None => Err(self.not_found(&permit, RegistryError::ManifestUnknown(reference.clone())).await),
         }
+    }
+
+    /// What refers to a manifest, where it is asked for by its tag or was before.
+    async fn listed_as_manifest(
+        &self,
+        permit: &Permit,
+        reference: &Reference,
+    ) -> Result<Option<Manifest>, RegistryError> {
+        let repository = permit.repository();
+        let subject = match reference {
+            Reference::Digest(digest) => return Ok(self.fallback.by_digest(repository.clone(), digest)),
+            Reference::Tag(tag) => fallback::subject_of(tag),
+        };
+        let Some(subject) = subject else { return Ok(None) };
+        let listed = self.list_referrers(repository, &subject, None, None, FALLBACK_REFERRERS_MAX).await?;
+        let is_any = !listed.entries.is_empty();
+        Ok(is_any.then(|| self.fallback.manifest_of(repository.clone(), index_of(&listed.entries))))
     }
 
     /// Stores a manifest and moves the tags that are to name it, all or none.
@@ -125,6 +150,8 @@ impl Hosted {
         };
         match deleted {
             true => Ok(()),
+            // It is there for as long as there is anything to list; who deletes it wants to be told that this was done.
+            false if self.listed_as_manifest(&permit, reference).await?.is_some() => Ok(()),
             false => Err(self.not_found(&permit, RegistryError::ManifestUnknown(reference.clone())).await),
         }
     }

@@ -6,7 +6,7 @@ mod manifests;
 mod uploads;
 
 pub use blobs::{Blob, OpenBlob};
-pub use lists::Page;
+pub use lists::{Page, index_of};
 pub use manifests::{ManifestPut, Pushed};
 pub use uploads::Mounted;
 
@@ -20,6 +20,7 @@ use crate::oci::{Digest, MediaType, RepositoryName, Tag};
 use crate::store::{BlobInfo, Rotten, Store, StoreError};
 
 use super::RegistryError;
+use super::fallback::Fallback;
 
 /// How many blobs are read into memory at once; the others are sent from their files, so that a rush of cold pulls does not
 /// hold more than this many objects beside the tier.
@@ -35,6 +36,8 @@ pub struct Hosted {
     links: Arc<Volatile<(RepositoryName, Digest), (u64, BlobInfo)>>,
     /// Which manifests are in which repository.
     manifests: Arc<Volatile<(RepositoryName, Digest), MediaType>>,
+    /// Lists of referrers that were asked for by their tag.
+    fallback: Fallback<RepositoryName>,
     /// Whole blobs that are being read into memory.
     fills: Semaphore,
     delete: bool,
@@ -50,6 +53,7 @@ impl Hosted {
             tags: Arc::new(Volatile::new(third, |(name, tag), _| name.as_str().len() + tag.as_str().len())),
             links: Arc::new(Volatile::new(third, |(name, _), (_, blob)| name.as_str().len() + blob.heap_bytes())),
             manifests: Arc::new(Volatile::new(third, |(name, _), _| name.as_str().len())),
+            fallback: Fallback::new(),
             fills: Semaphore::new(FILLS_MAX),
             delete,
         }

@@ -208,7 +208,7 @@ impl Remote {
             Err(error) if offset > 0 => return Err(Stop::Broken(error.to_string())),
             Err(error) => return Err(Stop::Failed(error.into())),
         };
-        let (body, skip) = self.check_head(reach, answer, offset, size)?;
+        let (body, skip) = self.check_head(reach, answer, offset, size).await?;
         if !fill.has_begun() {
             self.given(reach, digest, expected).await?;
             fill.begin(*size).await.map_err(|_| Stop::Cache)?;
@@ -225,7 +225,7 @@ impl Remote {
     }
 
     /// The body, and how many of its first bytes are there already.
-    fn check_head(
+    async fn check_head(
         &self,
         reach: &Reach,
         answer: Response<Body>,
@@ -252,7 +252,7 @@ impl Remote {
             (status, _) if offset > 0 => {
                 Err(Stop::NoRanges(format!("it answered {status} to a question for the rest")))
             }
-            (status, _) => Err(Stop::Failed(self.unexpected(reach, status))),
+            _ => Err(Stop::Failed(self.not_given(reach, answer).await)),
         }
     }
 

@@ -7,6 +7,8 @@ use http::{HeaderMap, StatusCode};
 use crate::oci::Mismatch;
 use crate::upstream::{Fault, SendError};
 
+pub use crate::upstream::Shown;
+
 /// A registry elsewhere did not give what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RemoteError {
@@ -31,6 +33,13 @@ pub enum RemoteError {
         code: String,
         /// Its message.
         message: String,
+    },
+    /// There is no list of what refers to a manifest.
+    NoReferrers {
+        /// The upstream's name.
+        upstream: String,
+        /// Why there is none.
+        reason: &'static str,
     },
     /// It does not know such a request.
     Unsupported {
@@ -66,24 +75,17 @@ pub enum RemoteError {
     Internal(String),
 }
 
-/// Whose credentials an upstream was shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shown {
-    /// None: there are none in its file.
-    Nothing,
-    /// Those of its file.
-    Ours,
-    /// The caller's own.
-    Callers,
-}
-
 impl RemoteError {
     /// Whether the upstream may well have what was asked for, and only cannot say so now.
     pub const fn is_passing(&self) -> bool {
         match self {
             Self::Send(error) => matches!(error.fault(), Fault::Upstream | Fault::Gateway),
             Self::Answer { .. } | Self::Unsupported { .. } | Self::Mismatch { .. } | Self::Broken { .. } => true,
-            Self::Missing | Self::Refused { .. } | Self::Rejected { .. } | Self::Internal(_) => false,
+            Self::Missing
+            | Self::Refused { .. }
+            | Self::Rejected { .. }
+            | Self::NoReferrers { .. }
+            | Self::Internal(_) => false,
         }
     }
 }
@@ -108,7 +110,7 @@ impl RemoteError {
 impl From<SendError> for RemoteError {
     fn from(error: SendError) -> Self {
         match error {
-            SendError::Denied { upstream, status, .. } => Self::Refused { upstream, status, shown: Shown::Ours },
+            SendError::Denied { upstream, status, shown, .. } => Self::Refused { upstream, status, shown },
             error => Self::Send(error),
         }
     }
@@ -120,16 +122,23 @@ impl fmt::Display for RemoteError {
             Self::Missing => f.write_str("the upstream does not have it"),
             Self::Refused { upstream, status, shown } => {
                 let what = match shown {
-                    Shown::Nothing => "asked without credentials; write username and password_file",
-                    Shown::Ours => "the credentials there are not good for this; mend username and password_file",
+                    Shown::Nothing => {
+                        "it is not there, or not public; for what is not public write username and password_file"
+                    }
+                    Shown::Ours => {
+                        "it is not there, or not for the credentials that we have; if they are not right, mend username and password_file"
+                    }
                     Shown::Callers => {
-                        "the caller's own user and password are not good for this there; log in with those that are, or look at authorization"
+                        "it is not there, or the caller's own user and password are not good for it; log in with those that are, or look at authorization"
                     }
                 };
                 write!(f, "upstream {upstream} answered {status}: {what} in upstreams/{upstream}.toml")
             }
             Self::Rejected { upstream, status, message, .. } => {
                 write!(f, "upstream {upstream} answered {status}: {message}")
+            }
+            Self::NoReferrers { upstream, reason } => {
+                write!(f, "upstream {upstream} {reason}; look for them under the tag that the digest makes")
             }
             Self::Unsupported { upstream, status } => {
                 write!(f, "upstream {upstream} answered {status}: it does not know such a request, check its url")

@@ -8,11 +8,10 @@ use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use crate::access::CatalogPermit;
-use crate::oci::{Digest, MediaType, RepositoryName};
+use crate::oci::RepositoryName;
 use crate::upstream::{Ask, CallerCredentials};
 
 use super::super::{Page, RegistryError};
@@ -27,25 +26,11 @@ const CATALOG_PAGES_MAX: usize = 100;
 const CATALOG_PAGE_MIN: usize = 100;
 
 /// How many pages are gathered for one answer, where the upstream alone knows how they go on.
-const GATHERED_PAGES_MAX: usize = 100;
-
-/// A list as the upstream wrote it, or all of its pages together.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RawList {
-    /// Its bytes.
-    pub bytes: Bytes,
-    /// Whether the upstream left out what was not asked for.
-    pub filtered: bool,
-}
+pub(super) const GATHERED_PAGES_MAX: usize = 100;
 
 #[derive(Deserialize)]
 struct Tags {
     tags: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-struct Referrers {
-    manifests: Option<Vec<Value>>,
 }
 
 #[derive(Deserialize)]
@@ -162,67 +147,13 @@ impl Remote {
     }
 
     /// What is left of the memory for a list when a page of it was taken.
-    fn charge(&self, left: u64, page: usize) -> Result<u64, RemoteError> {
+    pub(super) fn charge(&self, left: u64, page: usize) -> Result<u64, RemoteError> {
         let too_large =
             || self.answer(format!("a list of more than limits.manifest_bytes, {}", self.limits.manifest_bytes));
         left.checked_sub(page as u64).ok_or_else(too_large)
     }
 
-    /// The manifests that refer to `subject`, as the upstream lists them.
-    pub async fn referrers(
-        self: &Arc<Self>,
-        target: Target,
-        subject: &Digest,
-        artifact_type: Option<&str>,
-    ) -> Result<RawList, RegistryError> {
-        let reach = self.reach(&target);
-        let kind = artifact_type.map(|kind| format!("?artifactType={}", utf8_percent_encode(kind, NON_ALPHANUMERIC)));
-        let path = format!("/referrers/{subject}{}", kind.unwrap_or_default());
-        let listed = async { self.all_referrers(&reach, self.read(Method::GET, &reach, &path)?).await };
-        listed.await.map_err(|error| remote(self.no_referrers(error)))
-    }
-
-    /// All pages in one: which manifest comes after which, only the upstream knows.
-    async fn all_referrers(&self, reach: &Reach, ask: Ask) -> Result<RawList, RemoteError> {
-        let mut gathered = Vec::new();
-        let mut filtered = true;
-        let (mut path, mut bytes_left) = (ask.path.clone(), self.limits.manifest_bytes);
-        for _ in 0..GATHERED_PAGES_MAX {
-            let (bytes, headers) = self.list(reach, again(&ask, path.clone())).await?;
-            let page: Referrers = serde_json::from_slice(&bytes).map_err(|_| self.answer("referrers that are none"))?;
-            let next = links::next(&headers, &path, |uri| self.origin.is_peer(uri));
-            let next = next.map_err(|reason| self.answer(reason))?;
-            filtered &= headers.contains_key("oci-filters-applied");
-            if next.is_none() && gathered.is_empty() {
-                return Ok(RawList { bytes, filtered });
-            }
-            gathered.extend(page.manifests.unwrap_or_default());
-            let Some(next) = next else {
-                let index =
-                    json!({ "schemaVersion": 2, "mediaType": MediaType::OciIndex.as_str(), "manifests": gathered });
-                return Ok(RawList { bytes: index.to_string().into(), filtered });
-            };
-            bytes_left = self.charge(bytes_left, bytes.len())?;
-            path = next;
-        }
-        Err(self.answer(format!("referrers on more than {GATHERED_PAGES_MAX} pages")))
-    }
-
-    /// A registry without that list answers 404, or that it does not know such a request, and clients keep one under a tag then.
-    /// But not where they are told that the repository is unknown: oras gives up there.
-    fn no_referrers(&self, error: RemoteError) -> RemoteError {
-        match error {
-            RemoteError::Missing | RemoteError::Unsupported { .. } => RemoteError::Rejected {
-                upstream: self.name().to_owned(),
-                status: StatusCode::NOT_FOUND.as_u16(),
-                code: "UNSUPPORTED".to_owned(),
-                message: "it does not list what refers to a manifest".to_owned(),
-            },
-            error => error,
-        }
-    }
-
-    async fn list(&self, reach: &Reach, ask: Ask) -> Result<(Bytes, HeaderMap), RemoteError> {
+    pub(super) async fn list(&self, reach: &Reach, ask: Ask) -> Result<(Bytes, HeaderMap), RemoteError> {
         let answer = self.origin.send(ask).await?;
         if answer.status() != StatusCode::OK {
             return Err(self.unexpected(reach, answer.status()));
@@ -239,7 +170,7 @@ impl Remote {
 }
 
 /// The same question at another place of the list.
-fn again(ask: &Ask, path: PathAndQuery) -> Ask {
+pub(super) fn again(ask: &Ask, path: PathAndQuery) -> Ask {
     Ask {
         method: ask.method.clone(),
         path,
@@ -283,7 +214,7 @@ fn page(
     Ok(Page { entries, more })
 }
 
-fn remote(error: RemoteError) -> RegistryError {
+pub(super) fn remote(error: RemoteError) -> RegistryError {
     RegistryError::Remote(Box::new(error))
 }
 

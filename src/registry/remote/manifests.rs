@@ -32,6 +32,12 @@ impl Remote {
             Reference::Digest(digest) => self.manifest_by_digest(&reach, digest).await,
             Reference::Tag(tag) => self.manifest_by_tag(&reach, tag).await,
         };
+        let found = match found {
+            Err(error) if matches!(error, RemoteError::Missing) || error.is_passing() => {
+                self.listed_or(error, &reach, reference).await
+            }
+            found => found,
+        };
         found.map_err(|error| match error {
             RemoteError::Missing => RegistryError::ManifestUnknown(reference.clone()),
             error => RegistryError::Remote(Box::new(error)),
@@ -111,7 +117,7 @@ impl Remote {
     /// The bytes of a manifest, and what it is.
     async fn body_of(&self, reach: &Reach, answer: Response<Body>) -> Result<(Bytes, Option<String>), RemoteError> {
         if answer.status() != StatusCode::OK {
-            return Err(self.unexpected(reach, answer.status()));
+            return Err(self.not_given(reach, answer).await);
         }
         let media_type = media_type_of(answer.headers());
         let announced = number(answer.headers(), CONTENT_LENGTH);

@@ -143,7 +143,7 @@ impl Remote {
         match answer.status() {
             StatusCode::OK if is_web_page(answer.headers()) => return Err(self.answer("a web page in place of it")),
             StatusCode::OK => {}
-            status => return Err(self.unexpected(reach, status)),
+            _ => return Err(self.not_given(reach, answer).await),
         }
         let media_type = media_type_of(answer.headers()).filter(|_| kind == Kind::Manifest);
         let member =

@@ -11,6 +11,8 @@ mod manifests;
 mod members;
 mod passing;
 mod push;
+mod referrers;
+mod refusal;
 mod sessions;
 mod tags;
 mod uploads;
@@ -18,8 +20,8 @@ mod uploads;
 pub use blobs::RemoteBlob;
 pub use error::{RemoteError, Shown};
 pub use keep::Warmed;
-pub use lists::RawList;
 pub use passing::Passing;
+pub use referrers::RawList;
 pub use sessions::RemoteUpload;
 pub use uploads::Piece;
 
@@ -42,8 +44,10 @@ use crate::store::{KnownTag, Member, Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::upstream::{Ask, Body, CallerCredentials, Origin, Peers, SendError};
 
+use super::fallback::Fallback;
 use super::{Manifest, RegistryError};
 use members::{Asker, Kind};
+use referrers::KnownList;
 use sessions::Sessions;
 
 /// What it costs to remember that a caller was let in, beside their credentials and the repository's name: the rest of the key,
@@ -110,12 +114,16 @@ pub struct Remote {
     shelves: Shelves,
     tags: Volatile<(RepositoryName, Tag), KnownTag>,
     members: Volatile<(RepositoryName, Digest), Member>,
+    referrers: Volatile<(RepositoryName, Digest), KnownList>,
+    /// Lists of referrers that were asked for by their tag.
+    fallback: Fallback<Way>,
     /// What the upstream itself sent.
     sent: Cache<Digest, ()>,
     /// Which callers were seen to be let in by the upstream itself.
     proofs: Cache<(CallerCredentials, RepositoryName, Digest), ()>,
     resolving: Flights<(Way, Tag), Result<KnownTag, RemoteError>>,
     fetching: Flights<(Way, Digest), Result<Manifest, RemoteError>>,
+    listing: Flights<(RepositoryName, Digest), Result<KnownList, RemoteError>>,
     asking: Flights<(Way, Digest, Kind, Asker), Result<Member, RemoteError>>,
     /// Blobs that are being taken: some of the upstream's slots are left for what is small, so that nobody's manifest waits
     /// for others' layers.
@@ -166,22 +174,27 @@ impl Shelves {
 impl Remote {
     /// Asks nobody yet.
     pub fn new(config: config::Remote, origin: Origin, shelves: Shelves, limits: RemoteLimits) -> Self {
-        let third = shelves.memory.names_bytes() / 3;
+        let quarter = shelves.memory.names_bytes() / 4;
         let proof = |(caller, name, _): &(CallerCredentials, RepositoryName, Digest), (): &()| {
             u32::try_from(PROOF_BYTES + caller.heap_bytes() + name.as_str().len()).unwrap_or(u32::MAX)
         };
-        let proofs = Cache::builder().max_capacity(third).weigher(proof).time_to_live(config.forward_ttl);
+        let proofs = Cache::builder().max_capacity(quarter).weigher(proof).time_to_live(config.forward_ttl);
         Self {
             origin,
             shelves,
-            tags: Volatile::new(third, |(name, tag), _| name.as_str().len() + tag.as_str().len()),
-            members: Volatile::new(third, |(name, _), member| {
+            tags: Volatile::new(quarter, |(name, tag), _| name.as_str().len() + tag.as_str().len()),
+            members: Volatile::new(quarter, |(name, _), member| {
                 name.as_str().len() + member.media_type.as_ref().map_or(0, String::len)
             }),
+            referrers: Volatile::new(quarter, |(name, _), known| {
+                name.as_str().len() + known.bytes.as_ref().map_or(0, bytes::Bytes::len)
+            }),
+            fallback: Fallback::new(),
             proofs: proofs.build(),
             sent: Cache::builder().max_capacity(SENT_MAX).time_to_live(SENT_REMEMBERED).build(),
             resolving: Flights::new(),
             fetching: Flights::new(),
+            listing: Flights::new(),
             asking: Flights::new(),
             downloads: Arc::new(Semaphore::new(downloads(config.transport.concurrency))),
             passing: Arc::new(Semaphore::new(downloads(config.transport.concurrency).div_ceil(2))),

@@ -70,7 +70,7 @@ impl Remote {
             (StatusCode::OK, range) => range.map_or(0, |range| range.start()),
             (StatusCode::PARTIAL_CONTENT, Some(_)) if found == range => 0,
             (StatusCode::PARTIAL_CONTENT, _) => return Err(self.answer("it sent another range than was asked for")),
-            (status, _) => return Err(self.unexpected(reach, status)),
+            _ => return Err(self.not_given(reach, answer).await),
         };
         let member = Member { digest: *digest, size: total, media_type: None, proven: true };
         self.learn_members(&reach.repository, vec![member]).await?;

@@ -1,14 +1,12 @@
 //! Manifests that are pushed to, and what is deleted from, a fronted registry.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use serde::Deserialize;
-use tokio::time::{Instant, timeout_at};
 
 use crate::oci::{self, Algorithm, Digest, Reference, Tag, Verified};
 use crate::upstream::{Ask, Body};
@@ -16,26 +14,6 @@ use crate::upstream::{Ask, Body};
 use super::super::{ManifestPut, Pushed, RegistryError};
 use super::tags::header_digest;
 use super::{Reach, Remote, RemoteError, Target};
-
-/// How much of an upstream's error is read.
-const ERROR_BYTES_MAX: usize = 64 * 1024;
-/// How long an upstream's error may take to come whole, once it began, even if the request's time is over.
-const ERROR_PATIENCE: Duration = Duration::from_secs(1);
-/// How much of an upstream's message is handed on, in characters.
-const MESSAGE_CHARACTERS_MAX: usize = 500;
-
-#[derive(Deserialize)]
-struct Errors {
-    errors: Vec<ErrorEntry>,
-}
-
-#[derive(Deserialize)]
-struct ErrorEntry {
-    #[serde(default)]
-    code: String,
-    #[serde(default)]
-    message: String,
-}
 
 #[derive(Deserialize)]
 struct Subject {
@@ -138,6 +116,7 @@ impl Remote {
         // Whoever knows nothing of several tags says nothing of them, and the client pushes each by itself.
         let tags = put.tags.into_iter().filter(|tag| is_named(answer.headers(), tag)).collect();
         self.keep_manifest(reach, &digest, put.bytes, put.content_type).await?;
+        self.referrers.forget_all();
         Ok(Pushed { digest, tags, subject: subject.and_then(|subject| subject.digest.parse().ok()) })
     }
 
@@ -151,7 +130,16 @@ impl Remote {
     /// Deletes a tag, or a manifest, there.
     pub async fn delete_manifest(self: &Arc<Self>, target: Target, reference: &Reference) -> Result<(), RegistryError> {
         let missing = || RegistryError::ManifestUnknown(reference.clone());
-        self.delete(target, &format!("/manifests/{reference}"), reference_parts(reference), missing).await
+        let reach = self.reach(&target);
+        let deleted =
+            self.delete(target, &format!("/manifests/{reference}"), reference_parts(reference), missing).await;
+        match deleted {
+            // It is there for as long as there is anything to list; who deletes it wants to be told that this was done.
+            Err(RegistryError::ManifestUnknown(_)) if self.listed_as_manifest(&reach, reference).await.is_some() => {
+                Ok(())
+            }
+            deleted => deleted,
+        }
     }
 
     /// Takes a blob out of a repository there.
@@ -178,6 +166,7 @@ impl Remote {
                     if let Some(tag) = &tag {
                         remote.forget_tag(&reach.repository, tag).await?;
                     }
+                    remote.referrers.forget_all();
                     if let Some(digest) = &digest {
                         remote.forget_member(&reach.repository, digest).await?;
                     }
@@ -201,45 +190,12 @@ impl Remote {
         ask.follow = false;
         Ok(ask)
     }
-
-    /// What the upstream says to a change that it did not make, in its own words.
-    pub(super) async fn rejected(&self, reach: &Reach, answer: Response<Body>) -> RemoteError {
-        let status = answer.status();
-        if !status.is_client_error() || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            return self.unexpected(reach, status);
-        }
-        let bytes = words(reach, answer.into_body()).await.unwrap_or_default();
-        let first = serde_json::from_slice::<Errors>(&bytes).ok().and_then(|errors| errors.errors.into_iter().next());
-        let ErrorEntry { code, message } =
-            first.unwrap_or_else(|| ErrorEntry { code: String::new(), message: format!("status {status}") });
-        let message = message.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARACTERS_MAX).collect();
-        RemoteError::Rejected { upstream: self.name().to_owned(), status: status.as_u16(), code, message }
-    }
 }
 
 /// Whether an upstream says that a tag names what was pushed (distribution-spec, end-7b: a list).
 fn is_named(headers: &HeaderMap, tag: &Tag) -> bool {
     let values = headers.get_all("oci-tag").iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|name| name.trim() == tag.as_str())
-}
-
-/// The text of an error, if it is short and comes in time.
-async fn words(reach: &Reach, mut body: Body) -> Option<Bytes> {
-    // After a long upload the request's own deadline is long past.
-    let deadline = reach.deadline.max(Instant::now() + ERROR_PATIENCE);
-    let read = async {
-        let mut text = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            if let Ok(data) = frame.ok()?.into_data() {
-                text.extend_from_slice(&data);
-            }
-            if text.len() > ERROR_BYTES_MAX {
-                return None;
-            }
-        }
-        Some(text.freeze())
-    };
-    timeout_at(deadline, read).await.ok()?
 }
 
 fn reference_parts(reference: &Reference) -> (Option<Tag>, Option<Digest>) {

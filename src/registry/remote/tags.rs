@@ -58,7 +58,7 @@ impl Remote {
             // It goes on asking; those who come meanwhile need not wait as long.
             Err(_) => too_late(self.name()),
         };
-        let refused = matches!(error, RemoteError::Refused { .. });
+        let refused = matches!(error, RemoteError::Refused { .. } | RemoteError::Rejected { status: 403, .. });
         if error.is_passing() {
             self.rest();
         }

@@ -229,8 +229,12 @@ fn what_the_upstream_says_to_a_push_is_told() {
     let mirror = fronted(OPEN, "username = \"gateway\"\npassword = \"right\"");
     let client = mirror.gate.plain();
     for (fault, status, code, words) in [
-        (Fault::Status(403), 403, "DENIED", "mend username and password_file in upstreams/up.toml"),
-        (Fault::Status(500), 503, "UNAVAILABLE", "upstreams/up.toml"),
+        // A reason is passed on; whoever gives none is not known to have looked at it.
+        (Fault::Status(403), 403, "TOOMANYREQUESTS", "answered 403: the upstream says TOOMANYREQUESTS"),
+        (Fault::Status(500), 500, "TOOMANYREQUESTS", "answered 500: the upstream says TOOMANYREQUESTS"),
+        (Fault::Bare(403), 403, "DENIED", "mend username and password_file in upstreams/up.toml"),
+        (Fault::Bare(500), 503, "UNAVAILABLE", "upstreams/up.toml"),
+        (Fault::Status(503), 503, "UNAVAILABLE", "upstreams/up.toml"),
         (Fault::Status(429), 503, "UNAVAILABLE", "upstreams/up.toml"),
         (Fault::Status(400), 400, "TOOMANYREQUESTS", "the upstream says TOOMANYREQUESTS"),
         (Fault::Silent, 504, "UNAVAILABLE", "upstreams/up.toml"),

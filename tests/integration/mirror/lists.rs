@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{LONGEST_WAIT, Mirror, OPEN, is_error};
+use super::{LONGEST_WAIT, Mirror, OPEN, is_error, mirror_of, prepare, upstream};
 use serde_json::json;
 
-use crate::support::content::{OCI_INDEX, OCI_MANIFEST, digest};
+use crate::support::content::{OCI_INDEX, OCI_MANIFEST, digest, push_blob, push_image, put_manifest};
+use crate::support::gate::wait_until;
 use crate::support::v2_upstream::{Door, Fault};
-use crate::support::{Answer, Client};
+use crate::support::{Answer, Client, Gate, V2Upstream};
 
 /// Follows every Link.
 fn all(client: &Client, path: &str, key: &str) -> Vec<String> {
@@ -95,20 +96,27 @@ fn a_list_that_drips_had_no_end() {
 }
 
 /// Ten of twenty-five were listed, and nobody was told.
+/// A manifest there that refers to another one.
+fn refer(mirror: &Mirror, subject: &str, number: usize) -> String {
+    let bytes = referrer(subject, number);
+    mirror.up.manifest("app", &format!("signature-{number}"), bytes.as_bytes())
+}
+
+fn referrer(subject: &str, number: usize) -> String {
+    let config = json!({ "mediaType": "application/vnd.oci.empty.v1+json", "digest": digest(b"{}"), "size": 2 });
+    let subject = json!({ "mediaType": OCI_MANIFEST, "digest": subject, "size": 1 });
+    json!({
+        "schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": format!("application/x.{}", number % 2),
+        "annotations": { "number": number.to_string() }, "config": config, "layers": [], "subject": subject,
+    })
+    .to_string()
+}
+
 #[test]
 fn referrers_were_those_of_the_first_page() {
-    let mirror = Mirror::start("");
+    let mirror = Mirror::start("tag_ttl = \"0s\"\nstale = \"0s\"");
     let (subject, _) = mirror.up.image("app", "v1", b"a layer");
-    let mut referrers: Vec<String> = (0..25)
-        .map(|number| {
-            let bytes = json!({
-                "schemaVersion": 2, "mediaType": OCI_MANIFEST, "layers": [], "annotations": { "number": number.to_string() },
-                "config": { "mediaType": "application/vnd.oci.empty.v1+json", "digest": digest(b"{}"), "size": 2 },
-                "subject": { "mediaType": OCI_MANIFEST, "digest": subject, "size": 1 },
-            });
-            mirror.up.manifest("app", &format!("signature-{number}"), bytes.to_string().as_bytes())
-        })
-        .collect();
+    let mut referrers: Vec<String> = (0..25).map(|number| refer(&mirror, &subject, number)).collect();
     referrers.sort_unstable();
     let path = format!("/v2/up/app/referrers/{subject}");
     for pages in [false, true] {
@@ -130,10 +138,12 @@ fn referrers_were_those_of_the_first_page() {
         "/referrers/",
         Fault::Header("Link", "<https://elsewhere.example/v2/app/referrers/x>; rel=next"),
     );
-    is_error(&mirror.pull(&path), 502, "UNAVAILABLE");
+    is_error(&mirror.pull(&path), 404, "UNSUPPORTED");
+    mirror.gate.wait_for_log("a Link that leads to another host");
     mirror.up.heal();
     mirror.up.fault("GET", "/referrers/", Fault::Header("Link", "<?token=0>; rel=next"));
-    is_error(&mirror.pull(&path), 502, "UNAVAILABLE");
+    is_error(&mirror.pull(&path), 404, "UNSUPPORTED");
+    mirror.gate.wait_for_log("a Link that leads to the page that it is on");
 }
 
 /// Clients then look for the list that is kept under a tag.
@@ -167,4 +177,139 @@ fn a_list_that_goes_on_in_its_own_way_did_not_go_on() {
     let listed = mirror.pull("/v2/up/app/tags/list?n=2").expect(200);
     assert_eq!(listed.json()["tags"], json!(["a", "b"]));
     assert!(mirror.up.count("GET", "/tags/list") > 1, "it is taken to its end");
+}
+
+/// The digests of what refers to a manifest.
+fn listed(answer: &Answer) -> Vec<String> {
+    let json = answer.json();
+    let mut listed: Vec<String> = json["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["digest"].as_str().unwrap().to_owned())
+        .collect();
+    listed.sort_unstable();
+    listed
+}
+
+#[test]
+fn referrers_are_kept_as_long_as_tags_and_given_while_the_upstream_fails() {
+    let mirror = Mirror::start("tag_ttl = \"1s\"");
+    let (subject, _) = mirror.up.image("app", "v1", b"a layer");
+    let mut all = vec![refer(&mirror, &subject, 0)];
+    let path = format!("/v2/up/app/referrers/{subject}");
+    for _ in 0..3 {
+        assert_eq!(listed(&mirror.pull(&path).expect(200)), all);
+    }
+    assert_eq!(mirror.up.count("GET", "/referrers/"), 1);
+    all.push(refer(&mirror, &subject, 1));
+    all.sort_unstable();
+    wait_until("the new list", || listed(&mirror.pull(&path).expect(200)) == all);
+    for fault in [Fault::Status(503), Fault::Silent] {
+        mirror.up.fault("GET", "/referrers/", fault);
+        let began = Instant::now();
+        wait_until("an older list", || {
+            let answer = mirror.pull(&path).expect(200);
+            assert_eq!(listed(&answer), all);
+            answer.header("warning").is_some_and(|warning| warning.starts_with("299 - \"stale: up "))
+        });
+        assert!(began.elapsed() < LONGEST_WAIT);
+        mirror.up.heal();
+    }
+}
+
+#[test]
+fn whoever_pulls_gets_a_list_of_referrers_or_404_from_a_mirror() {
+    for fault in [
+        Fault::Status(403),
+        Fault::Status(401),
+        Fault::Status(500),
+        Fault::Silent,
+        Fault::Instead("text/html", "<html>"),
+    ] {
+        let mirror = Mirror::start("");
+        let (subject, _) = mirror.up.image("app", "v1", b"a layer");
+        mirror.up.fault("GET", "/referrers/", fault.clone());
+        is_error(&mirror.pull(&format!("/v2/up/app/referrers/{subject}")), 404, "UNSUPPORTED");
+        mirror.up.fault("HEAD", "/manifests/sha256-", fault.clone());
+        mirror.up.fault("GET", "/manifests/sha256-", fault.clone());
+        if !matches!(fault, Fault::Status(401 | 403)) {
+            let tag = subject.replace(':', "-");
+            is_error(&mirror.pull(&format!("/v2/up/app/manifests/{tag}")), 404, "MANIFEST_UNKNOWN");
+        }
+    }
+}
+
+#[test]
+fn those_of_a_kind_are_told_from_all_that_are_kept() {
+    let mirror = Mirror::start("");
+    let (subject, _) = mirror.up.image("app", "v1", b"a layer");
+    let all: Vec<String> = (0..4).map(|number| refer(&mirror, &subject, number)).collect();
+    let path = format!("/v2/up/app/referrers/{subject}");
+    // Who says of none what it is has them all told.
+    let answer = mirror.pull(&format!("{path}?artifactType=application/x.0")).expect(200);
+    assert_eq!((listed(&answer).len(), answer.header("oci-filters-applied")), (4, None));
+
+    let behind = Gate::start(OPEN);
+    push_image(&behind.plain(), "app", "v1");
+    push_blob(&behind.plain(), "app", b"{}");
+    for number in 0..4 {
+        let bytes = referrer(&subject, number);
+        put_manifest(&behind.plain(), "app", &digest(bytes.as_bytes()), bytes.as_bytes()).expect(201);
+    }
+    let gate = prepare(OPEN, &mirror_of(&format!("http://{}", behind.main), "")).start();
+    for kind in ["application/x.0", "application/x.1", "application/y"] {
+        let answer = gate.plain().get(&format!("{path}?artifactType={kind}")).expect(200);
+        let of_kind = |digest: &&String| {
+            all.iter().position(|other| other == *digest).is_some_and(|at| kind == format!("application/x.{}", at % 2))
+        };
+        let mut expected: Vec<String> = all.iter().filter(of_kind).cloned().collect();
+        expected.sort_unstable();
+        assert_eq!(listed(&answer), expected, "{kind}");
+        assert_eq!(answer.header("oci-filters-applied"), Some("artifactType"));
+    }
+}
+
+/// BuildKit reads signatures by it alone, docker where there is no list.
+#[test]
+fn the_tag_of_referrers_is_the_list_where_there_is_no_such_tag() {
+    let mirror = Mirror::start("");
+    let (subject, _) = mirror.up.image("app", "v1", b"a layer");
+    let tag = subject.replace(':', "-");
+    let path = |reference: &str| format!("/v2/up/app/manifests/{reference}");
+    // Nothing refers to it.
+    is_error(&mirror.pull(&path(&tag)), 404, "MANIFEST_UNKNOWN");
+    let mirror = Mirror::start("");
+    mirror.up.image("app", "v1", b"a layer");
+    let referrer = refer(&mirror, &subject, 0);
+    let got = mirror.pull(&path(&tag)).expect(200);
+    assert_eq!((got.header("content-type"), listed(&got)), (Some(OCI_INDEX), vec![referrer]));
+    let name = got.header("docker-content-digest").unwrap().to_owned();
+    assert_eq!(digest(&got.body), name);
+    assert_eq!(mirror.gate.plain().head(&path(&tag)).expect(200).header("docker-content-digest"), Some(&*name));
+    assert_eq!(mirror.pull(&path(&name)).expect(200).body, got.body);
+    let tags = mirror.pull("/v2/up/app/tags/list").expect(200).json();
+    assert!(!tags["tags"].as_array().unwrap().contains(&json!(tag)), "{tags}");
+    // Elsewhere it is nothing.
+    is_error(&mirror.pull(&format!("/v2/up/other/manifests/{name}")), 404, "MANIFEST_UNKNOWN");
+    // What is there under the tag comes first.
+    let mirror = Mirror::start("");
+    mirror.up.image("app", "v1", b"a layer");
+    refer(&mirror, &subject, 0);
+    mirror.up.manifest("app", &tag, br#"{"schemaVersion":2,"manifests":[]}"#);
+    assert_eq!(mirror.pull(&path(&tag)).expect(200).body, br#"{"schemaVersion":2,"manifests":[]}"#);
+}
+
+#[test]
+fn the_tag_of_referrers_can_be_deleted_at_a_fronted_registry() {
+    let up = V2Upstream::start();
+    let gate = prepare(OPEN, &upstream("fronted", &up.url(), "")).start();
+    let mirror = Mirror { gate, up };
+    let client = mirror.gate.plain();
+    let (subject, _) = mirror.up.image("app", "v1", b"a layer");
+    let tag = format!("/v2/up/app/manifests/{}", subject.replace(':', "-"));
+    is_error(&client.delete(&tag), 404, "MANIFEST_UNKNOWN");
+    refer(&mirror, &subject, 0);
+    client.get(&tag).expect(200);
+    client.delete(&tag).expect(202);
 }

@@ -94,8 +94,11 @@ fn an_answer_that_is_too_old_is_not_given() {
 #[test]
 fn a_refusal_names_the_credentials_and_is_no_outage() {
     for (more, words) in [
-        ("", "write username and password_file in upstreams/up.toml"),
-        ("username = \"gateway\"\npassword = \"wrong\"", "mend username and password_file in upstreams/up.toml"),
+        ("", "public; for what is not public write username and password_file in upstreams/up.toml"),
+        (
+            "username = \"gateway\"\npassword = \"wrong\"",
+            "for the credentials that we have; if they are not right, mend username and password_file in upstreams/up.toml",
+        ),
     ] {
         for door in [Door::basic, Door::bearer] {
             let mirror = Mirror::start(&format!("tag_ttl = \"0s\"\n{more}"));
@@ -103,10 +106,11 @@ fn a_refusal_names_the_credentials_and_is_no_outage() {
             mirror.pull(PATH).expect(200);
             mirror.up.guard(door().user("gateway", "right", &["*"]));
             let blob = format!("/v2/up/app/blobs/{layer}");
+            let words = format!("it is not there, or not {words}");
             for path in [PATH, "/v2/up/app/manifests/v2", &blob] {
                 let answer = mirror.pull(path);
                 is_error(&answer, 403, "DENIED");
-                assert!(answer.message().contains(words), "{path}: {}", answer.message());
+                assert!(answer.message().contains(&words), "{path}: {}", answer.message());
                 assert!(!answer.text().contains("wrong"), "{}", answer.text());
             }
         }
@@ -120,4 +124,21 @@ fn an_older_answer_is_given_in_spite_of_a_refusal_if_that_is_said() {
     mirror.pull(PATH).expect(200);
     mirror.up.guard(Door::basic());
     assert_eq!(digest(&mirror.pull(PATH).expect(200).body), name);
+}
+
+#[test]
+fn a_reason_was_told_as_an_outage() {
+    for status in [403, 412, 451] {
+        let mirror = Mirror::start("tag_ttl = \"0s\"");
+        let (_, layer) = mirror.up.image("app", "v1", b"a layer");
+        mirror.up.fault("HEAD", "/app/", Fault::Status(status));
+        mirror.up.fault("GET", "/app/", Fault::Status(status));
+        let blob = format!("/v2/up/app/blobs/{layer}");
+        for path in [PATH, &blob] {
+            let answer = mirror.pull(path);
+            is_error(&answer, status, "TOOMANYREQUESTS");
+            let words = format!("upstream up answered {status}: the upstream says TOOMANYREQUESTS");
+            assert!(answer.message().contains(&words), "{path}: {}", answer.message());
+        }
+    }
 }

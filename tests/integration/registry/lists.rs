@@ -180,3 +180,34 @@ fn a_repository_in_which_only_an_upload_has_begun_is_not_there() {
     assert_eq!(client.get("/v2/_catalog").expect(200).json(), json!({ "repositories": [] }));
     assert_eq!(client.get("/v1/search?q=begun").expect(200).json()["num_results"], 0);
 }
+
+#[test]
+fn the_tag_of_referrers_is_their_list_where_nobody_pushed_such_a_tag() {
+    let gate = open("");
+    let client = gate.plain();
+    let subject = push_image(&client, "app", "v1");
+    let tag = subject.replace(':', "-");
+    let path = |reference: &str| format!("/v2/app/manifests/{reference}");
+    assert_eq!(client.get(&path(&tag)).expect(404).code(), "MANIFEST_UNKNOWN");
+    client.delete(&path(&tag)).expect(404);
+    let image = String::from_utf8(manifest(&[b"{}", b"a layer"])).unwrap();
+    let refers = format!(r#"{{"subject":{{"mediaType":"x/y","digest":"{subject}","size":1}},"#);
+    let referrer = image.replacen('{', &refers, 1);
+    put_manifest(&client, "app", &digest(referrer.as_bytes()), referrer.as_bytes()).expect(201);
+    let got = client.get(&path(&tag)).expect(200);
+    assert_eq!(got.header("content-type"), Some(OCI_INDEX));
+    assert_eq!(got.json()["manifests"][0]["digest"], digest(referrer.as_bytes()));
+    assert_eq!(got.body, client.get(&format!("/v2/app/referrers/{subject}")).expect(200).body);
+    let name = got.header("docker-content-digest").unwrap().to_owned();
+    assert_eq!(name, digest(&got.body));
+    for reference in [&tag, &name] {
+        assert_eq!(client.head(&path(reference)).expect(200).header("docker-content-digest"), Some(&*name));
+        assert_eq!(client.get(&path(reference)).expect(200).body, got.body);
+        client.delete(&path(reference)).expect(202);
+    }
+    assert_eq!(client.get("/v2/app/tags/list").expect(200).json()["tags"], json!(["v1"]));
+    client.get(&format!("/v2/other/manifests/{name}")).expect(404);
+    // What is pushed under the tag is what is there.
+    push_image(&client, "app", &tag);
+    assert_eq!(client.get(&path(&tag)).expect(200).body, image.as_bytes());
+}

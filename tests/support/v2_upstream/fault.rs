@@ -37,8 +37,10 @@ pub enum Fault {
     NoLength,
     /// The length is so many bytes off.
     Length(i64),
-    /// Another status, without a body.
+    /// Another status, and a reason.
     Status(u16),
+    /// Another status, without a body.
+    Bare(u16),
     /// The same, and when to come again.
     StatusRetryAfter(u16, u32),
     /// 200, this type (none, if it is empty) and this body, whatever was asked for; no digest is named.

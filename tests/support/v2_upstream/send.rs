@@ -85,6 +85,7 @@ impl Reply {
                 Self { body, ..self }
             }
             Fault::Status(status) => Self::error(*status, "TOOMANYREQUESTS"),
+            Fault::Bare(status) => Self::new(*status),
             Fault::StatusForRange(status) if asked.header("range").is_some() => Self::error(*status, "UNSUPPORTED"),
             Fault::StatusRetryAfter(status, after) => {
                 Self::error(*status, "TOOMANYREQUESTS").header("Retry-After", &after.to_string())

@@ -1,0 +1,70 @@
+//! The tag under which clients look for what refers to a manifest if they do not ask for the list: `sha256-HEX`
+//! (distribution-spec 1.1, "Referrers Tag Schema"). BuildKit from 0.26 on reads signatures by it alone.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use moka::sync::Cache;
+
+use crate::oci::{Digest, MediaType, Tag};
+
+use super::{Manifest, Tier};
+
+/// How much of such lists is remembered, in bytes, so that they are found by their digest too.
+const MADE_BYTES_MAX: u64 = 8 << 20;
+/// How long, after they were asked for last.
+const MADE_LIFETIME: Duration = Duration::from_secs(60 * 60);
+
+/// Lists that were answered as manifests, by the key of whoever may see them and their digest.
+pub(super) struct Fallback<K>(Cache<(K, Digest), Bytes>);
+
+impl<K: std::hash::Hash + Eq + Send + Sync + 'static> Fallback<K> {
+    pub(super) fn new() -> Self {
+        let weigh = |_: &(K, Digest), bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        Self(Cache::builder().max_capacity(MADE_BYTES_MAX).weigher(weigh).time_to_idle(MADE_LIFETIME).build())
+    }
+
+    /// A list of referrers as a manifest, which it is by its shape.
+    pub(super) fn manifest_of(&self, key: K, list: Bytes) -> Manifest {
+        let digest = Digest::sha256(&list);
+        self.0.insert((key, digest), list.clone());
+        manifest(digest, list)
+    }
+
+    /// One that was answered before.
+    pub(super) fn by_digest(&self, key: K, digest: &Digest) -> Option<Manifest> {
+        self.0.get(&(key, *digest)).map(|list| manifest(*digest, list))
+    }
+}
+
+fn manifest(digest: Digest, bytes: Bytes) -> Manifest {
+    let media_type = MediaType::OciIndex.as_str().into();
+    Manifest { digest, media_type, bytes, tier: Tier::Memory, older: None }
+}
+
+/// Whom the referrers under a tag refer to, if it is such a tag. Those of sha512 are cut, and name nobody any more.
+pub(super) fn subject_of(tag: &Tag) -> Option<Digest> {
+    let hex = tag.as_str().strip_prefix("sha256-")?;
+    format!("sha256:{hex}").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_that_stands_for_referrers_is_the_subject_s_digest() {
+        let subject = Digest::sha256(b"subject");
+        let of = |tag: &str| subject_of(&tag.parse().unwrap());
+        assert_eq!(of(&format!("sha256-{}", subject.hex())), Some(subject));
+        for other in [
+            "v1",
+            "sha256-",
+            "sha256-0123",
+            &format!("sha256-{}.sig", subject.hex()),
+            &format!("sha512-{}", subject.hex()),
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
+}
