@@ -1,10 +1,10 @@
 //! What a request's headers and query say of which part is asked for, or brought.
 
 use http::StatusCode;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, IF_NONE_MATCH, IF_RANGE, RANGE};
 
-use crate::oci::{ByteRange, Digest, ErrorCode, RangeError, RangeSpec};
-use crate::registry::RegistryError;
+use crate::oci::{self, ByteRange, Digest, ErrorCode, MediaType, RangeError, RangeSpec, Reference};
+use crate::registry::{Manifest, RegistryError};
 
 use super::respond::Failure;
 use super::route::Page;
@@ -34,6 +34,23 @@ impl Walk<'_> {
         tags.any(|tag| tag == "*" || tag.trim_start_matches("W/").trim_matches('"') == digest)
     }
 
+    /// What to give for a list of docker's to whoever asks by a tag and takes images of docker's alone: the one for Linux on
+    /// amd64, as docker's registries do.
+    pub(super) fn image_in_place_of(&self, reference: &Reference, list: &Manifest) -> Option<Digest> {
+        let is_list =
+            list.media_type == MediaType::DockerManifestList.as_str() && matches!(reference, Reference::Tag(_));
+        if !is_list {
+            return None;
+        }
+        let lists = self.parts.headers.get_all(ACCEPT).iter().filter_map(|list| list.to_str().ok());
+        let taken: Vec<&str> = lists.flat_map(|list| list.split(',')).map(essence).collect();
+        let takes =
+            |kinds: &[&str]| taken.iter().any(|kind| kinds.iter().any(|other| kind.eq_ignore_ascii_case(other)));
+        let takes_lists = takes(&[MediaType::DockerManifestList.as_str(), "*/*", "application/*"]);
+        let is_old = takes(&[MediaType::DockerManifest.as_str()]) && !takes_lists;
+        is_old.then(|| oci::of_linux_amd64(&list.bytes)).flatten()
+    }
+
     /// How many entries a page has: as asked for, but never more than are served.
     pub(super) fn limit(&self, page: &Page) -> usize {
         let most = self.settings.limits.page_entries;
@@ -60,4 +77,9 @@ impl Walk<'_> {
             _ => Ok(Some(range)),
         }
     }
+}
+
+/// A media type without its parameters.
+fn essence(text: &str) -> &str {
+    text.split(';').next().unwrap_or(text).trim()
 }

@@ -242,6 +242,28 @@ fn agreed_media_type(raw: &Raw, content_type: Option<&str>) -> Result<MediaType,
     }
 }
 
+/// The manifest in a list that is for Linux on amd64: docker's registries give it to whoever knows no lists.
+pub fn of_linux_amd64(list: &[u8]) -> Option<Digest> {
+    #[derive(Deserialize)]
+    struct List {
+        manifests: Vec<Entry>,
+    }
+    #[derive(Deserialize)]
+    struct Entry {
+        digest: String,
+        platform: Option<Platform>,
+    }
+    #[derive(Deserialize)]
+    struct Platform {
+        os: String,
+        architecture: String,
+    }
+    let list: List = serde_json::from_slice(list).ok()?;
+    let is_it = |platform: &Platform| platform.os == "linux" && platform.architecture == "amd64";
+    let entry = list.manifests.into_iter().find(|entry| entry.platform.as_ref().is_some_and(is_it))?;
+    entry.digest.parse().ok()
+}
+
 /// Any JSON in which no object says a key twice, nor, outside annotations, a word of ours in another spelling: readers
 /// differ in which one they take (Go ignores case), so such a manifest is a different one for each.
 #[derive(Clone, Copy)]
@@ -381,6 +403,22 @@ mod tests {
         assert!(matches!(Manifest::parse(br#"{"schemaVersion":2}"#, None), Err(ManifestError::Malformed(_))));
         let without_config = br#"{"schemaVersion":2,"layers":[]}"#;
         assert!(matches!(Manifest::parse(without_config, None), Err(ManifestError::Malformed(_))));
+    }
+
+    #[test]
+    fn the_image_for_linux_on_amd64_is_found_in_a_list() {
+        let entry = |os: &str, architecture: &str, name: &[u8]| {
+            let digest = Digest::sha256(name);
+            format!(r#"{{"digest":"{digest}","platform":{{"os":"{os}","architecture":"{architecture}"}}}}"#)
+        };
+        let list =
+            |entries: &[String]| of_linux_amd64(format!(r#"{{"manifests":[{}]}}"#, entries.join(",")).as_bytes());
+        let (arm, windows, linux) =
+            (entry("linux", "arm64", b"1"), entry("windows", "amd64", b"2"), entry("linux", "amd64", b"3"));
+        assert_eq!(list(&[arm.clone(), windows.clone(), linux]), Some(Digest::sha256(b"3")));
+        let bare = format!(r#"{{"digest":"{}"}}"#, Digest::sha256(b"4"));
+        assert_eq!(list(&[arm, windows, bare]), None);
+        assert_eq!(of_linux_amd64(b"[]"), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub use byte_range::{ByteRange, RangeError, RangeSpec};
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, DigestError};
 pub use error_code::ErrorCode;
-pub use manifest::{Child, ChildKind, MANIFEST_DEPTH_MAX, Manifest, ManifestError};
+pub use manifest::{Child, ChildKind, MANIFEST_DEPTH_MAX, Manifest, ManifestError, of_linux_amd64};
 pub use media_type::MediaType;
 pub use name::{NameError, RepositoryName};
 pub use reference::{Reference, ReferenceError, Tag, TagError};

@@ -40,7 +40,12 @@ impl Call<'_> {
     }
 
     async fn get_manifest(self, permit: Permit, reference: &Reference, head: bool) -> Result<Response<Body>, Failure> {
-        let manifest = self.hosted.manifest(permit, reference).await?;
+        let name = permit.repository().clone();
+        let mut manifest = self.hosted.manifest(permit, reference).await?;
+        if let Some(image) = self.walk.image_in_place_of(reference, &manifest) {
+            let permit = self.walk.permit(self.caller, Action::Pull, &name)?;
+            manifest = self.hosted.manifest(permit, &Reference::Digest(image)).await?;
+        }
         self.record.tier(manifest.tier);
         if self.walk.has_already(&manifest.digest) {
             return Ok(respond::not_modified(&manifest.digest));

@@ -101,6 +101,10 @@ impl Call<'_> {
         request.headers_mut().remove(header::ACCEPT_ENCODING);
         let answer = self.send(request, &visit).await?;
         Ok(match understood(answer).await? {
+            // By its type nothing can be told: docker-registry has text/html where it says none.
+            Understood::Whole(answer) if answer.status() == StatusCode::OK && is_web_page(answer.body()) => {
+                return Err(LegacyError::Answer("a web page in place of JSON".to_owned()).into());
+            }
             Understood::Whole(answer) => {
                 let bytes = (answer.status() == StatusCode::OK).then(|| answer.body().clone());
                 Learned { response: answer.map(Body::from), bytes }
@@ -186,6 +190,11 @@ impl Walk<'_> {
         let via = HeaderValue::from_bytes(&via).unwrap_or_else(|_| HeaderValue::from_static("1.1 dockgate"));
         Visit { forwarded, token: None, via }
     }
+}
+
+/// Whether it is meant for a browser: a portal, a login, a page that says that something is down.
+fn is_web_page(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"<")
 }
 
 fn in_no_repository() -> Failure {

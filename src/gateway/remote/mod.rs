@@ -84,11 +84,11 @@ impl Walk<'_> {
 
 impl Call<'_> {
     fn ping(self) -> Result<Response<Body>, Failure> {
-        // Who may have everything there is not asked for credentials: docker has none for its mirrors, and would offer those
-        // of Docker Hub.
+        // Who may have everything at a mirror is not asked for credentials: docker has none for its mirrors, and would offer those
+        // of Docker Hub. Where there is something to push, clients show theirs only if they are asked here.
         let prefix = self.elsewhere.prefix.as_ref();
-        let is_open = self.walk.settings.rules.cover(&self.caller.principal, Action::Pull, prefix);
-        if !is_open {
+        let is_mirror = self.remote().check_writable().is_err();
+        if !(is_mirror && self.walk.settings.rules.cover(&self.caller.principal, Action::Pull, prefix)) {
             self.walk.ask_who(self.caller, None)?;
         }
         Ok(respond::pong())

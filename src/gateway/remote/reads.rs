@@ -52,7 +52,11 @@ impl Call<'_> {
         match verb {
             Verb::Get | Verb::Head => {
                 let target = self.target(Action::Pull, &name)?;
-                let manifest = self.remote().manifest(target, &reference).await?;
+                let mut manifest = self.remote().manifest(target, &reference).await?;
+                if let Some(image) = self.walk.image_in_place_of(&reference, &manifest) {
+                    let target = self.target(Action::Pull, &name)?;
+                    manifest = self.remote().manifest(target, &Reference::Digest(image)).await?;
+                }
                 self.record.tier(manifest.tier);
                 if self.walk.has_already(&manifest.digest) {
                     return Ok(respond::not_modified(&manifest.digest));

@@ -1,7 +1,8 @@
 //! The ways in which a repository elsewhere is named, and names that nobody has.
 
-use super::{Mirror, OPEN, is_error, mirror_of, prepare, pull};
+use super::{Mirror, OPEN, is_error, mirror_of, prepare, pull, upstream};
 use crate::support::content::{begin, digest, manifest, push_blob, push_image, put_manifest};
+use crate::support::gate::ADA;
 use crate::support::v2_upstream::Door;
 use crate::support::{Answer, Gate, V2Upstream};
 
@@ -196,4 +197,20 @@ fn who_only_pulls_finds_the_blobs_of_the_mirror_by_head_too() {
     let (_, layer) = mirror.up.image("library/app", "v1", b"a layer");
     mirror.pull("/v2/library/app/manifests/v1").expect(200);
     mirror.gate.plain().head(&format!("/v2/library/app/blobs/{layer}")).expect(200);
+}
+
+#[test]
+fn a_fronted_registry_that_is_the_default_never_asked_who_pushes() {
+    let up = V2Upstream::start();
+    up.image("app", "v1", b"a layer");
+    let rules = "[[access]]\nwho = [\"anyone\"]\nrepositories = [\"**\"]\nactions = [\"pull\"]\n\
+                 [[access]]\nwho = [\"user:ada\"]\nrepositories = [\"**\"]\nactions = [\"*\"]\n";
+    let prepared = prepare(&format!("{rules}[registry]\ndefault = \"up\"\n"), &upstream("fronted", &up.url(), ""));
+    prepared.write("htpasswd", &format!("{ADA}\n"));
+    let gate = prepared.start();
+    let client = gate.tls();
+    assert!(client.get("/v2/").expect(401).header("www-authenticate").is_some());
+    client.user("ada", "wrong").get("/v2/").expect(401);
+    client.user("ada", "ada").get("/v2/").expect(200);
+    client.get("/v2/app/manifests/v1").expect(200);
 }

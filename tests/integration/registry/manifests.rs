@@ -308,3 +308,43 @@ fn who_may_only_make_new_tags_moves_none_of_several() {
     client.get(&format!("/v2/app/manifests/{}", digest(&other))).expect(404);
     put(&client, &format!("{}?tag=new&tag=v2", digest(&other)), OCI_MANIFEST, &other).expect(201);
 }
+
+#[test]
+fn who_takes_docker_s_images_alone_is_given_one_of_a_list() {
+    let gate = open("");
+    let client = gate.plain();
+    push_image(&client, "app", "child");
+    let image = String::from_utf8(manifest(&[b"{}", b"a layer"])).unwrap().replace(OCI_MANIFEST, DOCKER_MANIFEST);
+    put(&client, "amd64", DOCKER_MANIFEST, image.as_bytes()).expect(201);
+    let other = format!("{image}\n");
+    put(&client, "arm64", DOCKER_MANIFEST, other.as_bytes()).expect(201);
+    let child = |bytes: &str, architecture: &str| {
+        json!({ "mediaType": DOCKER_MANIFEST, "digest": digest(bytes.as_bytes()), "size": bytes.len(),
+                "platform": { "os": "linux", "architecture": architecture } })
+    };
+    let list = |children: Vec<Value>| {
+        json!({ "schemaVersion": 2, "mediaType": DOCKER_LIST, "manifests": children }).to_string().into_bytes()
+    };
+    let both = list(vec![child(&other, "arm64"), child(&image, "amd64")]);
+    put(&client, "both", DOCKER_LIST, &both).expect(201);
+    let get = |accept: &str, reference: &str| {
+        client.with("Accept", accept).get(&format!("/v2/app/manifests/{reference}")).expect(200)
+    };
+    for accept in [DOCKER_MANIFEST, &format!("application/json;q=0.1, {DOCKER_MANIFEST}; q=1")] {
+        let got = get(accept, "both");
+        assert_eq!((got.header("content-type"), &*got.body), (Some(DOCKER_MANIFEST), image.as_bytes()), "{accept}");
+        assert_eq!(got.header("docker-content-digest"), Some(&*digest(image.as_bytes())));
+        let head = client.with("Accept", accept).head("/v2/app/manifests/both").expect(200);
+        assert_eq!(head.header("docker-content-digest"), Some(&*digest(image.as_bytes())));
+    }
+    for accept in
+        ["*/*", OCI_MANIFEST, &format!("{DOCKER_MANIFEST}, {DOCKER_LIST}"), &format!("{DOCKER_MANIFEST}, */*;q=0.1")]
+    {
+        assert_eq!(get(accept, "both").body, both, "{accept}");
+    }
+    assert_eq!(client.get("/v2/app/manifests/both").body, both);
+    assert_eq!(get(DOCKER_MANIFEST, &digest(&both)).body, both, "by digest it is those bytes");
+    let arm = list(vec![child(&other, "arm64")]);
+    put(&client, "arm", DOCKER_LIST, &arm).expect(201);
+    assert_eq!(get(DOCKER_MANIFEST, "arm").body, arm, "there is nothing else to give");
+}
