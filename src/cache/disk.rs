@@ -17,12 +17,13 @@ use tokio::time::Instant;
 use crate::files::{BlobFile, BlobReader, OpenFiles, Reading, Space};
 use crate::oci::{ByteRange, Digest};
 
-use super::directory::Directory;
+use super::directory::{Directory, remove_if_there};
 use super::error::OpenError;
 use super::fill::{Fill, Filling, Shared};
 use super::flights::Flights;
 use super::index::{Cached, Index};
 use super::opening::Opened;
+use super::remnants::{Remnant, Remnants};
 
 /// How long nothing is written after the disk refused something.
 const REST: Duration = Duration::from_secs(10);
@@ -69,6 +70,8 @@ pub(super) struct State<E> {
     pub(super) index: Index,
     /// Each source has its own: what one sends is not given to those who asked another.
     fills: HashMap<(Digest, Arc<str>), Arc<Shared<E>>>,
+    /// What came of those that broke off.
+    remnants: Remnants,
     /// Until when nothing is written.
     resting: Option<Instant>,
 }
@@ -76,8 +79,8 @@ pub(super) struct State<E> {
 impl<E> State<E> {
     /// What fills set aside and have not written yet.
     fn outstanding(&self) -> u64 {
-        let written = self.fills.values().map(|shared| shared.lock().written).sum();
-        self.index.reserved().saturating_sub(written)
+        let written: u64 = self.fills.values().map(|shared| shared.lock().written).sum();
+        self.index.reserved().saturating_sub(written).saturating_sub(self.remnants.bytes())
     }
 }
 
@@ -185,7 +188,7 @@ impl<E: Clone + Send + Sync + 'static> Disk<E> {
                 }
             }
         };
-        let state = State { index, fills: HashMap::new(), resting: None };
+        let state = State { index, fills: HashMap::new(), remnants: Remnants::default(), resting: None };
         let inner = Inner {
             directory,
             state: Mutex::new(state),
@@ -278,6 +281,7 @@ impl<E: Clone + Send + Sync + 'static> Disk<E> {
     /// Throws it out; who reads it reads on. Whether it was there.
     pub async fn remove(&self, digest: &Digest) -> bool {
         let was_there = self.inner.state().index.remove(digest);
+        self.inner.drop_remnants(Some(digest));
         if was_there {
             self.inner.clone().unlink(vec![*digest]).await;
         }
@@ -384,6 +388,40 @@ impl<E> Inner<E> {
         }
         // Else files that are kept open would take their space for a while yet.
         self.kept_open.run_pending_tasks();
+    }
+
+    /// What came of a fill is kept for the next one.
+    pub(super) fn leave(&self, fill: &Shared<E>, remnant: Remnant) {
+        let gone = self.state().remnants.leave((fill.digest, Arc::clone(&fill.source)), remnant);
+        self.discard(gone);
+    }
+
+    /// What came of the fill before, if it fits what is known of the size now.
+    pub(super) fn take_over(&self, fill: &Shared<E>, size: Option<u64>) -> Option<Remnant> {
+        let remnant = self.state().remnants.take(&(fill.digest, Arc::clone(&fill.source)))?;
+        let fits =
+            size.is_none_or(|size| remnant.size.is_none_or(|other| other == size) && remnant.prover.size() < size);
+        if fits {
+            return Some(remnant);
+        }
+        self.discard(vec![remnant]);
+        None
+    }
+
+    /// Takes what is left of a digest, or of all, off the disk; whether that was anything. Blocks for a moment.
+    pub(super) fn drop_remnants(&self, of: Option<&Digest>) -> bool {
+        let gone = self.state().remnants.take_all(of);
+        let was_any = !gone.is_empty();
+        self.discard(gone);
+        was_any
+    }
+
+    fn discard(&self, gone: Vec<Remnant>) {
+        for remnant in gone {
+            // What is left is removed at the next start.
+            let _ = remove_if_there(&remnant.path);
+            self.state().index.release(remnant.reserved);
+        }
     }
 
     /// A fill is over, with a whole blob or without.

@@ -21,6 +21,7 @@ use crate::oci::Digest;
 use super::directory::remove_if_there;
 use super::disk::{CachedFile, Disk, Inner};
 use super::error::FillError;
+use super::remnants::{self, Remnant};
 
 pub use super::filling::{FillReader, Filling};
 
@@ -70,6 +71,8 @@ pub struct Fill<E> {
     prover: Option<Prover>,
     proven: Option<Proven>,
     spool: Option<(PathBuf, Arc<File>)>,
+    /// The spool of the fill before, until this one has begun.
+    left: Option<(PathBuf, Arc<File>)>,
     size: Option<u64>,
     reserved: u64,
     offset: u64,
@@ -144,6 +147,7 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
             prover,
             proven: None,
             spool: None,
+            left: None,
             size: None,
             reserved: 0,
             offset: 0,
@@ -169,19 +173,45 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
         self.spool.is_some()
     }
 
+    /// Goes on with what came of the fill before, if it broke off not long ago; how long the blob is, where that is known
+    /// now. Nobody reads of it before this fill has begun.
+    pub fn take_over(&mut self, size: Option<u64>) -> Option<u64> {
+        let Some(remnant) = self.disk.inner.take_over(&self.shared, size) else { return size };
+        let Remnant { path, file, prover, size: known, reserved } = remnant;
+        (self.offset, self.reserved) = (prover.size(), reserved);
+        (self.prover, self.left) = (Some(prover), Some((path, file)));
+        self.size = size.or(known);
+        self.size
+    }
+
     /// Makes room, opens the spool, and tells those who wait how long the blob is, if that is known.
     pub async fn begin(&mut self, size: Option<u64>) -> Result<(), FillError<E>> {
         self.size = size;
-        self.reserve(size.unwrap_or(GROWTH_BYTES)).await?;
-        let inner = Arc::clone(&self.disk.inner);
-        let opened = tokio::task::spawn_blocking(move || inner.directory()?.create_spool()).await;
-        let (path, file) = self.checked(flat(opened))?;
-        let file = Arc::new(file);
+        let needed = size.unwrap_or(self.offset + GROWTH_BYTES).saturating_sub(self.reserved);
+        self.reserve(needed).await?;
+        let (inner, left) = (Arc::clone(&self.disk.inner), self.left.clone());
+        // What is not in a whole piece cannot be checked when it is read from the spool.
+        let sums = self.prover.as_ref().map_or(&[][..], Prover::pieces).to_vec();
+        let (start, end) = ((sums.len() * files::PIECE_BYTES) as u64, self.offset);
+        let opened = tokio::task::spawn_blocking(move || {
+            let Some((path, file)) = left else {
+                let (path, file) = inner.directory()?.create_spool()?;
+                return Ok((path, Arc::new(file), Vec::new()));
+            };
+            let mut tail = vec![0; usize::try_from(end - start).unwrap_or_default()];
+            file.read_exact_at(&mut tail, start)?;
+            Ok((path, file, tail))
+        });
+        let (path, file, tail) = self.checked(flat(opened.await))?;
         let readable = self.disk.inner.spool_file(Arc::clone(&file), size.unwrap_or(u64::MAX));
-        self.spool = Some((path, file));
+        (self.spool, self.left) = (Some((path, file)), None);
         self.shared.publish(|state| {
             state.begun = Some(size);
             state.spool = Some(readable);
+            (state.received, state.written, state.sums) = (end, end, sums);
+            if !tail.is_empty() {
+                state.chunks.push_back((start, tail.into()));
+            }
         });
         Ok(())
     }
@@ -283,8 +313,15 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
         Ok(Inner::<E>::cached(file, user.or(there).unwrap_or_default()))
     }
 
-    /// Tells those who wait why there is nothing.
-    pub fn fail(mut self, error: E) {
+    /// Tells those who wait why there is nothing more. What came is kept for the next who fills.
+    pub async fn fail(mut self, error: E) {
+        if self.offset >= remnants::BYTES_MIN && self.flush().await.is_ok() && self.landed().await.is_ok() {
+            let (spool, prover) = (self.spool.take().or(self.left.take()), self.prover.take());
+            if let (Some((path, file)), Some(prover)) = (spool, prover) {
+                let (size, reserved) = (self.size, std::mem::take(&mut self.reserved));
+                self.disk.inner.leave(&self.shared, Remnant { path, file, prover, size, reserved });
+            }
+        }
         self.end(Err(FillError::Failed(error)));
     }
 
@@ -292,10 +329,13 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
     async fn reserve(&mut self, bytes: u64) -> Result<(), FillError<E>> {
         let inner = Arc::clone(&self.disk.inner);
         let reserved = tokio::task::spawn_blocking(move || {
-            inner.give_way(bytes)?;
-            let gone = inner.make_room(bytes).ok_or(io::ErrorKind::QuotaExceeded)?;
-            inner.unlink_now(&gone);
-            io::Result::Ok(())
+            let set_aside = || {
+                inner.give_way(bytes)?;
+                let gone = inner.make_room(bytes).ok_or(io::ErrorKind::QuotaExceeded)?;
+                inner.unlink_now(&gone);
+                io::Result::Ok(())
+            };
+            set_aside().or_else(|error| if inner.drop_remnants(None) { set_aside() } else { Err(error) })
         });
         self.checked(flat(reserved.await))?;
         self.reserved += bytes;
@@ -352,7 +392,7 @@ impl<E> Fill<E> {
         if outcome.is_err() {
             self.disk.inner.end_fill(&self.shared, self.reserved, None);
         }
-        if let Some((path, _)) = self.spool.take() {
+        for (path, _) in [self.spool.take(), self.left.take()].into_iter().flatten() {
             // What is left is removed at the next start.
             let _ = remove_if_there(&path);
         }

@@ -10,6 +10,7 @@ mod flights;
 mod index;
 mod memory;
 mod opening;
+mod remnants;
 mod volatile;
 
 #[cfg(test)]

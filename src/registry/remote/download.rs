@@ -82,14 +82,14 @@ impl Remote {
                 if matches!(error, RemoteError::Answer { .. } | RemoteError::Unsupported { .. }) {
                     self.forget_size(&repository, &digest).await;
                 }
-                fill.fail(error);
+                fill.fail(error).await;
                 "failed"
             }
             Err(Stop::Broken(reason) | Stop::NoRanges(reason)) => {
                 let error = RemoteError::Broken { upstream: self.name().to_owned(), reason };
                 tracing::warn!(upstream = self.name(), %digest, %error, "a blob could not be downloaded");
                 self.forget_size(&repository, &digest).await;
-                fill.fail(error);
+                fill.fail(error).await;
                 "failed"
             }
             Err(Stop::Cache | Stop::OtherSize(_)) => "cache",
@@ -131,7 +131,8 @@ impl Remote {
         let mut spare = None;
         let slot = self.while_wanted(fill, &mut spare, self.download_slot(&reach)).await?;
         let _slot = slot.map_err(Stop::Failed)?;
-        let mut progress = Progress { size: expected, is_claim: expected.is_some(), ranges: true };
+        let size = fill.take_over(expected);
+        let mut progress = Progress { size, is_claim: size.is_some(), ranges: true };
         let mut fruitless = 0;
         loop {
             let before = fill.offset();
@@ -199,16 +200,19 @@ impl Remote {
         let expected = *size;
         let offset = fill.offset();
         let mut ask = self.read(Method::GET, reach, &format!("/blobs/{digest}")).map_err(Stop::Failed)?;
-        if let Some(rest) = rest_of(offset, *size).filter(|_| *ranges) {
+        let rest = rest_of(offset, *size).filter(|_| *ranges);
+        // Before anybody reads what came of an earlier try, a refusal of all of it is one.
+        let may_be_refused = rest.is_none() && !fill.has_begun();
+        if let Some(rest) = rest {
             ask.headers.insert(RANGE, rest);
         }
         let answer = match self.while_wanted(fill, spare, self.origin.send(ask)).await? {
             Ok(answer) => answer,
             // Those who wait have a part already: it may come back.
-            Err(error) if offset > 0 => return Err(Stop::Broken(error.to_string())),
+            Err(error) if fill.has_begun() => return Err(Stop::Broken(error.to_string())),
             Err(error) => return Err(Stop::Failed(error.into())),
         };
-        let (body, skip) = self.check_head(reach, answer, offset, size).await?;
+        let (body, skip) = self.check_head(reach, answer, offset, size, may_be_refused).await?;
         if !fill.has_begun() {
             self.given(reach, digest, expected).await?;
             fill.begin(*size).await.map_err(|_| Stop::Cache)?;
@@ -231,6 +235,7 @@ impl Remote {
         answer: Response<Body>,
         offset: u64,
         size: &mut Option<u64>,
+        may_be_refused: bool,
     ) -> Result<(Body, u64), Stop> {
         let announced = number(answer.headers(), CONTENT_LENGTH);
         let wrong = |reason: String| Err(Stop::Failed(self.answer(reason)));
@@ -249,7 +254,7 @@ impl Remote {
                 Ok((answer.into_body(), 0))
             }
             (StatusCode::PARTIAL_CONTENT, _) => wrong("it sent another range than was asked for".to_owned()),
-            (status, _) if offset > 0 => {
+            (status, _) if !may_be_refused => {
                 Err(Stop::NoRanges(format!("it answered {status} to a question for the rest")))
             }
             _ => Err(Stop::Failed(self.not_given(reach, answer).await)),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Mirror, cache_is_clean, crowd, is_error, noise, pullers};
+use super::{Mirror, cache_is_clean, crowd, is_error, noise, pull, pullers};
 use crate::support::Answer;
 use crate::support::gate::wait_until;
 use crate::support::v2_upstream::{Fault, Latch};
@@ -282,4 +282,60 @@ fn the_operator_learns_who_sends_wrong_bytes() {
     let log = mirror.gate.log.lock().unwrap().clone();
     let line = log.lines().find(|line| line.contains("sent other bytes")).unwrap();
     assert!(line.contains("upstream=\"up\"") && line.contains(&digest), "{line}");
+}
+
+/// A download ends after so many bytes, and there is no more.
+fn breaks_off(mirror: &Mirror, at: usize) {
+    mirror.up.fault_some("GET", "/blobs/", 0..1, Fault::TruncatedAfter(at));
+    mirror.up.fault_some("GET", "/blobs/", 1..9, Fault::Status(503));
+}
+
+/// As a client sees it: it breaks off, asks for the rest, and does not wait for what it has.
+#[test]
+fn what_came_before_a_break_was_downloaded_again() {
+    const MIB: usize = 1 << 20;
+    let mirror = Mirror::start("retries = 0");
+    let bytes = noise(8, 8 * MIB + 12_345);
+    let (_, layer) = mirror.up.image("app", "v1", &bytes);
+    mirror.pull("/v2/up/app/manifests/v1").expect(200);
+    let path = format!("/v2/up/app/blobs/{layer}");
+    let downloads = || mirror.up.asked_for("GET", "/blobs/");
+    breaks_off(&mirror, 5 * MIB + 777);
+    assert!(pull(mirror.gate.main, &path, &[]).is_err(), "half of it was taken for the whole");
+    mirror.gate.wait_for_log("a blob could not be downloaded");
+    mirror.up.heal();
+    let rest = format!("bytes={}-", 4 * MIB + 1);
+    let answer = pull(mirror.gate.main, &path, &[("Range", &rest)]).unwrap().expect(206);
+    assert!(answer.body == bytes[4 * MIB + 1..], "{} bytes", answer.body.len());
+    let asked = downloads();
+    assert_eq!(asked.len(), 3);
+    let range = asked[2].header("range").unwrap().to_owned();
+    assert_eq!(range, format!("bytes={}-{}", 5 * MIB + 777, bytes.len() - 1));
+    // And all of it is there, and right.
+    assert!(pull(mirror.gate.main, &path, &[]).unwrap().expect(200).body == bytes);
+    assert_eq!(downloads().len(), 3);
+}
+
+#[test]
+fn what_came_before_a_break_is_nobody_s_before_the_upstream_gives_it() {
+    const MIB: usize = 1 << 20;
+    let mirror = Mirror::start("retries = 0");
+    let bytes = noise(9, 4 * MIB);
+    let (_, layer) = mirror.up.image("app", "v1", &bytes);
+    mirror.pull("/v2/up/app/manifests/v1").expect(200);
+    let path = format!("/v2/up/app/blobs/{layer}");
+    breaks_off(&mirror, 2 * MIB);
+    assert!(pull(mirror.gate.main, &path, &[]).is_err());
+    mirror.gate.wait_for_log("a blob could not be downloaded");
+    mirror.up.heal();
+    for status in [403, 503] {
+        mirror.up.fault("GET", "/blobs/", Fault::Status(status));
+        assert!(pull(mirror.gate.main, &path, &[]).unwrap().status >= 400);
+        mirror.up.heal();
+    }
+    // A part of other bytes is not taken for a part of these.
+    mirror.up.fault_some("GET", "/blobs/", 0..1, Fault::WrongBytes);
+    assert!(pull(mirror.gate.main, &path, &[]).is_err());
+    assert!(pull(mirror.gate.main, &path, &[]).unwrap().expect(200).body == bytes);
+    cache_is_clean(&mirror.gate.path("cache"));
 }
