@@ -34,7 +34,11 @@ pub(super) fn failure(error: RemoteError) -> Failure {
         RemoteError::Answer { upstream, .. }
         | RemoteError::Unsupported { upstream, .. }
         | RemoteError::Mismatch { upstream, .. } => bad_gateway(&upstream, "sent what cannot be used"),
-        RemoteError::Broken { upstream, .. } => bad_gateway(&upstream, "broke off"),
+        RemoteError::Broken { upstream, .. } => {
+            let failure =
+                Failure::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, try_later(&upstream, "broke off"));
+            Failure { retry_after: Some(RETRY_AFTER), ..failure }
+        }
         RemoteError::Internal(_) => {
             let message = "the registry failed; its log says why under this request's id";
             Failure::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown, message)
@@ -60,7 +64,8 @@ fn sent(error: &SendError) -> Failure {
         SendError::Silent { .. } | SendError::Deadline { .. } => {
             (StatusCode::GATEWAY_TIMEOUT, "did not answer in time")
         }
-        SendError::Broken { .. } => (StatusCode::BAD_GATEWAY, "broke off before it answered"),
+        // Not 502: containerd comes again after 500, 503 and 504 alone.
+        SendError::Broken { .. } => (StatusCode::SERVICE_UNAVAILABLE, "broke off before it answered"),
         SendError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "is busy"),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "cannot be asked now"),
     };
