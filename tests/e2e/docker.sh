@@ -127,6 +127,32 @@ podman_with_dockers_login() {
   refused 'denied|unauthorized|authentication required' bounded podman pull "$name"
 }
 
+requests() { grep --count ' INFO request ' "$gateway/log"; }
+
+# As many as were answered when tokens were for certain repositories and actions (a96346b): docker asks for all of them at once.
+ten_layers_take_few_requests() {
+  local number before pushed pulled
+  mkdir -p "$place/ten"
+  printf 'FROM scratch\n' >"$place/ten/Dockerfile"
+  for number in {0..9}; do
+    printf '%s\n' "$number" >"$place/ten/$number"
+    printf 'COPY %s /%s\n' "$number" "$number" >>"$place/ten/Dockerfile"
+  done
+  DOCKER_BUILDKIT=0 docker build --quiet --tag "$secure/team/ten:1" "$place/ten"
+  login admin "$secure" "$password"
+  before=$(requests)
+  docker push --quiet "$secure/team/ten:1"
+  pushed=$(($(requests) - before))
+  docker image rm --force "$secure/team/ten:1"
+  docker image prune --force --all
+  before=$(requests)
+  docker pull --quiet "$secure/team/ten:1"
+  pulled=$(($(requests) - before))
+  printf 'ten layers: %d requests for the push, %d for the pull\n' "$pushed" "$pulled"
+  [[ $pushed -le 48 && $pulled -le 15 ]] || fail "$pushed requests for the push, $pulled for the pull"
+  logged_out "$secure"
+}
+
 by_the_name_localhost() {
   login admin "$local_name" "$password"
   round_trip "$local_name/team/local:1"
@@ -165,6 +191,7 @@ check 'layers are mounted from another repository' mounts_layers_from_another_re
 check 'logged out, private images can neither be pulled nor pushed' logged_out_may_nothing_private
 check 'a public image is pulled and run without a login' public_image_without_login
 check 'a developer pushes to the team and nowhere else' developer_stays_in_the_team
+check 'ten layers take few requests' ten_layers_take_few_requests
 check "podman pushes and pulls with docker's login" podman_with_dockers_login
 check 'push, pull and run by the name localhost' by_the_name_localhost
 check 'login, push, pull and run over plain HTTP' over_plain_http
