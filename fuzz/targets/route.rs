@@ -30,13 +30,14 @@ fuzz_target!(|text: &str| {
             assert!(!allow.split(", ").any(|allowed| allowed == method.as_str()), "{method} is in {allow}");
         }
         Err(RouteError::Unknown) => {}
-        Err(RouteError::Invalid { detail, .. }) => assert!(!detail.is_empty()),
+        Err(RouteError::Invalid { detail, .. } | RouteError::TooLong { detail }) => assert!(!detail.is_empty()),
     }
 });
 
 fn is_written(route: &Route, path: &str) {
     let written = match route {
         Route::Ping => "/v2/".into(),
+        Route::Root => "/".into(),
         Route::Catalog(_) => "/v2/_catalog".into(),
         Route::Tags(name, _) => format!("/v2/{name}/tags/list"),
         Route::Manifest(name, reference, _) => format!("/v2/{name}/manifests/{reference}"),
@@ -79,7 +80,7 @@ fn verb(route: &Route, method: &Method) {
     let reads = match route {
         Route::Manifest(_, _, verb) => matches!(verb, Verb::Get | Verb::Head),
         Route::Blob(_, _, verb) => matches!(verb, BlobVerb::Get | BlobVerb::Head),
-        Route::UploadStart(_, UploadStart::Session | UploadStart::Monolithic(_) | UploadStart::Mount { .. }) => false,
+        Route::UploadStart(_, UploadStart::Session(_) | UploadStart::Monolithic(_) | UploadStart::Mount { .. }) => false,
         Route::Upload(_, _, verb) => *verb == UploadVerb::Status,
         Route::Legacy(LegacyRoute::Repository(_) | LegacyRoute::Image(_) | LegacyRoute::Users | LegacyRoute::User(_)) => return,
         _ => true,
