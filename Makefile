@@ -40,6 +40,11 @@ e2e: build ## Only the tests with real clients (clients="docker podman" for some
 	tests/install.sh
 	tests/e2e/run.sh $(binary) $(clients)
 
+.PHONY: clients
+clients: build ## The clients that take long to build, as new as they can be had: BuildKit, helm, cosign and so on (clients="helm ko" for some)
+	tests/install.sh
+	tests/e2e/run.sh $(binary) $(or $(clients),--slow)
+
 .PHONY: conformance
 conformance: build ## Only the OCI conformance suite
 	tests/install.sh

@@ -104,6 +104,12 @@ clients_trust() {
   printf '{}' >"$REGISTRY_AUTH_FILE"
 }
 
+# docker_login DIRECTORY USER PASSWORD [NAME]: the config.json that `docker login` would leave there, whether or not it would be let in.
+docker_login() {
+  mkdir -p "$1"
+  jq -n --arg name "${4:-$secure}" --arg auth "$(printf '%s:%s' "$2" "$3" | base64 --wrap 0)" '{auths: {($name): {auth: $auth}}}' >"$1/config.json"
+}
+
 # A docker engine of this client's own. No bridge and no firewall rules: the containers need no network, so the machine's
 # stays as it is.
 engine_start() {

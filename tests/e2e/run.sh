@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the real clients against the real binary: tests/e2e/run.sh [BINARY [CLIENT…]]
+# Runs the real clients against the real binary: tests/e2e/run.sh [BINARY [CLIENT…]], or with --slow in place of the clients those
+# that take long to build and to run, which CI leaves to `make clients`.
 #
 # Everything happens in network, mount and process namespaces of our own: the
 # gateway listens on its default ports whatever else the machine runs, what the
@@ -8,7 +9,8 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-clients=(http v1 old_docker docker podman skopeo buildah containerd crane regctl token_service mirror fronted second)
+clients=(http v1 old_docker docker podman skopeo buildah containerd crane regctl oras regsync python token_service mirror fronted second)
+slow=(buildkit helm cosign notation jib ko containerd2 oci_client flux trivy syft docker29)
 
 main() {
   local binary=${1:-$here/../../target/release/dockgate}
@@ -16,10 +18,13 @@ main() {
   binary=$(realpath "$binary")
   shift || true
   [[ $# -gt 0 ]] && clients=("$@")
+  [[ ${clients[*]} != --slow ]] || clients=("${slow[@]}")
   if [[ ${DOCKGATE_E2E_INSIDE:-} != 1 ]]; then
     require_programs
     build_go_clients
     install_v1_clients
+    install_python_clients
+    build_slow_clients
     "$here/old_docker/build.sh" "$here/../../.test/old-docker" || refuse "old docker does not build: see above"
     "$here/../v1/install.sh" "$here/../../.test/v1"
     enter_namespaces "$binary" "${clients[@]}"
@@ -45,13 +50,14 @@ require_programs() {
     refuse "dockerd and the namespaces need root, and there is no sudo: run this as root"
 }
 
-# Debian packages none of crane, regctl and oras; their versions are pinned in clients/go.sum.
+# Debian packages none of crane, regctl, regsync and oras; their versions are pinned in clients/go.sum.
 build_go_clients() {
   local bin=$here/../../.test/bin
   mkdir -p "$bin"
   (cd "$here/clients" && GOFLAGS='-mod=readonly -buildvcs=false' CGO_ENABLED=0 go build -o "$(realpath "$bin")/" \
-    github.com/google/go-containerregistry/cmd/crane github.com/regclient/regclient/cmd/regctl oras.land/oras/cmd/oras) ||
-    refuse "crane, regctl and oras do not build: see above"
+    github.com/google/go-containerregistry/cmd/crane github.com/regclient/regclient/cmd/regctl github.com/regclient/regclient/cmd/regsync \
+    oras.land/oras/cmd/oras) ||
+    refuse "crane, regctl, regsync and oras do not build: see above"
 }
 
 # The v1 clients that can still be had, for v1.sh: pinned in clients/v1, in folders of their own.
@@ -64,11 +70,49 @@ install_v1_clients() {
   cp "$recipe/package.json" "$recipe/package-lock.json" "$place/"
   npm ci --silent --ignore-scripts --omit=optional --no-audit --no-fund --prefix "$place" ||
     refuse "npm's docker-registry-client cannot be installed: see above"
-  python3 -m venv "$place/python" || refuse "python3 makes no virtual environment: see above"
-  "$place/python/bin/pip" install --quiet --disable-pip-version-check --no-deps -r "$recipe/requirements.txt" ||
-    refuse "PyPI's docker-registry-client cannot be installed: see above"
+  python_environment "$place/python" "$recipe/requirements.txt"
   printf '%s\n' "$found" >"$place/complete"
 }
+
+install_python_clients() {
+  local recipe=$here/clients/python/requirements.txt place=$here/../../.test/python-clients found
+  found=$(sha256sum <"$recipe")
+  [[ $(cat "$place/complete" 2>/dev/null) != "$found" ]] || return 0
+  rm -rf "$place"
+  python_environment "$place" "$recipe"
+  printf '%s\n' "$found" >"$place/complete"
+}
+
+# python_environment DIRECTORY REQUIREMENTS
+python_environment() {
+  python3 -m venv "$1" || refuse "python3 makes no virtual environment: see above"
+  "$1/bin/pip" install --quiet --disable-pip-version-check --no-deps -r "$2" || refuse "what $2 names cannot be installed: see above"
+}
+
+# Each by itself. One that cannot be had is told of in run_clients, and the others are run all the same.
+build_slow_clients() {
+  local client
+  for client in "${clients[@]}"; do
+    # The engine's containerd.
+    [[ $client != docker29 ]] || build_slow_client containerd2
+    ! is_slow "$client" || build_slow_client "$client"
+  done
+}
+
+# build_slow_client NAME: leaves a file `built` where it succeeds.
+build_slow_client() {
+  local began=$SECONDS place=$here/../../.test/clients/$1
+  printf '%s: building\n' "$1"
+  rm -f "$place/built"
+  if "$here/clients/build.sh" "$1" "$place"; then
+    touch "$place/built"
+    printf '%s: built in %d s\n' "$1" "$((SECONDS - began))"
+  else
+    printf '%s: NOT BUILT, after %d s\n' "$1" "$((SECONDS - began))" >&2
+  fi
+}
+
+is_slow() { [[ " ${slow[*]} " == *" $1 "* ]]; }
 
 # With an environment of our own, too: a proxy, a login or a setting of whoever runs this is none of the clients' business.
 enter_namespaces() {
@@ -122,6 +166,11 @@ run_clients() {
   export BINARY=$1 client
   for client in "${clients[@]}"; do
     [[ -f $here/$client.sh ]] || refuse "no such client: $client"
+    if is_slow "$client" && [[ ! -e $here/../../.test/clients/$client/built ]]; then
+      printf 'FAILED %s: it could not be built; see above\n' "$client" | tee -a "$results"
+      continue
+    fi
+    ! is_slow "$client" || printf '%s: running\n' "$client"
     bash "$here/$client.sh" || printf 'FAILED %s: the script broke off before its end\n' "$client" | tee -a "$results"
   done
 }

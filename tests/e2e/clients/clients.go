@@ -6,5 +6,6 @@ package clients
 import (
 	_ "github.com/google/go-containerregistry/cmd/crane"
 	_ "github.com/regclient/regclient/cmd/regctl"
+	_ "github.com/regclient/regclient/cmd/regsync"
 	_ "oras.land/oras/cmd/oras"
 )
