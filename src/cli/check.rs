@@ -16,7 +16,6 @@ use dockgate::telemetry::Metrics;
 use super::Common;
 use super::exit::{Code, Exit};
 use super::serve::{open_legacy, tls_problem, tls_settings};
-use super::user::line_of;
 
 /// What was found.
 #[derive(Default)]
@@ -120,7 +119,7 @@ fn check_users(config: &Config, found: &mut Found) {
     let file = &config.identity.htpasswd;
     match UserFile::new(file).list() {
         Ok(listing) => {
-            found.errors.extend(listing.problems.iter().map(|problem| line_of(file, problem)));
+            found.errors.extend(listing.bad_lines.told(file));
             found.warnings.extend(costly_users(file, &listing));
         }
         Err(error) => found.errors.push(format!("identity.htpasswd: {}: {error}", file.display())),

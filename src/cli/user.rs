@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use dockgate::identity::{Added, COST_DEFAULT, LineProblem, PROBLEMS_TOLD_MAX, Password, UserFile, UserFileError};
+use dockgate::identity::{Added, BadLines, COST_DEFAULT, Password, UserFile, UserFileError};
 
 use super::Common;
 use super::exit::{Code, Exit};
@@ -51,13 +51,13 @@ pub(super) fn run(command: &Command) -> Result<(), Exit> {
             let path = htpasswd(common)?;
             UserFile::new(&path).remove(name).map_err(|error| failed(&path, error))?;
             println!("removed {name}");
-            in_force(&path)
+            tell_bad_lines(&path)
         }
         Command::List(common) => {
             let path = htpasswd(common)?;
             let listing = UserFile::new(&path).list().map_err(|error| failed(&path, error))?;
             listing.users.iter().for_each(|user| println!("{}", user.name));
-            listing.problems.iter().for_each(|problem| eprintln!("dockgate: {}", line_of(&path, problem)));
+            tell(&path, &listing.bad_lines);
             Ok(())
         }
         Command::Verify(named) => {
@@ -82,25 +82,17 @@ fn add(named: &Named) -> Result<(), Exit> {
     let added = added.map_err(|error| failed(&path, error))?;
     let done = if added == Added::New { "added" } else { "changed the password of" };
     println!("{done} {}", named.name);
-    in_force(&path)
+    tell_bad_lines(&path)
 }
 
-/// A gateway refuses a file with a broken line whole, so that no change of it is in force.
-fn in_force(path: &Path) -> Result<(), Exit> {
-    let problems = UserFile::new(path).list().map_err(|error| failed(path, error))?.problems;
-    if problems.is_empty() {
-        return Ok(());
-    }
-    let lines: Vec<String> =
-        problems.iter().take(PROBLEMS_TOLD_MAX).map(|problem| line_of(path, problem) + "\n").collect();
-    Err(Exit::new(Code::Data, lines.concat() + "the change is not in force until these lines are mended"))
+/// The change is in force whatever the other lines are, so they are told and no more.
+fn tell_bad_lines(path: &Path) -> Result<(), Exit> {
+    tell(path, &UserFile::new(path).list().map_err(|error| failed(path, error))?.bad_lines);
+    Ok(())
 }
 
-/// `FILE:LINE: user "NAME": …`, as the gateway says it.
-pub(super) fn line_of(path: &Path, problem: &LineProblem) -> String {
-    let LineProblem { line, user, problem } = problem;
-    let user = user.as_ref().map(|user| format!("user {user:?}: ")).unwrap_or_default();
-    format!("{}:{line}: {user}{problem}", path.display())
+fn tell(path: &Path, bad_lines: &BadLines) {
+    bad_lines.told(path).iter().for_each(|line| eprintln!("dockgate: {line}"));
 }
 
 fn htpasswd(common: &Common) -> Result<PathBuf, Exit> {
@@ -127,7 +119,7 @@ fn password(named: &Named, twice: bool) -> Result<Password, Exit> {
 fn failed(path: &Path, error: UserFileError) -> Exit {
     match error {
         UserFileError::File(_) => Exit::new(Code::CannotCreate, error),
-        UserFileError::Line(problem) => Exit::new(Code::Data, line_of(path, &problem)),
+        UserFileError::Line(problem) => Exit::new(Code::Data, problem.told(path)),
         _ => Exit::new(Code::Data, error),
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use bcrypt::HashParts;
 
@@ -14,6 +15,8 @@ pub const USER_BYTES_MAX: usize = 255;
 
 /// The costs of bcrypt that are taken: bcrypt has no lower one; each step up doubles the time, and 14 is some two seconds.
 pub const COSTS: RangeInclusive<u32> = 4..=14;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How many problems of one file are told one by one.
 pub const PROBLEMS_TOLD_MAX: usize = 100;
@@ -34,6 +37,16 @@ pub(super) struct Users {
     pub(super) hashes: HashMap<String, PasswordHash>,
     /// The highest cost that any of the hashes has.
     pub(super) costliest: u32,
+    pub(super) bad_lines: BadLines,
+}
+
+/// The lines of a file that are not taken: whoever they name is no user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BadLines {
+    /// The first of them, at most [`PROBLEMS_TOLD_MAX`], in their order.
+    pub problems: Vec<LineProblem>,
+    /// How many there are beyond these.
+    pub more: usize,
 }
 
 /// A line that is not `name:$2y$cost$…`, and is not taken.
@@ -56,10 +69,10 @@ pub enum Problem {
     NoColon,
     /// The name is one that cannot be logged in with.
     BadName(BadName),
-    /// The same user as on an earlier line.
+    /// The same user as on another line.
     Duplicate {
-        /// The earlier line, from 1.
-        first_line: usize,
+        /// The other line, from 1.
+        line: usize,
     },
     /// The password is kept in a way that is not bcrypt.
     NotBcrypt(Scheme),
@@ -111,40 +124,76 @@ pub(super) enum Line<'a> {
 impl Users {
     /// Nobody.
     pub(super) fn none() -> Self {
-        Self { hashes: HashMap::new(), costliest: COST_WITHOUT_USERS }
+        Self { hashes: HashMap::new(), costliest: COST_WITHOUT_USERS, bad_lines: BadLines::default() }
     }
 
-    /// Reads a whole file; or tells all lines that are not right.
-    pub(super) fn parse(file: &[u8]) -> Result<Self, Vec<LineProblem>> {
-        let mut hashes: HashMap<String, PasswordHash> = HashMap::new();
-        let mut first_lines: HashMap<&str, usize> = HashMap::new();
-        let mut problems = Vec::new();
+    /// Reads a whole file. A line that is not right keeps its own name out, and so do two lines of one name: which of them
+    /// was meant to hold is not known, and an old password must not live on.
+    pub(super) fn parse(file: &[u8]) -> Self {
+        let mut owned: HashMap<&[u8], (usize, usize)> = HashMap::new();
         for (number, bytes) in (1..).zip(lines(file)) {
+            if let Some(owner) = owner(bytes) {
+                owned.entry(owner).or_insert((number, number)).1 = number;
+            }
+        }
+        let mut users = Self { costliest: 0, ..Self::none() };
+        for (line, bytes) in (1..).zip(lines(file)) {
+            let (first, last) = owner(bytes).and_then(|owner| owned.get(owner)).copied().unwrap_or((line, line));
             let (user, problem) = match Line::parse(bytes) {
                 Line::Nothing => continue,
-                Line::User { name, hash } => match first_lines.get(name) {
-                    None => {
-                        first_lines.insert(name, number);
-                        hashes.insert(name.into(), hash);
-                        continue;
-                    }
-                    Some(first) => (Some(name), Problem::Duplicate { first_line: *first }),
-                },
+                Line::User { name, hash } if first == last => {
+                    users.costliest = users.costliest.max(hash.cost);
+                    users.hashes.insert(name.into(), hash);
+                    continue;
+                }
+                Line::User { name, .. } => {
+                    (Some(name), Problem::Duplicate { line: if line == first { last } else { first } })
+                }
                 Line::Broken { name, problem } => (name, problem),
             };
-            problems.push(LineProblem { line: number, user: user.map(Into::into), problem });
+            users.bad_lines.push(LineProblem { line, user: user.map(Into::into), problem });
         }
-        if !problems.is_empty() {
-            return Err(problems);
+        if users.hashes.is_empty() {
+            users.costliest = COST_WITHOUT_USERS;
         }
-        let costliest = hashes.values().map(PasswordHash::cost).max().unwrap_or(COST_WITHOUT_USERS);
-        Ok(Self { hashes, costliest })
+        users
+    }
+}
+
+impl BadLines {
+    fn push(&mut self, problem: LineProblem) {
+        if self.problems.len() < PROBLEMS_TOLD_MAX {
+            self.problems.push(problem);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// What to say of them, each in one line.
+    pub fn told(&self, file: &Path) -> Vec<String> {
+        let more = (self.more > 0).then(|| format!("{}: and {} more", file.display(), self.more));
+        self.problems.iter().map(|problem| problem.told(file)).chain(more).collect()
+    }
+}
+
+impl LineProblem {
+    /// `FILE:LINE: user "NAME": …`
+    pub fn told(&self, file: &Path) -> String {
+        let user = self.user.as_ref().map(|user| format!("user {user:?}: ")).unwrap_or_default();
+        format!("{}:{}: {user}{}", file.display(), self.line, self.problem)
     }
 }
 
 /// The lines without what ends them; a byte-order mark, as Windows editors write it, is no part of the first.
 pub(super) fn lines(file: &[u8]) -> impl Iterator<Item = &[u8]> {
-    file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file).split(|b| *b == b'\n')
+    file.strip_prefix(BYTE_ORDER_MARK).unwrap_or(file).split(|b| *b == b'\n')
+}
+
+/// Whose line it is, good or bad: what stands before its first colon. Nobody's, where it says nothing.
+pub(super) fn owner(line: &[u8]) -> Option<&[u8]> {
+    let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line).trim_ascii();
+    let name = line.split(|b| *b == b':').next().map(<[u8]>::trim_ascii_end);
+    name.filter(|_| !line.is_empty() && !line.starts_with(b"#"))
 }
 
 impl<'a> Line<'a> {
@@ -250,8 +299,8 @@ impl fmt::Display for Problem {
             Self::NotUtf8 => f.write_str("it is not UTF-8; write the name in UTF-8 or remove the line"),
             Self::NoColon => f.write_str("it has no colon; a line is NAME:HASH; write # before a comment"),
             Self::BadName(bad) => write!(f, "{bad}; rename the user or remove the line"),
-            Self::Duplicate { first_line } => {
-                write!(f, "the user stands on line {first_line} already; remove one of the two lines")
+            Self::Duplicate { line } => {
+                write!(f, "the user stands on line {line} too, so neither line holds; remove one of them")
             }
             Self::NotBcrypt(scheme) => write!(f, "the password is {scheme}, only bcrypt is taken; {AGAIN}"),
             Self::MalformedHash => write!(f, "the bcrypt hash is damaged; {AGAIN}"),

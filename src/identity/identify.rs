@@ -69,7 +69,7 @@ pub enum IdentifyError {
 }
 
 impl Identity {
-    /// Reads the users. Without a file there are none, and with one line that is not right the file is refused whole.
+    /// Reads the users. Without a file there are none, and whoever stands on a line that is not right is none.
     ///
     /// Measures how long a hash takes, which blocks the thread for some tens of milliseconds.
     pub fn open(settings: Settings, token_keys: TokenKeys) -> Result<Self, OpenError> {
@@ -167,10 +167,16 @@ impl Identity {
         self.state.load().generation.users.hashes.len()
     }
 
+    /// What to say of the lines of the file that are not taken.
+    pub fn bad_lines(&self) -> Vec<String> {
+        let state = self.state.load();
+        state.generation.users.bad_lines.told(&state.settings.htpasswd)
+    }
+
     /// Looks whether the file of users changed, and takes the new ones. To be called often: where nothing changed it
     /// costs one system call.
     ///
-    /// A file that is gone means no users. A file that is broken or unreadable is told once, and the old users go on.
+    /// A file that is gone means no users. A file that is unreadable is told once, and the old users go on.
     /// Reads the file, so it may block the thread for some milliseconds.
     pub fn refresh(&self) -> Result<Refreshed, OpenError> {
         let mut source = self.source();

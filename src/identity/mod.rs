@@ -34,7 +34,7 @@ mod user_file;
 pub use accounts::AccountError;
 pub use credentials::{Credentials, MalformedCredentials};
 pub use htpasswd::{
-    BadName, COSTS, HTPASSWD_BYTES_MAX, LineProblem, PROBLEMS_TOLD_MAX, Problem, Scheme, USER_BYTES_MAX,
+    BadLines, BadName, COSTS, HTPASSWD_BYTES_MAX, LineProblem, PROBLEMS_TOLD_MAX, Problem, Scheme, USER_BYTES_MAX,
 };
 pub use identify::{IdentifyError, Identity, Refreshed};
 pub use legacy_token::LegacyUse;

@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
 use super::NoRandomness;
-use super::htpasswd::{HTPASSWD_BYTES_MAX, LineProblem, PROBLEMS_TOLD_MAX, Users};
+use super::htpasswd::{HTPASSWD_BYTES_MAX, Users};
 
 /// How old a change must be until the file's times can be trusted to show the next one: file systems count time in
 /// steps, of two seconds at worst, and two changes within one step look like one.
@@ -36,15 +36,6 @@ pub enum OpenError {
     TooLarge {
         /// Which file.
         path: PathBuf,
-    },
-    /// It has lines that are not taken.
-    Lines {
-        /// Which file.
-        path: PathBuf,
-        /// The first of them, at most [`PROBLEMS_TOLD_MAX`], in their order.
-        problems: Vec<LineProblem>,
-        /// How many there are beyond these.
-        more: usize,
     },
     /// The system has no random bytes for the keys of this process.
     NoRandomness,
@@ -99,16 +90,10 @@ impl Source {
             return Ok(None);
         }
         match content {
-            Ok(Some((bytes, _))) => Users::parse(&bytes).map(Some).map_err(|problems| self.lines(problems)),
+            Ok(Some((bytes, _))) => Ok(Some(Users::parse(&bytes))),
             Ok(None) => Ok(Some(Users::none())),
             Err(error) => Err(self.unreadable(error.kind())),
         }
-    }
-
-    fn lines(&self, mut problems: Vec<LineProblem>) -> OpenError {
-        let more = problems.len().saturating_sub(PROBLEMS_TOLD_MAX);
-        problems.truncate(PROBLEMS_TOLD_MAX);
-        OpenError::Lines { path: self.path.clone(), problems, more }
     }
 
     fn unreadable(&self, kind: io::ErrorKind) -> OpenError {
@@ -209,7 +194,6 @@ impl From<NoRandomness> for OpenError {
 }
 
 impl fmt::Display for OpenError {
-    /// One line for each problem, in the form `FILE:LINE: …`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { path, kind } => {
@@ -219,22 +203,9 @@ impl fmt::Display for OpenError {
             Self::TooLarge { path } => {
                 write!(f, "{}: larger than {} MiB; remove what is no user", path.display(), HTPASSWD_BYTES_MAX >> 20)
             }
-            Self::Lines { path, problems, more } => write_lines(f, path, problems, *more),
             Self::NoRandomness => NoRandomness.fmt(f),
         }
     }
-}
-
-fn write_lines(f: &mut fmt::Formatter<'_>, path: &Path, problems: &[LineProblem], more: usize) -> fmt::Result {
-    for (index, LineProblem { line, user, problem }) in problems.iter().enumerate() {
-        let separator = if index == 0 { "" } else { "\n" };
-        write!(f, "{separator}{}:{line}: ", path.display())?;
-        match user {
-            Some(user) => write!(f, "user {user:?}: {problem}")?,
-            None => write!(f, "{problem}")?,
-        }
-    }
-    if more > 0 { write!(f, "\n{}: and {more} more", path.display()) } else { Ok(()) }
 }
 
 impl std::error::Error for OpenError {}

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Gid, Uid};
 
-use super::htpasswd::{self, BadName, COSTS, HTPASSWD_BYTES_MAX, Line, LineProblem, PasswordHash, Users};
+use super::htpasswd::{self, BadLines, BadName, COSTS, HTPASSWD_BYTES_MAX, Line, LineProblem, PasswordHash, Users};
 use super::password::{NoRandomness, random_bytes};
 use super::{Password, source};
 
@@ -51,8 +51,8 @@ pub(super) enum Overwrite {
 pub struct Listing {
     /// The users, in the order of the file.
     pub users: Vec<UserLine>,
-    /// The lines that are not taken; while there is one the gateway takes none.
-    pub problems: Vec<LineProblem>,
+    /// The lines that are not taken.
+    pub bad_lines: BadLines,
 }
 
 /// A user of the file.
@@ -83,7 +83,7 @@ pub enum UserFileError {
     NoSuchUser,
     /// There is one already.
     Exists,
-    /// A line is not taken: the password cannot be compared, or no line is in force.
+    /// The user's line is not taken, so that there is no password to compare with.
     Line(LineProblem),
     /// The file is or would become larger than [`HTPASSWD_BYTES_MAX`].
     TooLarge,
@@ -125,15 +125,10 @@ impl UserFile {
         }
         let hash = PasswordHash::make(password.expose(), cost).map_err(|_| UserFileError::NoRandomness)?;
         self.change(true, |content| {
-            match &overwrite {
-                Overwrite::Always => {}
-                Overwrite::Never => is_in_force(content)?,
-                Overwrite::Of(password) => {
-                    is_in_force(content)?;
-                    if !has_password(content, name, password)? {
-                        return Err(UserFileError::NoSuchUser);
-                    }
-                }
+            if let Overwrite::Of(password) = &overwrite
+                && !has_password(content, name, password)?
+            {
+                return Err(UserFileError::NoSuchUser);
             }
             let (content, added) = with_user(content, name, &hash)?;
             match (added, &overwrite) {
@@ -146,7 +141,7 @@ impl UserFile {
     /// Takes a user out, with all of their lines.
     pub fn remove(&self, name: &str) -> Result<(), UserFileError> {
         self.change(false, |content| {
-            let kept: Vec<&[u8]> = pieces(content).filter(|line| user_of(line) != Some(name)).collect();
+            let kept: Vec<&[u8]> = pieces(content).filter(|line| !is_of(line, name)).collect();
             match kept.len() < pieces(content).count() {
                 true => Ok((kept.concat(), ())),
                 false => Err(UserFileError::NoSuchUser),
@@ -157,11 +152,14 @@ impl UserFile {
     /// What is in the file; nothing, where there is none.
     pub fn list(&self) -> Result<Listing, UserFileError> {
         let content = self.read()?;
+        let Users { hashes, bad_lines, .. } = Users::parse(&content);
         let users = (1..).zip(htpasswd::lines(&content)).filter_map(|(line, bytes)| match Line::parse(bytes) {
-            Line::User { name, hash } => Some(UserLine { name: name.into(), cost: hash.cost(), line }),
+            Line::User { name, hash } if hashes.contains_key(name) => {
+                Some(UserLine { name: name.into(), cost: hash.cost(), line })
+            }
             _ => None,
         });
-        Ok(Listing { users: users.collect(), problems: Users::parse(&content).err().unwrap_or_default() })
+        Ok(Listing { users: users.collect(), bad_lines })
     }
 
     /// Whether this is the user's password.
@@ -225,25 +223,13 @@ fn check_password(password: &Password) -> Result<(), UserFileError> {
     }
 }
 
-/// While there is a line that is not taken none is, and a change would change nothing.
-fn is_in_force(content: &[u8]) -> Result<(), UserFileError> {
-    match Users::parse(content).err().unwrap_or_default().into_iter().next() {
-        Some(problem) => Err(UserFileError::Line(problem)),
-        None => Ok(()),
-    }
-}
-
 /// Whether this is the user's password.
 fn has_password(content: &[u8], name: &str, password: &Password) -> Result<bool, UserFileError> {
-    let mut lines = (1..).zip(htpasswd::lines(content));
-    let found = lines.find_map(|(line, bytes)| match Line::parse(bytes) {
-        Line::User { name: user, hash } if user == name => Some(Ok(hash)),
-        Line::Broken { name: Some(user), problem } if user == name => {
-            Some(Err(UserFileError::Line(LineProblem { line, user: Some(user.into()), problem })))
-        }
-        _ => None,
-    });
-    let hash = found.ok_or(UserFileError::NoSuchUser)??;
+    let Users { hashes, bad_lines, .. } = Users::parse(content);
+    let Some(hash) = hashes.get(name) else {
+        let problem = bad_lines.problems.into_iter().find(|problem| problem.user.as_deref() == Some(name));
+        return Err(problem.map_or(UserFileError::NoSuchUser, UserFileError::Line));
+    };
     let equal = bcrypt::verify(password.expose(), hash.as_str()).unwrap_or(false);
     Ok(equal && !password.is_too_long())
 }
@@ -253,7 +239,7 @@ fn with_user(content: &[u8], name: &str, hash: &PasswordHash) -> Result<(Vec<u8>
     let line = format!("{name}:{}\n", hash.as_str());
     let (mut changed, mut added) = (Vec::with_capacity(content.len() + line.len() + 1), Added::New);
     for piece in pieces(content) {
-        if user_of(piece) != Some(name) {
+        if !is_of(piece, name) {
             changed.extend_from_slice(piece);
         } else if added == Added::New {
             added = Added::Replaced;
@@ -274,13 +260,9 @@ fn pieces(content: &[u8]) -> impl Iterator<Item = &[u8]> {
     content.split_inclusive(|b| *b == b'\n')
 }
 
-/// Whose line it is, whatever stands for the password.
-fn user_of(piece: &[u8]) -> Option<&str> {
-    match Line::parse(htpasswd::lines(piece).next()?) {
-        Line::User { name, .. } => Some(name),
-        Line::Broken { name, .. } => name,
-        Line::Nothing => None,
-    }
+/// Whether it is the user's line, whatever stands for the password.
+fn is_of(piece: &[u8], name: &str) -> bool {
+    htpasswd::owner(piece) == Some(name.as_bytes())
 }
 
 /// Puts a new file with this content in the place of `old`; after a crash at any point there is the one or the other.

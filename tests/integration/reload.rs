@@ -1,7 +1,7 @@
 //! Changes while the gateway runs.
 
 use super::support::gate::{ADA, wait_until};
-use super::support::{Gate, content};
+use super::support::{Answer, Gate, content};
 
 #[test]
 fn users_are_in_force_within_a_second() {
@@ -23,13 +23,42 @@ fn password(text: &str) -> std::process::Stdio {
 }
 
 #[test]
-fn a_broken_htpasswd_is_reported_and_the_old_one_goes_on() {
+fn a_bad_line_kept_everybody_out() {
+    let prepared = Gate::prepare("");
+    let ada2 = ADA.replace("ada:", "ada2:");
+    prepared.write("htpasswd", &format!("{ADA}\nmallory:plain\n{ada2}\n:empty\n"));
+    let gate = prepared.start();
+    let asked = |user: &str, password: &str| gate.tls().user(user, password).get("/v2/");
+    for problem in ["htpasswd:2: user \\\"mallory", "htpasswd:4: user \\\"\\\": "] {
+        gate.wait_for_log(problem);
+    }
+    let log = gate.log.lock().unwrap().clone();
+    assert!(log.lines().any(|line| line.contains("WARN") && line.contains("htpasswd:2")), "{log}");
+    asked("ada", "ada").expect(200);
+    asked("ada2", "ada").expect(200);
+    // Who is out fails as everybody does whose password is wrong.
+    let (wrong, out) = (asked("nobody", "ada"), asked("mallory", "plain"));
+    let words = |answer: &Answer| answer.message().split(" (request").next().unwrap().to_owned();
+    assert_eq!((out.status, words(&out)), (401, words(&wrong)));
+    // A new line for a name beside its old one: neither holds, and both are told.
+    prepared.write("htpasswd", &format!("{ADA}\n{ada2}\nada:$apr1$x$y\n"));
+    gate.wait_for_log("htpasswd:1: user");
+    gate.wait_for_log("htpasswd:3: user");
+    assert_eq!(asked("ada", "ada").status, 401, "the old password lived on");
+    asked("ada2", "ada").expect(200);
+    prepared.write("htpasswd", &format!("{ADA}\n{ada2}\n"));
+    wait_until("ada to be let in", || asked("ada", "ada").status == 200);
+}
+
+#[test]
+fn an_unreadable_htpasswd_is_reported_and_the_old_one_goes_on() {
     let prepared = Gate::prepare("");
     prepared.write("htpasswd", &format!("{ADA}\n"));
     let gate = prepared.start();
     gate.tls().user("ada", "ada").get("/v2/").expect(200);
-    prepared.write("htpasswd", &format!("{ADA}\nmallory:plain\n"));
-    gate.wait_for_log("htpasswd:2");
+    std::fs::remove_file(gate.path("htpasswd")).unwrap();
+    std::fs::create_dir(gate.path("htpasswd")).unwrap();
+    gate.wait_for_log("htpasswd: not a file");
     gate.tls().user("ada", "ada").get("/v2/").expect(200);
 }
 

@@ -58,6 +58,8 @@ pub(super) struct Reload {
     watch: Watch,
     /// Whether the users of `current` are not in force yet.
     users_wait: bool,
+    /// What was said of the lines of their file that are not taken.
+    bad_lines: Vec<String>,
     certificate_seen: Instant,
     warned: Instant,
 }
@@ -101,6 +103,7 @@ impl Reload {
             users: config.identity.clone(),
             watch,
             users_wait: false,
+            bad_lines: Vec::new(),
             certificate_seen: now,
             warned: now,
             current: config,
@@ -215,7 +218,9 @@ impl Reload {
             Ok(()) => {
                 self.users = self.current.identity.clone();
                 self.users_wait = false;
+                self.bad_lines.clear();
                 tell_users(self.reach.identity.users());
+                self.tell_bad_lines();
                 true
             }
             Err(error) => {
@@ -242,15 +247,30 @@ impl Reload {
         self.reach.gateway.reload(settings);
     }
 
-    fn refresh_users(&self) {
+    fn refresh_users(&mut self) {
         // While they wait, this very file was reported already.
         if self.users_wait && self.users.htpasswd == self.current.identity.htpasswd {
             return;
         }
         match self.reach.identity.refresh() {
             Ok(Refreshed::Unchanged) => {}
-            Ok(Refreshed::Changed { users }) => tell_users(users),
+            Ok(Refreshed::Changed { users }) => {
+                self.bad_lines.clear();
+                tell_users(users);
+            }
             Err(error) => refused(&error, "the users cannot be read; the old ones go on"),
+        }
+        self.tell_bad_lines();
+    }
+
+    /// Once each time the file changes. Whoever registers has the file read too, so it is looked at every time.
+    fn tell_bad_lines(&mut self) {
+        let lines = self.reach.identity.bad_lines();
+        if lines != self.bad_lines {
+            for problem in &lines {
+                tracing::warn!(problem, "a line of the users' file is not taken, and keeps its name out");
+            }
+            self.bad_lines = lines;
         }
     }
 

@@ -27,7 +27,7 @@ fn a_first_user_makes_a_file_for_its_owner_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("new/htpasswd");
     let file = UserFile::new(&path);
-    assert_eq!(file.list().unwrap(), Listing { users: vec![], problems: vec![] });
+    assert_eq!(file.list().unwrap(), Listing { users: vec![], bad_lines: BadLines::default() });
     assert!(matches!(file.remove("alice"), Err(UserFileError::NoSuchUser)));
     assert!(!path.exists());
     assert_eq!(file.add("alice", &password("secret"), 4).unwrap(), Added::New);
@@ -73,10 +73,34 @@ fn a_listing_has_users_and_problems_and_no_secrets() {
     file.add("bob", &password("canary"), 5).unwrap();
     let listing = file.list().unwrap();
     assert_eq!(listing.users, [UserLine { name: "bob".into(), cost: 5, line: 3 }]);
-    assert_eq!(listing.problems.len(), 1);
-    assert_eq!(listing.problems[0].problem, Problem::NotBcrypt(Scheme::Plain));
+    assert_eq!(listing.bad_lines.problems.len(), 1);
+    assert_eq!(listing.bad_lines.problems[0].problem, Problem::NotBcrypt(Scheme::Plain));
     let error = file.verify("alice", &password("canary")).unwrap_err();
     assert!(!format!("{listing:?} {error} {error:?}").contains("canary"));
+}
+
+#[test]
+fn a_name_that_stands_twice_has_no_password_until_it_is_set_again() {
+    let (_directory, path, file) = file("");
+    file.add("ada", &password("old"), 4).unwrap();
+    let old = content(&path);
+    for other in [&*old, "ada\n", "ada:\n", " ada :x\n"] {
+        std::fs::write(&path, format!("{old}{other}# ada\n")).unwrap();
+        assert!(file.list().unwrap().users.is_empty());
+        let refused = file.verify("ada", &password("old")).unwrap_err();
+        assert!(
+            matches!(
+                &refused,
+                UserFileError::Line(LineProblem { line: 1, problem: Problem::Duplicate { line: 2 }, .. })
+            ),
+            "{other}: {refused}"
+        );
+        let registered = file.write("ada", &password("new"), 4, Overwrite::Never);
+        assert!(matches!(registered, Err(UserFileError::Exists)), "{registered:?}");
+        assert_eq!(file.add("ada", &password("new"), 4).unwrap(), Added::Replaced);
+        assert!(file.verify("ada", &password("new")).unwrap());
+        assert_eq!((content(&path).lines().count(), file.list().unwrap().users.len()), (2, 1));
+    }
 }
 
 #[test]
@@ -117,7 +141,7 @@ fn changes_at_the_same_time_are_all_kept() {
         }
     });
     let listing = file.list().unwrap();
-    assert_eq!((listing.users.len(), listing.problems), (32, vec![]));
+    assert_eq!((listing.users.len(), listing.bad_lines), (32, BadLines::default()));
 }
 
 #[test]

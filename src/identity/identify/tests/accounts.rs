@@ -64,23 +64,32 @@ async fn an_address_makes_so_many_users_a_minute() {
     register(&house, "e", "x").await.unwrap();
 }
 
-/// One line that was not taken, and what was written was confirmed and not in force.
+/// Whoever is on a line that is not taken is out, and nobody else becomes them.
 #[tokio::test]
-async fn what_was_written_into_a_broken_file_was_confirmed() {
+async fn a_name_on_a_bad_line_cannot_be_registered() {
     let house = open(&[("alice", "a")]);
-    let broken = std::fs::read_to_string(house.file()).unwrap() + "bob:$apr1$x$y\n";
-    std::fs::write(house.file(), &broken).unwrap();
-    let registered = register(&house, "carol", "c").await;
-    assert!(
-        matches!(&registered, Err(AccountError::File(UserFileError::Line(line))) if line.line == 2),
-        "{registered:?}"
-    );
-    let changed = house
-        .identity
-        .change_password("alice", Password::new("a".into()), Password::new("b".into()), HERE.parse().unwrap())
-        .await;
-    assert!(matches!(&changed, Err(AccountError::File(UserFileError::Line(line))) if line.line == 2), "{changed:?}");
-    assert_eq!(std::fs::read_to_string(house.file()).unwrap(), broken);
+    let good = std::fs::read_to_string(house.file()).unwrap();
+    for bad in ["frank:$apr1$x$y\n", "frank:plain\n", "frank\n", "frank :\n", "#\n frank:x\nfrank:y\n"] {
+        let broken = format!("{good}{bad}");
+        std::fs::write(house.file(), &broken).unwrap();
+        let registered = register(&house, "frank", "f").await;
+        assert!(matches!(registered, Err(AccountError::Exists)), "{bad}: {registered:?}");
+        assert_eq!(std::fs::read_to_string(house.file()).unwrap(), broken);
+        assert_eq!(house.log_in("frank", "f", HERE).await, Err(IdentifyError::Wrong));
+    }
+    // Others do as if it were not there.
+    register(&house, "carol", "c").await.unwrap();
+    house.log_in("carol", "c", HERE).await.unwrap();
+    let (old, new) = (Password::new("a".into()), Password::new("b".into()));
+    house.identity.change_password("alice", old, new, HERE.parse().unwrap()).await.unwrap();
+    house.log_in("alice", "b", HERE).await.unwrap();
+    // Nor do two lines that were one become one by its user's doing.
+    let twice = std::fs::read_to_string(house.file()).unwrap() + &good;
+    std::fs::write(house.file(), &twice).unwrap();
+    let (old, new) = (Password::new("b".into()), Password::new("c".into()));
+    let changed = house.identity.change_password("alice", old, new, HERE.parse().unwrap()).await;
+    assert!(matches!(&changed, Err(AccountError::File(UserFileError::Line(line))) if line.line == 1), "{changed:?}");
+    assert_eq!(std::fs::read_to_string(house.file()).unwrap(), twice);
 }
 
 /// A runner's farm whose machines all log in for the first time.
