@@ -1,7 +1,7 @@
 //! Every default, each written here and nowhere else in the code. `docs/configuration.md` is held to them by a test.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub(super) const LISTENER_NAME: &str = "main";
 impl Default for Listener {
     fn default() -> Self {
         Self {
-            address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 5000),
+            address: SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 5000),
             protocol: Protocol::Auto,
             plain: PlainPolicy::Loopback,
             trusted_proxies: vec![],

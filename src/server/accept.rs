@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::budget::Budget;
 use super::connection::{self, Phase, Setting};
 use super::handshake::HandshakeLog;
+use super::opening::canonical;
 use super::pace::Turnstile;
 use super::{ConnectionEvent, Handler, Limits, Listener};
 
@@ -48,7 +49,7 @@ pub(super) async fn accept<H: Handler>(
         match accepted {
             Ok((stream, peer)) => {
                 pause = PAUSE;
-                admit(&listener, &shared, &phases, stream, peer).await;
+                admit(&listener, &shared, &phases, stream, canonical(peer)).await;
             }
             Err(error) if is_of_one_client(&error) => {}
             Err(error) => {

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rustix::io::Errno;
 use rustls::ServerConfig;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
@@ -135,8 +137,26 @@ impl Listeners {
     }
 }
 
+/// `[::]` is every address of the machine; one that does not speak IPv6 has those of IPv4.
 fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    match bind_to(address) {
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && is_without_ipv6(&error) => {
+            bind_to((Ipv4Addr::UNSPECIFIED, address.port()).into())
+        }
+        bound => bound,
+    }
+}
+
+fn is_without_ipv6(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
+}
+
+fn bind_to(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        // Whatever the system does by itself (`net.ipv6.bindv6only`).
+        SockRef::from(&socket).set_only_v6(false)?;
+    }
     // Connections of a former run that linger in TIME_WAIT must not keep the port.
     socket.set_reuseaddr(true)?;
     // Whoever is accepted inherits it.
@@ -145,4 +165,30 @@ fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let listener = socket.listen(BACKLOG)?;
     let address = listener.local_addr()?;
     Ok((listener, address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_machine_without_ipv6_is_left_with_ipv4() {
+        for (errno, expected) in
+            [(Errno::AFNOSUPPORT, true), (Errno::ADDRNOTAVAIL, true), (Errno::ADDRINUSE, false), (Errno::ACCESS, false)]
+        {
+            assert_eq!(is_without_ipv6(&errno.into()), expected, "{errno}");
+        }
+    }
+
+    #[tokio::test]
+    async fn all_addresses_are_those_of_both_families() {
+        let Ok((listener, address)) = bind("[::]:0".parse().unwrap()) else { panic!("not bound") };
+        // Else this machine has no IPv6.
+        if address.is_ipv6() {
+            assert!(!SockRef::from(&listener).only_v6().unwrap());
+        }
+        tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, address.port())).await.unwrap();
+        let taken = bind((Ipv4Addr::UNSPECIFIED, address.port()).into()).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+    }
 }

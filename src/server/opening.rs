@@ -62,14 +62,13 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// Do all that comes before HTTP. The caller sets the deadline.
 pub(super) async fn open(
     mut stream: TcpStream,
-    peer: SocketAddr,
+    mut peer: SocketAddr,
     listener: &Listener,
     limits: &Limits,
     tls: Option<Arc<rustls::ServerConfig>>,
     slot: &mut Slot,
 ) -> Result<Opened, Refused> {
-    let local = stream.local_addr().map_err(broken)?;
-    let (mut peer, mut local) = (canonical(peer), canonical(local));
+    let mut local = canonical(stream.local_addr().map_err(broken)?);
     if is_proxy(listener, peer) {
         let header = proxy::read_header(&mut stream).await;
         let bad = |error: proxy::HeaderError| Refused {
@@ -111,7 +110,7 @@ fn is_proxy(listener: &Listener, peer: SocketAddr) -> bool {
 }
 
 /// On a socket for both families IPv4 clients look like `::ffff:192.0.2.1`.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 

@@ -1,13 +1,13 @@
 //! One port: TLS and plain HTTP, HTTP/1.1 and HTTP/2.
 
 use std::io::Write as _;
-use std::net::UdpSocket;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::process::Command;
 
 use super::support::{Client, Gate};
 
 /// An address of this machine that is not loopback; nothing is sent.
-fn own_address() -> std::net::IpAddr {
+fn own_address() -> IpAddr {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.connect("192.0.2.1:9").unwrap();
     socket.local_addr().unwrap().ip()
@@ -27,6 +27,42 @@ fn plain_http_from_elsewhere_is_told_what_to_do() {
     let answer = Client::plain(address).get("/v2/").expect(400);
     assert!(answer.message().contains("HTTPS"), "{}", answer.message());
     Client::tls(address, &gate.path("certs/ca.crt")).get("/v2/").expect(401);
+}
+
+/// A rule, and what stands in the log, for who comes over IPv4 to a socket of both families.
+#[test]
+fn a_client_over_ipv4_is_known_by_its_ipv4_address_where_all_addresses_are_listened_on() {
+    const RULE: &str = "[[access]]\nwho = [\"network:127.0.0.0/8\", \"network:10.0.0.0/8\"]\nrepositories = [\"**\"]\nactions = [\"pull\"]\n";
+    let gate = Gate::start(&format!("[listen.main]\naddress = \"[::]:0\"\n{RULE}"));
+    let at = |ip: IpAddr| Client::plain((ip, gate.main.port()).into());
+    let four = at(Ipv4Addr::LOCALHOST.into());
+    four.get("/v2/app/tags/list").expect(404);
+    gate.wait_for_log("client=127.0.0.1");
+    Client::tls(four.address, &gate.path("certs/ca.crt")).get("/v2/app/tags/list").expect(404);
+    // A machine without IPv6 has got what it has.
+    if gate.main.is_ipv6() {
+        at(Ipv6Addr::LOCALHOST.into()).get("/v2/app/tags/list").expect(401);
+        gate.wait_for_log("client=::1");
+    }
+    four.connect().write_all(b"\x16\x03\x01\x00\x04nope").unwrap();
+    gate.wait_for_log("what the client sent is no TLS");
+    let log = gate.log.lock().unwrap().clone();
+    assert!(log.contains("peer=127.0.0.1:") && !log.contains("::ffff"), "{log}");
+
+    let proxy = "trusted_proxies = [\"127.0.0.1\"]\nproxy_protocol = true\nplain = \"anyone\"\n";
+    let gate = Gate::start(&format!("[listen.main]\naddress = \"[::]:0\"\n{proxy}{RULE}"));
+    let client = Client::plain((Ipv4Addr::LOCALHOST, gate.main.port()).into());
+    for (announced, status) in [
+        ("TCP6 ::ffff:10.1.2.3 ::ffff:10.0.0.1", 404),
+        ("TCP4 10.1.2.3 10.0.0.1", 404),
+        ("TCP6 ::ffff:11.1.2.3 ::1", 401),
+    ] {
+        let request = format!(
+            "PROXY {announced} 1 2\r\nGET /v2/app/tags/list HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        );
+        client.raw(request.as_bytes(), "GET").expect(status);
+    }
+    gate.wait_for_log("client=10.1.2.3");
 }
 
 #[test]
