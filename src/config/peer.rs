@@ -18,10 +18,27 @@ pub struct Peer {
     pub https: bool,
     /// Host and port: `127.0.0.1:5002`.
     pub authority: String,
+    /// What its paths begin with there: nothing, or `/repository/docker-hub`.
+    pub path: String,
 }
 
-/// What a peer is, in words.
-pub(super) const ALLOWED: &str = "URLs such as \"http://127.0.0.1:5002\", without a user, a path or a query";
+/// What the URL of a peer may have.
+pub(super) struct Shape {
+    has_path: bool,
+    /// In words.
+    pub(super) allowed: &'static str,
+}
+
+/// A v1 registry.
+pub(super) const LEGACY: Shape =
+    Shape { has_path: false, allowed: "URLs such as \"http://127.0.0.1:5002\", without a user, a path or a query" };
+
+/// A v2 registry, which may live below a path.
+pub(super) const REMOTE: Shape = Shape {
+    has_path: true,
+    allowed: "URLs such as \"http://127.0.0.1:5002\" or \"https://nexus.example/repository/docker-hub\", without a user or \
+              a query, and without the /v2/ that follows",
+};
 
 impl Peer {
     fn parse(url: &str) -> Option<Self> {
@@ -32,23 +49,32 @@ impl Peer {
             _ => return None,
         };
         let authority = uri.authority()?;
-        let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none() && !url.contains(['@', '#']);
+        let is_bare = uri.query().is_none() && !url.contains(['@', '#']);
+        let path = uri.path().strip_suffix('/').unwrap_or(uri.path());
         let port = match authority.as_str().rsplit_once(':') {
             Some((_, port)) if !port.ends_with(']') => port.parse().ok()?,
             _ => port,
         };
         let host = authority.host();
-        (is_bare && !host.is_empty() && port != 0).then(|| Self {
+        (is_bare && is_base(path) && !host.is_empty() && port != 0).then(|| Self {
             url: url.into(),
             https,
             authority: format!("{host}:{port}"),
+            path: path.into(),
         })
     }
 }
 
+/// Whether `/v2/…` can follow: each part is one that no reader of URLs takes for another.
+fn is_base(path: &str) -> bool {
+    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'~' | b'%');
+    let is_part = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(known);
+    path.is_empty() || path.split('/').skip(1).all(is_part) && !path.ends_with("/v2")
+}
+
 impl Section<'_> {
     /// A list of peers. A URL that is refused is not repeated, for it may hold a password.
-    pub(super) fn peers(&self, node: Node, path: &str) -> Option<Vec<Peer>> {
+    pub(super) fn peers(&self, node: Node, path: &str, shape: &Shape) -> Option<Vec<Peer>> {
         let nodes = match node.value {
             Value::Array(nodes) if nodes.len() <= PEERS_MAX => nodes,
             Value::Array(nodes) => {
@@ -59,23 +85,23 @@ impl Section<'_> {
             }
             value => {
                 let found = if value.as_text().is_some() { "a string".into() } else { value.to_string() };
-                self.refuse_peer(node.place, path, found, &format!("a list of {ALLOWED}"));
+                self.refuse_peer(node.place, path, found, &format!("a list of {}", shape.allowed));
                 return None;
             }
         };
         let nodes = nodes.into_iter().enumerate();
-        Some(nodes.filter_map(|(index, node)| self.peer(node, &format!("{path}[{index}]"))).collect())
+        Some(nodes.filter_map(|(index, node)| self.peer(node, &format!("{path}[{index}]"), shape)).collect())
     }
 
     /// One peer.
-    pub(super) fn peer(&self, node: Node, path: &str) -> Option<Peer> {
-        let peer = node.value.as_text().and_then(Peer::parse);
+    pub(super) fn peer(&self, node: Node, path: &str, shape: &Shape) -> Option<Peer> {
+        let peer = node.value.as_text().and_then(Peer::parse).filter(|peer| shape.has_path || peer.path.is_empty());
         if peer.is_none() {
             let found = match node.value.as_text() {
                 Some(text) if text.contains('@') => "a URL with a user in it".into(),
                 _ => node.value.to_string(),
             };
-            self.refuse_peer(node.place, path, found, ALLOWED);
+            self.refuse_peer(node.place, path, found, shape.allowed);
         }
         peer
     }
@@ -91,15 +117,19 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_peer_is_a_scheme_and_an_authority() {
-        for (url, https, authority) in [
-            ("http://127.0.0.1:5002", false, "127.0.0.1:5002"),
-            ("http://registry/", false, "registry:80"),
-            ("https://registry.example", true, "registry.example:443"),
-            ("https://[::1]", true, "[::1]:443"),
-            ("http://[::1]:5002", false, "[::1]:5002"),
+    fn a_peer_is_a_scheme_an_authority_and_perhaps_a_path() {
+        for (url, https, authority, path) in [
+            ("http://127.0.0.1:5002", false, "127.0.0.1:5002", ""),
+            ("http://registry/", false, "registry:80", ""),
+            ("https://registry.example", true, "registry.example:443", ""),
+            ("https://[::1]", true, "[::1]:443", ""),
+            ("http://[::1]:5002", false, "[::1]:5002", ""),
+            ("https://nexus/repository/docker-hub/", true, "nexus:443", "/repository/docker-hub"),
+            ("http://a:81/x", false, "a:81", "/x"),
+            ("http://a/v2/x", false, "a:80", "/v2/x"),
         ] {
-            assert_eq!(Peer::parse(url), Some(Peer { url: url.into(), https, authority: authority.into() }));
+            let expected = Peer { url: url.into(), https, authority: authority.into(), path: path.into() };
+            assert_eq!(Peer::parse(url), Some(expected));
         }
         for bad in [
             "",
@@ -107,8 +137,17 @@ mod tests {
             "127.0.0.1",
             "ftp://a",
             "http://",
-            "http://a/v1",
+            "http://a/v2",
+            "http://a/x/v2/",
+            "http://a//x",
+            "http://a/x//",
+            "http://a/../x",
+            "http://a/x/.",
+            "http://a/x;y",
             "http://a?b",
+            "http://a/x?b",
+            "http://a/x#b",
+            "http://u:p@a/x",
             "http://u:p@a",
             "http://a:0",
             "http://a:70000",

@@ -164,13 +164,13 @@ fn read_url_or_peers(root: &mut Section<'_>) -> Option<Vec<Peer>> {
     let url = root.take("url", "URL", &Fallback::None);
     let list = root.take("peers", "list of URLs", &Fallback::None);
     match (url, list) {
-        (Some(node), None) => root.peer(node, "url").map(|peer| vec![peer]),
+        (Some(node), None) => root.peer(node, "url", &peer::REMOTE).map(|peer| vec![peer]),
         (None, Some(node)) => {
-            let peers = root.peers(node, "peers");
-            transport::check_peers(root, peers)
+            let peers = root.peers(node, "peers", &peer::REMOTE);
+            transport::check_peers(root, peers, &peer::REMOTE)
         }
         (None, None) => {
-            root.missing("url", &format!("one of the {}; or write peers, a list of them", peer::ALLOWED));
+            root.missing("url", &format!("one of the {}; or write peers, a list of them", peer::REMOTE.allowed));
             None
         }
         (Some(_), Some(node)) => {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::peer::{self, Peer};
+use super::peer::{self, Peer, Shape};
 use super::reader::{Fallback, Kind, Section};
 use super::secret::Secret;
 use super::size;
@@ -142,22 +142,22 @@ fn read_client_certificate(root: &mut Section<'_>) -> Option<ClientCertificate> 
     Some(ClientCertificate { certificate: certificate?, key: key? })
 }
 
-/// Reads `peers`, a list that has at least one.
+/// Reads `peers` of a v1 registry, a list that has at least one.
 pub(super) fn read_peers(root: &mut Section<'_>) -> Option<Vec<Peer>> {
-    let kind = Kind { name: "list of URLs", allowed: peer::ALLOWED };
+    let kind = Kind { name: "list of URLs", allowed: peer::LEGACY.allowed };
     let node = root.take("peers", kind.name, &Fallback::Required);
     let Some(node) = node else {
         root.missing("peers", &format!("a list of {}", kind.allowed));
         return None;
     };
-    let peers = root.peers(node, "peers");
-    check_peers(root, peers)
+    let peers = root.peers(node, "peers", &peer::LEGACY);
+    check_peers(root, peers, &peer::LEGACY)
 }
 
 /// No list of peers is empty or names one twice.
-pub(super) fn check_peers(root: &Section<'_>, peers: Option<Vec<Peer>>) -> Option<Vec<Peer>> {
+pub(super) fn check_peers(root: &Section<'_>, peers: Option<Vec<Peer>>, shape: &Shape) -> Option<Vec<Peer>> {
     if peers.as_ref().is_some_and(Vec::is_empty) && root.report.is_sound(&["peers", "peers[0]"]) {
-        root.missing("peers", &format!("a list of {}", peer::ALLOWED));
+        root.missing("peers", &format!("a list of {}", shape.allowed));
     }
     let peers = peers?;
     for (index, peer) in peers.iter().enumerate() {

@@ -106,8 +106,12 @@ pub(crate) fn config(peers: &[SocketAddr]) -> Transport {
         successes: 2,
         accepts_refusal: false,
     };
-    let peer =
-        |address: &SocketAddr| Peer { url: format!("http://{address}"), https: false, authority: address.to_string() };
+    let peer = |address: &SocketAddr| Peer {
+        url: format!("http://{address}"),
+        https: false,
+        authority: address.to_string(),
+        path: String::new(),
+    };
     Transport {
         name: "old".to_owned(),
         peers: peers.iter().map(peer).collect(),

@@ -45,7 +45,7 @@ pub struct Origin {
 pub struct Ask {
     /// The method.
     pub method: Method,
-    /// The path and query, as the upstream knows them.
+    /// The path and query, as all peers know them: each has its own path before it. Where `peer` is named, as it stands there.
     pub path: PathAndQuery,
     /// Headers from end to end, without credentials.
     pub headers: HeaderMap,
@@ -76,6 +76,11 @@ struct Errand<'a> {
 }
 
 impl Errand<'_> {
+    /// Where it goes at a peer.
+    fn asked(&self, peer: &Peer) -> Uri {
+        peer.asked(self.parts.uri.path_and_query().unwrap_or(&PathAndQuery::from_static("/")), self.only.is_some())
+    }
+
     /// By whose credentials, and as what, an upstream counts it.
     fn counted(&self) -> (Option<String>, Kind) {
         (self.caller.map(CallerCredentials::fingerprint), Kind::of(&self.parts.method, self.parts.uri.path()))
@@ -256,6 +261,7 @@ impl Origin {
         authorization: Option<&HeaderValue>,
     ) -> Result<Response<Incoming>, SendError> {
         let mut parts = errand.parts.clone();
+        parts.uri = errand.asked(peer);
         if let Some(authorization) = authorization {
             parts.headers.insert(AUTHORIZATION, authorization.clone());
         }
@@ -293,7 +299,7 @@ impl Origin {
             scope: scope.to_owned(),
             caller: errand.caller.cloned(),
         };
-        let is_peer = Uri::try_from(realm.as_str()).is_ok_and(|uri| self.is_peer(&uri));
+        let is_peer = Uri::try_from(realm.as_str()).is_ok_and(|uri| self.peer_of(&uri).is_some());
         let client = if is_peer { &self.peers.pooled } else { &self.strangers };
         let header = self.tokens.header(&wanted, login.as_ref(), client, refused, &mut errand.told).await;
         match &header {
@@ -307,11 +313,20 @@ impl Origin {
         header.map(Some)
     }
 
-    /// Whether a URL leads to one of its servers.
-    pub fn is_peer(&self, uri: &Uri) -> bool {
+    /// The path of an [`Ask`] for a URL that an upstream named, and the only peer that can answer, where it is not below the
+    /// upstream's own path there; none, if the URL leads to none of its servers.
+    pub fn place(&self, uri: &Uri) -> Option<(PathAndQuery, Option<Authority>)> {
+        let peer = self.peer_of(uri)?;
+        let path = uri.path_and_query()?;
+        let shared = peer.shared(path).map(|path| (path, None));
+        Some(shared.unwrap_or_else(|| (path.clone(), Some(peer.authority().clone()))))
+    }
+
+    /// The server that a URL leads to.
+    fn peer_of(&self, uri: &Uri) -> Option<&Arc<Peer>> {
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
         let named = format!("{}:{port}", uri.host().unwrap_or_default());
-        self.peers.all().iter().any(|peer| peer.authority().as_str().eq_ignore_ascii_case(&named))
+        self.peers.all().iter().find(|peer| peer.authority().as_str().eq_ignore_ascii_case(&named))
     }
 
     /// Goes where the upstream sends us; what it names is asked for without credentials, and not remembered: such URLs end.
@@ -326,7 +341,7 @@ impl Origin {
         if let Some(shown) = shown {
             headers.insert(AUTHORIZATION, shown);
         }
-        let mut asked = peer.uri_of(errand.parts.uri.path_and_query().cloned().unwrap_or_else(root));
+        let mut asked = errand.asked(peer);
         for _ in 0..REDIRECTS_MAX {
             let Step { url, is_elsewhere } = step(self.peers.name(), &asked, answer.headers())?;
             if is_elsewhere {
@@ -337,7 +352,7 @@ impl Origin {
             *request.method_mut() = errand.parts.method.clone();
             *request.uri_mut() = asked.clone();
             *request.headers_mut() = headers.clone();
-            let client = if self.is_peer(&asked) { &self.peers.pooled } else { &self.strangers };
+            let client = if self.peer_of(&asked).is_some() { &self.peers.pooled } else { &self.strangers };
             answer = client.send(request).await.map_err(|error| self.lost(&error, &host(&url)))?;
             if !is_redirect(answer.status()) {
                 return self.arrived(answer, &host(&url), is_elsewhere);
@@ -377,10 +392,6 @@ impl Origin {
             _ => SendError::Broken { upstream, peer, reason },
         }
     }
-}
-
-fn root() -> PathAndQuery {
-    PathAndQuery::from_static("/")
 }
 
 /// Whether a change is not made now nor later: its answer says why. 502, 503 and 504 are said by whoever stands before it.

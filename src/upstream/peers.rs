@@ -42,6 +42,8 @@ pub struct Peer {
     url: String,
     scheme: Scheme,
     authority: Authority,
+    /// What all paths begin with there.
+    base: String,
     /// When the last contact failed, if it did: it is asked again only if no other peer can be.
     aside: Mutex<Option<Instant>>,
     /// What it asked for last: peers may name token services of their own.
@@ -92,18 +94,30 @@ impl Peer {
         &self.authority
     }
 
-    /// Where `path` (with its query) is found there.
+    /// Where `path` (with its query) of the registry is found there.
     pub(super) fn uri(&self, path: &str) -> Uri {
-        let path = path.parse().unwrap_or_else(|_| PathAndQuery::from_static("/"));
+        let path = format!("{}{path}", self.base).parse().unwrap_or_else(|_| PathAndQuery::from_static("/"));
         self.uri_of(path)
     }
 
+    /// Where an [`Ask`](super::Ask) goes that is sent to it; `is_named`: whether the peer is named in it.
+    pub fn asked(&self, path: &PathAndQuery, is_named: bool) -> Uri {
+        if is_named { self.uri_of(path.clone()) } else { self.uri(path.as_str()) }
+    }
+
+    /// What it has at `path`, as it names it itself.
     pub(super) fn uri_of(&self, path: PathAndQuery) -> Uri {
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = Some(path);
         Uri::from_parts(parts).unwrap_or_default()
+    }
+
+    /// What it names `path`, in the words that all peers share; none, if that is not below where its registry is.
+    pub(super) fn shared(&self, path: &PathAndQuery) -> Option<PathAndQuery> {
+        let path = path.as_str().strip_prefix(&self.base)?;
+        path.starts_with('/').then(|| path.parse().ok()).flatten()
     }
 
     /// Puts it behind the others, or back among them.
@@ -249,6 +263,7 @@ impl Peer {
             url: config.url.clone(),
             scheme: if config.https { Scheme::HTTPS } else { Scheme::HTTP },
             authority: config.authority.parse().map_err(broken)?,
+            base: config.path.clone(),
             aside: Mutex::default(),
             challenge: ArcSwapOption::empty(),
         }))

@@ -17,6 +17,7 @@ mod names;
 mod neighbours;
 mod outage;
 mod parallel;
+mod paths;
 mod peers;
 mod proofs;
 mod proxy;

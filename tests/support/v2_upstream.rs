@@ -25,6 +25,7 @@ use super::content::{OCI_MANIFEST, digest, manifest};
 use super::gate::{PATIENCE, wait_until};
 use content::Content;
 use fault::Rule;
+use send::Reply;
 
 /// One request, as it arrived.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +55,17 @@ struct State {
     content: Content,
     door: Door,
     rules: Vec<Rule>,
+    /// What all paths begin with.
+    base: String,
+}
+
+impl State {
+    fn answer(&mut self, asked: &Asked) -> Reply {
+        match asked.path.strip_prefix(&self.base) {
+            Some(path) => self.content.answer(&Asked { path: path.to_owned(), ..asked.clone() }).below(&self.base),
+            None => Reply::new(404).body(b"no registry is here"),
+        }
+    }
 }
 
 impl Asked {
@@ -109,6 +121,12 @@ impl V2Upstream {
     /// Its URL, without a path.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// From now on it answers below `path` alone, as docker's registry with `http.prefix` and Nexus; its URL there.
+    pub fn url_below(&self, path: &str) -> String {
+        self.lock().base = path.to_owned();
+        self.url() + path
     }
 
     /// Gives a repository a blob; its digest.
@@ -250,7 +268,7 @@ fn serve(socket: TcpStream, tls: Option<Arc<ServerConfig>>, state: &Mutex<State>
             state.asked.push(asked.clone());
             let faults = fault::matching(&mut state.rules, &asked);
             let refused = state.door.check(&asked);
-            let reply = refused.unwrap_or_else(|| state.content.answer(&asked));
+            let reply = refused.unwrap_or_else(|| state.answer(&asked));
             (reply, faults)
         };
         if send::send(&mut wire, &asked, reply, &faults).is_none() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderMap};
-use http::uri::PathAndQuery;
+use http::uri::{Authority, PathAndQuery};
 use http::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::access::CatalogPermit;
 use crate::oci::RepositoryName;
-use crate::upstream::{Ask, CallerCredentials};
+use crate::upstream::{Ask, CallerCredentials, Peer};
 
 use super::super::{Page, RegistryError};
 use super::error::number;
@@ -27,6 +27,20 @@ const CATALOG_PAGE_MIN: usize = 100;
 
 /// How many pages are gathered for one answer, where the upstream alone knows how they go on.
 pub(super) const GATHERED_PAGES_MAX: usize = 100;
+
+/// One page of a list.
+pub(super) struct Listed {
+    pub(super) bytes: Bytes,
+    pub(super) headers: HeaderMap,
+    pub(super) next: Option<Place>,
+}
+
+/// Where a page is: the path, and the only peer that has it, if it is no other's.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) path: PathAndQuery,
+    pub(super) peer: Option<Authority>,
+}
 
 #[derive(Deserialize)]
 struct Tags {
@@ -125,20 +139,19 @@ impl Remote {
         limit: usize,
     ) -> Result<Page<String>, RemoteError> {
         let mut gathered = Vec::new();
-        let (mut path, mut bytes_left) = (ask.path.clone(), self.limits.manifest_bytes);
+        let first = Place { path: ask.path.clone(), peer: ask.peer.clone() };
+        let (mut place, mut bytes_left) = (first.clone(), self.limits.manifest_bytes);
         for _ in 0..GATHERED_PAGES_MAX {
-            let (bytes, headers) = self.list(reach, again(&ask, path.clone())).await?;
+            let Listed { bytes, next, .. } = self.list(reach, again(&ask, place.clone())).await?;
             let entries = names(&bytes)?;
-            let next = links::next(&headers, &path, |uri| self.origin.is_peer(uri));
-            let next = next.map_err(|reason| self.answer(reason))?;
-            let is_usual = |next: &PathAndQuery| entries.last().is_some_and(|last| links::goes_on_after(next, last));
-            let is_first = gathered.is_empty() && path == ask.path;
+            let is_usual = |next: &Place| entries.last().is_some_and(|last| links::goes_on_after(&next.path, last));
+            let is_first = gathered.is_empty() && place == first;
             gathered.extend(entries.iter().cloned());
             match next {
                 Some(next) if is_first && is_usual(&next) => {
                     return page(gathered, last, limit, true).map_err(|reason| self.answer(reason));
                 }
-                Some(next) => path = next,
+                Some(next) => place = next,
                 None => return page(gathered, last, limit, false).map_err(|reason| self.answer(reason)),
             }
             bytes_left = self.charge(bytes_left, bytes.len())?;
@@ -153,7 +166,8 @@ impl Remote {
         left.checked_sub(page as u64).ok_or_else(too_large)
     }
 
-    pub(super) async fn list(&self, reach: &Reach, ask: Ask) -> Result<(Bytes, HeaderMap), RemoteError> {
+    pub(super) async fn list(&self, reach: &Reach, ask: Ask) -> Result<Listed, RemoteError> {
+        let (path, is_named) = (ask.path.clone(), ask.peer.is_some());
         let answer = self.origin.send(ask).await?;
         if answer.status() != StatusCode::OK {
             return Err(self.unexpected(reach, answer.status()));
@@ -165,21 +179,26 @@ impl Remote {
         // A list that drips may be fast enough byte by byte, and never end.
         let whole = timeout_at(reach.deadline, self.whole(body, number(&parts.headers, CONTENT_LENGTH)));
         let bytes = whole.await.map_err(|_| too_late(self.name()))??;
-        Ok((bytes, parts.headers))
+        let peer = parts.extensions.get::<Arc<Peer>>().ok_or_else(|| self.answer("an answer of nobody"))?;
+        let next = links::next(&parts.headers, &peer.asked(&path, is_named)).map_err(|reason| self.answer(reason))?;
+        // Nowhere else is a list gone on with, since what is said there would be taken for the upstream's.
+        let elsewhere = || self.answer("a Link that leads to another host");
+        let next = next.map(|uri| self.origin.place(&uri).ok_or_else(elsewhere)).transpose()?;
+        Ok(Listed { bytes, headers: parts.headers, next: next.map(|(path, peer)| Place { path, peer }) })
     }
 }
 
 /// The same question at another place of the list.
-pub(super) fn again(ask: &Ask, path: PathAndQuery) -> Ask {
+pub(super) fn again(ask: &Ask, Place { path, peer }: Place) -> Ask {
     Ask {
         method: ask.method.clone(),
         path,
+        peer,
         headers: ask.headers.clone(),
         body: empty(),
         scope: ask.scope.clone(),
         caller: ask.caller.clone(),
         follow: ask.follow,
-        peer: ask.peer.clone(),
         deadline: ask.deadline,
     }
 }

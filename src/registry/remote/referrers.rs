@@ -16,8 +16,8 @@ use crate::oci::{Digest, MediaType, Reference};
 
 use super::super::fallback::subject_of;
 use super::super::{Manifest, Older, RegistryError};
-use super::lists::{GATHERED_PAGES_MAX, again, remote};
-use super::{Ask, Reach, Remote, RemoteError, Target, links, too_late};
+use super::lists::{GATHERED_PAGES_MAX, Listed, Place, again, remote};
+use super::{Ask, Reach, Remote, RemoteError, Target, too_late};
 
 /// A list of referrers, as an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,12 +138,11 @@ impl Remote {
         let ask: Ask = self.read(Method::GET, reach, &format!("/referrers/{subject}{}", kind.unwrap_or_default()))?;
         let mut gathered = Vec::new();
         let mut filtered = true;
-        let (mut path, mut bytes_left) = (ask.path.clone(), self.limits.manifest_bytes);
+        let mut place = Place { path: ask.path.clone(), peer: ask.peer.clone() };
+        let mut bytes_left = self.limits.manifest_bytes;
         for _ in 0..GATHERED_PAGES_MAX {
-            let (bytes, headers) = self.list(reach, again(&ask, path.clone())).await?;
+            let Listed { bytes, headers, next } = self.list(reach, again(&ask, place)).await?;
             let page: Referrers = serde_json::from_slice(&bytes).map_err(|_| self.answer("referrers that are none"))?;
-            let next = links::next(&headers, &path, |uri| self.origin.is_peer(uri));
-            let next = next.map_err(|reason| self.answer(reason))?;
             filtered &= headers.contains_key("oci-filters-applied");
             if next.is_none() && gathered.is_empty() {
                 return Ok((bytes, filtered));
@@ -151,7 +150,7 @@ impl Remote {
             gathered.extend(page.manifests.unwrap_or_default());
             let Some(next) = next else { return Ok((index(&gathered), filtered)) };
             bytes_left = self.charge(bytes_left, bytes.len())?;
-            path = next;
+            place = next;
         }
         Err(self.answer(format!("referrers on more than {GATHERED_PAGES_MAX} pages")))
     }

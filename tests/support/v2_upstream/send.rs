@@ -57,6 +57,16 @@ impl Reply {
         Self::new(status).header("Content-Type", "application/json").body(text.as_bytes())
     }
 
+    /// The same from a registry whose paths begin with `base`.
+    pub(super) fn below(mut self, base: &str) -> Self {
+        for (name, value) in self.headers.iter_mut().filter(|(_, value)| value.contains("/v2/")) {
+            if matches!(name.as_str(), "Location" | "Link") {
+                *value = value.replacen("/v2/", &format!("{base}/v2/"), 1);
+            }
+        }
+        self
+    }
+
     /// The part that was asked for, of an answer that has the whole.
     fn ranged(self, asked: &Asked, shift: usize) -> Self {
         let range = asked.header("range").filter(|_| self.status == 200 && asked.path.contains("/blobs/"));
