@@ -22,10 +22,11 @@ const UPSTREAMS: [(&str, &str); 4] = [
     ("x", "prefix = \"a/b\"\nofficial = \"a\""),
 ];
 
-/// With the registry inside as the default, and with an upstream.
-static NAMES: LazyLock<[Names; 2]> = LazyLock::new(|| {
+/// With the registry inside as the default, with an upstream, and with namespaces of the registry inside.
+static NAMES: LazyLock<[Names; 3]> = LazyLock::new(|| {
     let upstreams = upstreams();
-    [Names::new(&upstreams, "hosted"), Names::new(&upstreams, "x")]
+    let own = ["localhost:5001".to_owned(), "*".to_owned()];
+    [Names::new(&upstreams, "hosted"), Names::new(&upstreams, "x"), Names::new(&upstreams, "hosted").and_own(&own)]
 });
 
 fn upstreams() -> BTreeMap<String, Upstream> {
@@ -62,9 +63,14 @@ fn find(names: &Names, asked: &Asked<'_>) {
     };
     assert!(found.namespace.is_none_or(|namespace| asked.namespace == Some(&*namespace)));
     let remote = match found.candidates {
-        Candidates::Hosted { name, else_mirror } => {
+        Candidates::Hosted { name, below: None, else_mirror } => {
             assert_eq!(name.as_ref(), asked.name);
             else_mirror
+        }
+        Candidates::Hosted { name, below: Some(below), else_mirror: mirror } => {
+            assert!(name.is_none_or(|name| name.as_str().starts_with(&format!("{below}/"))));
+            assert_eq!(mirror, None);
+            None
         }
         Candidates::Remote { upstream, name } => {
             assert!(UPSTREAMS.iter().any(|(known, _)| *known == &*upstream));

@@ -119,7 +119,13 @@ pub(super) fn rules() -> Rules {
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { default: "hosted".into(), data: "data".into(), delete: true, absolute_locations: false }
+        Self {
+            default: "hosted".into(),
+            namespaces: vec![],
+            data: "data".into(),
+            delete: true,
+            absolute_locations: false,
+        }
     }
 }
 

@@ -134,6 +134,7 @@ impl Config {
         upstreams.by_name.retain(|name, _| !is_broken(name));
         if !is_broken(&config.registry.default) {
             storage::check_default(&config.registry, &upstreams.by_name, &report);
+            storage::check_namespaces(&config.registry, &upstreams.by_name, &report);
         }
         let mut warnings = report.take_warnings();
         warnings.append(&mut upstreams.warnings);

@@ -198,10 +198,6 @@ fn read_prefix(root: &mut Section<'_>, name: &str) -> Option<RepositoryName> {
 
 fn read_hosts(root: &mut Section<'_>, key: &'static str) -> Vec<String> {
     let kind = Kind { name: "list of hosts", allowed: "names such as \"docker.io\"" };
-    let is_host = |text: &str| {
-        let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
-        (1..=255).contains(&text.len()) && text.bytes().all(known)
-    };
     let hosts =
         root.list(key, &kind, &Fallback::Value("[]".into()), |text| is_host(text).then(|| text.to_ascii_lowercase()));
     let hosts = hosts.unwrap_or_default();
@@ -209,6 +205,12 @@ fn read_hosts(root: &mut Section<'_>, key: &'static str) -> Vec<String> {
         root.report.conflict(key, key, format!("it has {} entries, but there may be {NAMES_MAX}", hosts.len()));
     }
     hosts
+}
+
+/// Whether it is a host, perhaps with a port.
+pub(super) fn is_host(text: &str) -> bool {
+    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    (1..=255).contains(&text.len()) && text.bytes().all(known)
 }
 
 /// Names of this gateway: by whatever port it is called, it is the same one.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::reader::{Report, Section, is_name};
+use super::reader::{Fallback, Kind, Report, Section, is_name};
+use super::remote::is_host;
 use super::size;
 use super::upstream::Upstream;
 
@@ -12,6 +13,8 @@ use super::upstream::Upstream;
 pub struct Registry {
     /// Who answers names that no upstream claims: `hosted`, or the name of an upstream.
     pub default: String,
+    /// Values of `?ns=` that mean it, in lower case; `*` is every other one.
+    pub namespaces: Vec<String>,
     /// The directory of what is stored.
     pub data: PathBuf,
     /// Whether manifests, tags and blobs can be deleted, by those who may.
@@ -41,6 +44,7 @@ const BYTES_MIN: u64 = 64 << 10;
 /// The built-in registry, where an upstream could be named.
 const HOSTED: &str = "hosted";
 const DEFAULT: &str = "registry.default";
+const NAMESPACES: &str = "registry.namespaces";
 const OBJECT_MAX: &str = "cache.memory_object_max";
 
 /// Reads `[registry]`.
@@ -50,9 +54,33 @@ pub(super) fn read_registry(section: &mut Section<'_>) -> Registry {
     let allowed = "\"hosted\", or the name of a file in upstreams/, without .toml";
     Registry {
         default: section.text("default", &default.default, allowed, |text| text == HOSTED || is_name(text)),
+        namespaces: read_namespaces(section),
         data: section.path_or("data", &default.data),
         delete: section.boolean("delete", default.delete),
         absolute_locations: section.boolean("absolute_locations", default.absolute_locations),
+    }
+}
+
+fn read_namespaces(section: &mut Section<'_>) -> Vec<String> {
+    let allowed = "names such as \"localhost:5001\", or \"*\" for every other one";
+    let kind = Kind { name: "list of hosts", allowed };
+    let host = |text: &str| (text == "*" || is_host(text)).then(|| text.to_ascii_lowercase());
+    section.list("namespaces", &kind, &Fallback::Value("[]".into()), host).unwrap_or_default()
+}
+
+/// What upstreams have is theirs, and the built-in registry is there to be asked.
+pub(super) fn check_namespaces(registry: &Registry, upstreams: &BTreeMap<String, Upstream>, report: &Report) {
+    if !registry.namespaces.is_empty() && registry.default != HOSTED && report.is_sound(&[DEFAULT, NAMESPACES]) {
+        let text =
+            format!("{} is another registry, so the built-in one is not asked; remove this", report.end(DEFAULT));
+        report.conflict(NAMESPACES, DEFAULT, text);
+    }
+    let has_one = |upstream: &Upstream| {
+        let Upstream::Remote(remote) = upstream else { return false };
+        remote.namespaces.iter().any(|namespace| registry.namespaces.contains(namespace))
+    };
+    if upstreams.values().any(has_one) {
+        report.doubt(NAMESPACES, "one of these is in namespaces of an upstream too, which goes first");
     }
 }
 

@@ -24,14 +24,20 @@ pub(super) struct Picked {
 
 /// Who answers.
 pub(super) enum Answerer {
-    /// A registry here.
-    Here(Backend),
+    /// A registry here, and what `?ns=` said, where it decided that.
+    Here(Backend, Option<Namespace>),
     /// The index, before a v1 registry if there is one.
     Index(Option<Arc<Index>>),
     /// A registry elsewhere.
     There(Elsewhere),
     /// The registry inside; for what it does not have, a registry elsewhere that dockerd takes for a mirror of Docker Hub.
     HereElse(Backend, Elsewhere, RepositoryName),
+}
+
+/// What `?ns=` said, and what the names of its repositories begin with here, if it is not all that there is.
+pub(super) struct Namespace {
+    pub(super) text: String,
+    pub(super) below: Option<RepositoryName>,
 }
 
 /// A registry elsewhere, as a request came to it.
@@ -51,24 +57,29 @@ impl Walk<'_> {
         match &route {
             Route::Legacy(legacy) => return self.pick_legacy(legacy.clone()),
             Route::Root | Route::Token(_) | Route::TokenForm | Route::TokenKeys | Route::TokenCertificates => {
-                return Ok(Picked { route, answerer: Answerer::Here(self.hosted_backend()) });
+                return Ok(Picked { route, answerer: Answerer::Here(self.hosted_backend(), None) });
             }
             _ => {}
         }
-        let asked = Asked {
-            host: &screened.host,
-            path_prefix: prefix.as_ref(),
-            namespace: namespace.as_deref(),
-            name: route.repository(),
-        };
-        let Found { candidates, namespace } = self.rooms.names.find(&asked)?;
+        let asked =
+            Asked { host: &screened.host, path_prefix: prefix.as_ref(), namespace: namespace.as_deref(), name: None };
+        let Found { candidates, namespace } = self.rooms.names.find(&Asked { name: route.repository(), ..asked })?;
         match candidates {
             Candidates::Hosted { else_mirror: Some(mirror), .. } if is_read(&self.parts.method) => {
                 let canonical = mirror.canonical.clone();
                 let elsewhere = self.elsewhere(&mirror.upstream.clone(), Some(mirror), None)?;
                 Ok(Picked { route, answerer: Answerer::HereElse(self.hosted_backend(), elsewhere, canonical) })
             }
-            Candidates::Hosted { .. } => Ok(Picked { route, answerer: Answerer::Here(self.hosted_backend()) }),
+            Candidates::Hosted { name, below, .. } => {
+                let route = match name {
+                    Some(name) if namespace.is_some() => {
+                        route.of_repository(name).mounting(|from| self.same_namespace(asked, &from))
+                    }
+                    _ => route,
+                };
+                let namespace = namespace.map(|text| Namespace { text, below });
+                Ok(Picked { route, answerer: Answerer::Here(self.hosted_backend(), namespace) })
+            }
             Candidates::Remote { upstream, name } => {
                 self.check_loop()?;
                 let route = match &name {
@@ -84,7 +95,7 @@ impl Walk<'_> {
     /// is asked. Nobody learns by that which names there are inside.
     pub(super) async fn settle(&self, picked: Picked, caller: &Caller) -> Result<Picked, Failure> {
         let Answerer::HereElse(backend, elsewhere, canonical) = picked.answerer else { return Ok(picked) };
-        let here = |route| Ok(Picked { route, answerer: Answerer::Here(backend.clone()) });
+        let here = |route| Ok(Picked { route, answerer: Answerer::Here(backend.clone(), None) });
         let Some(name) = picked.route.repository().cloned() else { return here(picked.route) };
         // Who pushes asks first which blobs are there already. What the mirror has, a manifest that is pushed here cannot use.
         let may_push = || self.settings.rules.authorize(&caller.principal, Action::Push, &name).is_ok();
@@ -100,6 +111,12 @@ impl Walk<'_> {
             return Ok(Picked { route: picked.route.of_repository(canonical), answerer: Answerer::There(elsewhere) });
         }
         here(picked.route)
+    }
+
+    /// The name here of another repository of the registry inside, by what the caller calls it.
+    fn same_namespace(&self, asked: Asked<'_>, from: &RepositoryName) -> Option<RepositoryName> {
+        let found = self.rooms.names.find(&Asked { name: Some(from), ..asked }).ok()?;
+        if let Candidates::Hosted { name, .. } = found.candidates { name } else { None }
     }
 
     /// Another name by which the caller knows a repository of the same upstream: its names here and there.

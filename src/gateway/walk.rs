@@ -253,9 +253,9 @@ impl Walk<'_> {
                 record.backend = "legacy";
                 self.legacy(index.as_ref(), &route, caller, intake, record).await
             }
-            (route, Answerer::Here(Backend::Hosted(hosted)) | Answerer::HereElse(Backend::Hosted(hosted), ..)) => {
+            (route, Answerer::Here(Backend::Hosted(hosted), namespace)) => {
                 record.backend = "hosted";
-                self.hosted(&hosted, route, caller, intake, record).await
+                self.hosted(&hosted, route, namespace.as_ref(), caller, intake, record).await
             }
             (route, Answerer::There(elsewhere)) => {
                 record.backend = "remote";

@@ -2,6 +2,7 @@
 
 mod lists;
 mod manifests;
+mod namespaces;
 mod reads;
 mod sharing;
 mod uploads;

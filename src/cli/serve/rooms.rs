@@ -58,7 +58,8 @@ impl House {
         let hosted = Arc::new(Hosted::new(store.clone(), memory.clone(), config.registry.delete));
         let legacy = legacy(config, &store, metrics).await?;
         let remotes = Remotes::open(config, &store, &memory, metrics).await?;
-        let names = Arc::new(Names::new(&config.upstreams, &config.registry.default).and_broken(&config.broken));
+        let names = Names::new(&config.upstreams, &config.registry.default).and_broken(&config.broken);
+        let names = Arc::new(names.and_own(&config.registry.namespaces));
         let rooms = Rooms {
             identity: Arc::clone(&identity),
             hosted: Arc::clone(&hosted),

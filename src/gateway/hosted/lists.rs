@@ -21,8 +21,10 @@ impl Call<'_> {
     pub(super) async fn catalog(self, page: Page) -> Result<Response<Body>, Failure> {
         let permit = self.walk.permit_catalog(self.caller)?;
         let limit = self.walk.limit(&page);
-        let repositories = self.hosted.catalog(permit, page.last.as_deref(), limit).await?;
-        Ok(respond::catalog(&repositories, "/v2/_catalog", None, limit))
+        let below = self.namespace.and_then(|namespace| namespace.below.as_ref());
+        let repositories = self.hosted.catalog(permit, below, page.last.as_deref(), limit).await?;
+        let namespace = self.namespace.map(|namespace| &*namespace.text);
+        Ok(respond::catalog(&repositories, "/v2/_catalog", namespace, limit))
     }
 
     pub(super) async fn referrers(

@@ -13,6 +13,7 @@ use crate::registry::{Hosted, RegistryError};
 use super::body::Body;
 use super::intake::Intake;
 use super::observe::Record;
+use super::pick::Namespace;
 use super::respond::{self, Failure};
 use super::route::{Route, RouteError};
 use super::walk::{Caller, Walk};
@@ -21,6 +22,7 @@ use super::walk::{Caller, Walk};
 pub(super) struct Call<'a> {
     walk: &'a Walk<'a>,
     hosted: &'a Hosted,
+    namespace: Option<&'a Namespace>,
     caller: &'a Caller,
     record: &'a mut Record,
 }
@@ -30,12 +32,13 @@ impl Walk<'_> {
         &self,
         hosted: &Hosted,
         route: Route,
+        namespace: Option<&Namespace>,
         caller: &Caller,
         intake: &mut Intake<Incoming>,
         record: &mut Record,
     ) -> Result<Response<Body>, Failure> {
-        let call = Call { walk: self, hosted, caller, record };
-        match route {
+        let call = Call { walk: self, hosted, namespace, caller, record };
+        let answer = match route {
             Route::Ping => call.ping(),
             Route::Catalog(page) => call.catalog(page).await,
             Route::Tags(name, page) => call.tags(name, page).await,
@@ -52,7 +55,8 @@ impl Walk<'_> {
             | Route::TokenKeys
             | Route::TokenCertificates
             | Route::Legacy(_) => Err(RouteError::Unknown.into()),
-        }
+        };
+        answer.map(|answer| respond::in_namespace(answer, namespace.map(|namespace| &*namespace.text)))
     }
 }
 

@@ -45,7 +45,7 @@ impl fmt::Display for NoName {
             Self::Namespace(namespace) => write!(
                 f,
                 "no upstream here has the namespace {namespace:?}; ask the operator to add it to namespaces in a file of \
-                 upstreams/, or take this registry out of the client's mirrors of {namespace:?}"
+                 upstreams/ or in [registry], or take this registry out of the client's mirrors of {namespace:?}"
             ),
             Self::OtherNamespace { namespace, upstream } => write!(
                 f,
@@ -68,7 +68,7 @@ impl fmt::Display for NoName {
                 "the upstream {upstream:?} cannot be asked: there is a mistake in upstreams/{upstream}.toml; ask the operator \
                  to run `dockgate check`, to mend it, and to restart the gateway"
             ),
-            Self::Name(error) => write!(f, "{error}, those of its upstream's prefix among them"),
+            Self::Name(error) => write!(f, "{error}, those of its prefix among them"),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 mod error;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::access::RepositoryPattern;
@@ -30,7 +30,7 @@ pub struct Asked<'a> {
 pub struct Found {
     /// Who is asked.
     pub candidates: Candidates,
-    /// What the answer's `OCI-Namespace` says: the value of `?ns=`, where it stands for the upstream that is asked.
+    /// What the answer's `OCI-Namespace` says: the value of `?ns=`, where it decided who is asked.
     pub namespace: Option<String>,
 }
 
@@ -39,8 +39,10 @@ pub struct Found {
 pub enum Candidates {
     /// The registry inside; then, if it has no such repository, the upstream that answers dockerd's `registry-mirrors`.
     Hosted {
-        /// The repository, if one was named.
+        /// The repository by its one name here, if one was named.
         name: Option<RepositoryName>,
+        /// What the names of all that was asked for begin with: the host that `?ns=` named, where `registry.namespaces` has `*`.
+        below: Option<RepositoryName>,
         /// Who is asked for what is only pulled and is not there.
         else_mirror: Option<RemoteName>,
     },
@@ -73,6 +75,8 @@ pub struct Names {
     by_prefix: HashMap<String, usize>,
     by_host: HashMap<String, usize>,
     by_namespace: HashMap<String, usize>,
+    /// The namespaces of the registry inside.
+    own: HashSet<String>,
     /// The most parts that a prefix has.
     prefix_parts: usize,
     /// The upstream that answers names which no prefix claims; the registry inside does, if there is none.
@@ -99,6 +103,7 @@ impl Names {
             by_prefix: HashMap::new(),
             by_host: HashMap::new(),
             by_namespace: HashMap::new(),
+            own: HashSet::new(),
             prefix_parts: 0,
             default: None,
         };
@@ -108,6 +113,13 @@ impl Names {
             }
         }
         names
+    }
+
+    /// `registry.namespaces`: what of other registries' names is the registry inside's.
+    #[must_use]
+    pub fn and_own(mut self, namespaces: &[String]) -> Self {
+        self.own.extend(namespaces.iter().map(|namespace| namespace.to_ascii_lowercase()));
+        self
     }
 
     fn add(&mut self, name: &str, remote: &Remote, default: &str) {
@@ -164,16 +176,17 @@ impl Names {
     ///
     /// Nobody has it; the reason says what to write.
     pub fn find(&self, asked: &Asked<'_>) -> Result<Found, NoName> {
-        let claimed = asked.namespace.and_then(|namespace| self.by_namespace.get(&namespace.to_ascii_lowercase()));
-        let Some(index) = self.stated(asked, claimed.copied())? else {
-            return Ok(Found { candidates: self.by_name(asked.name)?, namespace: None });
-        };
+        let claimed = asked.namespace.and_then(|namespace| self.claimed(namespace));
+        // Our own name says nothing.
+        let says = |namespace: &&str| claimed.is_some() || !is_same_host(namespace, asked.host);
+        let asked = &Asked { namespace: asked.namespace.filter(says), ..*asked };
+        let Some(index) = self.stated(asked, claimed)? else { return self.inside(asked) };
         let known = self.good(index)?;
         // BuildKit, and containerd with override_path, write the prefix into the path and send ns too; and a Location of ours
         // has the prefix, by whatever host it is followed.
         let remote = asked.name.map(|name| self.remote(index, rest(name, &known.prefix).unwrap_or(name.as_str())));
         let candidates = Candidates::Remote { upstream: Arc::clone(&known.upstream), name: remote.transpose()? };
-        let namespace = asked.namespace.filter(|_| claimed == Some(&index)).map(str::to_owned);
+        let namespace = asked.namespace.filter(|_| claimed == Some(index)).map(str::to_owned);
         Ok(Found { candidates, namespace })
     }
 
@@ -195,6 +208,12 @@ impl Names {
         self.remote(index, remote.as_str()).ok().filter(|name| name.remote == *remote).map(|name| name.canonical)
     }
 
+    /// The upstream that `ns` means: by one of its namespaces, or by a name that it has here.
+    fn claimed(&self, namespace: &str) -> Option<usize> {
+        let namespace = namespace.to_ascii_lowercase();
+        self.by_namespace.get(&namespace).or_else(|| self.by_host.get(host_name(&namespace))).copied()
+    }
+
     /// The upstream that is stated beside the repository's name: by the path, the host or `?ns=`.
     fn stated(&self, asked: &Asked<'_>, claimed: Option<usize>) -> Result<Option<usize>, NoName> {
         let by_path = match asked.path_prefix {
@@ -206,15 +225,52 @@ impl Names {
             None => self.by_host.get(&host_name(asked.host).to_ascii_lowercase()).copied(),
         };
         let Some(namespace) = asked.namespace else { return Ok(by_path) };
-        match (by_path, claimed) {
+        let is_of_another = |index| claimed.map_or_else(|| self.is_own(namespace), |other| other != index);
+        match by_path {
             // A client that sends all it pulls to one mirror would get one registry's image under another's name.
-            (Some(index), Some(other)) if index != other => {
+            Some(index) if is_of_another(index) => {
                 let upstream = Arc::clone(&self.remotes[index].upstream);
                 Err(NoName::OtherNamespace { namespace: namespace.into(), upstream })
             }
-            (None, None) if !is_same_host(namespace, asked.host) => Err(NoName::Namespace(namespace.into())),
             _ => Ok(by_path.or(claimed)),
         }
+    }
+
+    /// Whether a namespace is listed as one of the registry inside.
+    fn is_own(&self, namespace: &str) -> bool {
+        self.own.contains(&namespace.to_ascii_lowercase())
+    }
+
+    /// No upstream is stated.
+    fn inside(&self, asked: &Asked<'_>) -> Result<Found, NoName> {
+        let Some(namespace) = asked.namespace else {
+            return Ok(Found { candidates: self.by_name(asked.name)?, namespace: None });
+        };
+        let candidates = match self.is_own(namespace) {
+            true => self.by_name(asked.name)?,
+            false => self.below(namespace, asked.name)?,
+        };
+        Ok(match candidates {
+            // What another registry has under this name is not what was asked for.
+            Candidates::Hosted { name, below, .. } => Found {
+                candidates: Candidates::Hosted { name, below, else_mirror: None },
+                namespace: Some(namespace.into()),
+            },
+            candidates => Found { candidates, namespace: None },
+        })
+    }
+
+    /// What the registry inside has of another host: no two hosts have the same names.
+    fn below(&self, namespace: &str, name: Option<&RepositoryName>) -> Result<Candidates, NoName> {
+        let unknown = || NoName::Namespace(namespace.into());
+        let host = part_of(namespace).filter(|_| self.own.contains("*")).ok_or_else(unknown)?;
+        // BuildKit writes the host into the path and sends ns too; and a Location of ours has it.
+        let name = name.map(|name| join(&host, rest(name, &host).unwrap_or(name.as_str()))).transpose()?;
+        // By that name it is an upstream's, which does not have the namespace.
+        if name.as_ref().is_some_and(|name| self.prefix_of(name.as_str()).is_some()) {
+            return Err(unknown());
+        }
+        Ok(Candidates::Hosted { name, below: Some(host), else_mirror: None })
     }
 
     /// Nothing but the name says who has it.
@@ -227,7 +283,8 @@ impl Names {
         match index {
             Some(index) => self.candidate(index, name.map(RepositoryName::as_str)),
             None => {
-                Ok(Candidates::Hosted { name: name.cloned(), else_mirror: name.and_then(|name| self.mirror(name)) })
+                let else_mirror = name.and_then(|name| self.mirror(name));
+                Ok(Candidates::Hosted { name: name.cloned(), below: None, else_mirror })
             }
         }
     }
@@ -296,6 +353,16 @@ fn parse(name: &str) -> Result<RepositoryName, NoName> {
 /// What follows `prefix/`.
 fn rest<'a>(name: &'a RepositoryName, prefix: &RepositoryName) -> Option<&'a str> {
     name.as_str().strip_prefix(prefix.as_str())?.strip_prefix('/')
+}
+
+/// The part of a name that stands for a host: the host itself, in lower case; with a port `HOST_PORT`. No two hosts have the
+/// same, for a host with `_` has none; nor has an address of IPv6.
+fn part_of(host: &str) -> Option<RepositoryName> {
+    let host = host.to_ascii_lowercase();
+    let name = host_name(&host);
+    let port = host[name.len()..].strip_prefix(':');
+    let part = port.map_or_else(|| name.to_owned(), |port| format!("{name}_{port}"));
+    part.parse().ok().filter(|_| !name.contains('_'))
 }
 
 /// A host without its port.

@@ -38,6 +38,13 @@ static FRONTED: LazyLock<Names> = LazyLock::new(|| {
     Names::new(&config(&[hub, QUAY, CORP], "corp").upstreams, "corp")
 });
 
+/// With namespaces of the registry inside: two, and every other.
+static OWN: LazyLock<[Names; 2]> = LazyLock::new(|| {
+    let names = || Names::new(&config(&[HUB, QUAY, TEAM, LEGACY, CORP], "hosted").upstreams, "hosted");
+    let listed = ["localhost:5001".to_owned(), "Registry.SUSE.com".to_owned()];
+    [names().and_own(&listed), names().and_own(&listed).and_own(&["*".to_owned()])]
+});
+
 fn name(text: &str) -> RepositoryName {
     text.parse().unwrap()
 }
@@ -58,7 +65,7 @@ fn told(names: &Names, url: &str) -> String {
     let none = "-".to_owned();
     let of = |name: &RemoteName| format!("{} {} {}", name.upstream, name.remote, name.canonical);
     match find(names, url).map(|found| found.candidates) {
-        Ok(Candidates::Hosted { name, else_mirror }) => {
+        Ok(Candidates::Hosted { name, else_mirror, .. }) => {
             let mirror = else_mirror.as_ref().map_or(String::new(), |mirror| format!(", else {}", of(mirror)));
             format!("hosted {}{mirror}", name.map_or(none, |name| name.to_string()))
         }
@@ -117,7 +124,7 @@ fn the_longest_prefix_claims_a_name() {
 #[test]
 fn what_is_not_configured_is_asked_of_nobody() {
     let namespace = "error no upstream here has the namespace \"evil.example\"; ask the operator to add it to namespaces \
-                     in a file of upstreams/, or take this registry out of the client's mirrors of \"evil.example\"";
+                     in a file of upstreams/ or in [registry], or take this registry out of the client's mirrors of \"evil.example\"";
     for (url, expected) in [
         (
             "/ghcr.io/v2/a",
@@ -166,6 +173,65 @@ fn the_gateway_s_own_name_is_no_namespace() {
 }
 
 #[test]
+fn the_built_in_registry_has_what_is_listed_by_its_plain_name() {
+    for names in OWN.iter() {
+        for (url, expected) in [
+            ("/v2/app?ns=localhost:5001", "hosted app"),
+            ("/v2/suse/sles?ns=registry.suse.com", "hosted suse/sles"),
+            ("/v2/?ns=LOCALHOST:5001", "hosted -"),
+            // Without a mirror: what Docker Hub has of this name is not what was asked for.
+            ("/v2/library/alpine?ns=localhost:5001", "hosted library/alpine"),
+            // A name is an upstream's by its prefix, as without ns.
+            ("/v2/corp/app?ns=localhost:5001", "corp app corp/app"),
+            // What upstreams claim is theirs, and so is what the path or the host state.
+            ("/v2/alpine?ns=docker.io", "docker-hub library/alpine docker.io/library/alpine"),
+            ("/v2/alpine?ns=hub.gw.example", "docker-hub library/alpine docker.io/library/alpine"),
+            ("/corp/v2/app?ns=evil.example", "corp app corp/app"),
+            ("/corp/v2/app?ns=gw.example:5000", "corp app corp/app"),
+            ("hub.gw.example/v2/alpine?ns=evil.example", "docker-hub library/alpine docker.io/library/alpine"),
+            ("/v2/team/app?ns=gw.example:5000", "hosted team/app"),
+        ] {
+            assert_eq!(told(names, url), expected, "{url}");
+        }
+        for url in ["/corp/v2/app?ns=localhost:5001", "hub.gw.example/v2/app?ns=localhost:5001"] {
+            assert!(matches!(find(names, url), Err(NoName::OtherNamespace { .. })), "{url}");
+        }
+    }
+    for namespace in ["localhost", "localhost:5002", "suse.com"] {
+        let found = find(&OWN[0], &format!("/v2/app?ns={namespace}"));
+        assert_eq!(found, Err(NoName::Namespace(namespace.into())), "nobody has it");
+    }
+}
+
+#[test]
+fn the_built_in_registry_has_every_other_host_below_its_name() {
+    for (url, expected) in [
+        ("/v2/org/app?ns=ghcr.io", "hosted ghcr.io/org/app"),
+        ("/v2/org/app?ns=GHCR.io", "hosted ghcr.io/org/app"),
+        ("/v2/org/app?ns=localhost:5002", "hosted localhost_5002/org/app"),
+        ("/v2/library/alpine?ns=ghcr.io", "hosted ghcr.io/library/alpine"),
+        ("/v2/docker.io/library/alpine?ns=ghcr.io", "hosted ghcr.io/docker.io/library/alpine"),
+        ("/v2/corp/app?ns=ghcr.io", "hosted ghcr.io/corp/app"),
+        ("/v2/?ns=ghcr.io", "hosted -"),
+        // BuildKit, and a Location of ours.
+        ("/v2/ghcr.io/org/app?ns=ghcr.io", "hosted ghcr.io/org/app"),
+        ("/v2/localhost_5002/app?ns=localhost:5002", "hosted localhost_5002/app"),
+        ("/v2/ghcr.io/org/app", "hosted ghcr.io/org/app"),
+        ("/v2/ghcr.io?ns=ghcr.io", "hosted ghcr.io/ghcr.io"),
+    ] {
+        assert_eq!(told(&OWN[1], url), expected, "{url}");
+    }
+    // Nobody's: what has no part of its own, and what would be an upstream's by its name.
+    for namespace in ["my_host", "[::1]:5000", "a.-b", "a:b", "corp"] {
+        let found = find(&OWN[1], &format!("/v2/app?ns={namespace}"));
+        assert_eq!(found, Err(NoName::Namespace(namespace.into())));
+    }
+    let catalog = find(&OWN[1], "/v2/?ns=localhost:5002").map(|found| found.candidates);
+    let below = Some(name("localhost_5002"));
+    assert_eq!(catalog, Ok(Candidates::Hosted { name: None, below, else_mirror: None }));
+}
+
+#[test]
 fn a_namespace_is_echoed_where_it_stands_for_who_answers() {
     let echoed = |url: &str| find(&NAMES, url).unwrap().namespace;
     assert_eq!(echoed("/v2/library/alpine?ns=docker.io"), Some("docker.io".into()));
@@ -174,6 +240,11 @@ fn a_namespace_is_echoed_where_it_stands_for_who_answers() {
     assert_eq!(echoed("/docker.io/v2/library/alpine?ns=other"), None);
     assert_eq!(echoed("/v2/team/app?ns=gw.example:5000"), None);
     assert_eq!(echoed("/v2/docker.io/library/alpine"), None);
+    let echoed = |url: &str| find(&OWN[1], url).unwrap().namespace;
+    assert_eq!(echoed("/v2/app?ns=LocalHost:5001"), Some("LocalHost:5001".into()));
+    assert_eq!(echoed("/v2/app?ns=ghcr.io"), Some("ghcr.io".into()));
+    assert_eq!(echoed("/v2/corp/app?ns=localhost:5001"), None, "its prefix said who has it");
+    assert_eq!(echoed("/v2/app?ns=gw.example:5000"), None);
 }
 
 #[test]
@@ -232,7 +303,7 @@ fn names_may_not_grow_too_long() {
         assert_eq!(find(&NAMES, &url), Err(NoName::Name(crate::oci::NameError::TooLong)), "{url}");
     }
     let text = told(&NAMES, &format!("/v2/docker.io/{long}"));
-    assert_eq!(text, "error a repository name has at most 255 characters, those of its upstream's prefix among them");
+    assert_eq!(text, "error a repository name has at most 255 characters, those of its prefix among them");
     assert_eq!(told(&NAMES, &format!("/v2/library/{}", "a".repeat(247))).split(',').count(), 1, "no mirror for it");
 }
 
@@ -329,9 +400,43 @@ proptest! {
         prop_assert_eq!(names.find(&same_way).map(|found| found.candidates), Ok(expected));
     }
 
+    /// An upload goes on, and a page follows, by the name that our answer has, whether the client repeats ns or drops it.
+    #[test]
+    fn what_a_namespace_has_inside_is_found_by_its_name_with_and_without_it(
+        (upstreams, _) in upstreams(),
+        namespaces in prop::sample::subsequence(vec!["own", "a", "b:1", "*"], 0..=4),
+        namespace in "(own|gw|ns0|h0|a|b|b:1|c(:5000)?|[a-c._-]{1,4}(:[0-9]{1,2})?)",
+        repository in few_words(4),
+    ) {
+        let namespaces: Vec<String> = namespaces.into_iter().map(str::to_owned).collect();
+        let names = Names::new(&upstreams, "hosted").and_own(&namespaces);
+        let asked = Asked { host: "gw", path_prefix: None, namespace: Some(&namespace), name: Some(&repository) };
+        let Ok(Found { candidates: Candidates::Hosted { name: Some(here), below, else_mirror }, namespace: said }) =
+            names.find(&asked) else { return Ok(()) };
+        prop_assert_eq!(said.is_some(), namespace != "gw");
+        prop_assert!(else_mirror.is_none() || namespace == "gw");
+        if let Some(below) = &below {
+            prop_assert_eq!(Some(below.clone()), part_of(&namespace));
+            prop_assert!(rest(&here, below).is_some(), "{} {}", here, below);
+        } else {
+            prop_assert_eq!(&here, &repository);
+        }
+        for namespace in [Some(&*namespace), None] {
+            let again = names.find(&Asked { namespace, name: Some(&here), ..asked }).map(|found| found.candidates);
+            prop_assert!(matches!(&again, Ok(Candidates::Hosted { name: Some(name), .. }) if *name == here), "{again:?}");
+        }
+    }
+
+    #[test]
+    fn no_two_hosts_have_the_same_names(one in "[a-c._-]{1,4}(:[0-9]{1,2})?", other in "[a-c._-]{1,4}(:[0-9]{1,2})?") {
+        if let (Some(a), Some(b)) = (part_of(&one), part_of(&other)) {
+            prop_assert_eq!(a == b, one == other, "{} {}", one, other);
+        }
+    }
+
     #[test]
     fn what_no_upstream_claims_is_the_built_in_registry_s(repository in "[d-k]{1,4}(/[a-z0-9]{1,4}){0,4}") {
-        let expected = Candidates::Hosted { name: Some(name(&repository)), else_mirror: None };
+        let expected = Candidates::Hosted { name: Some(name(&repository)), below: None, else_mirror: None };
         prop_assert_eq!(find(&NAMES, &format!("/v2/{repository}")).map(|found| found.candidates), Ok(expected));
     }
 }

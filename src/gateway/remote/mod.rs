@@ -5,8 +5,8 @@ mod writes;
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, HeaderName};
-use http::{HeaderValue, Response, StatusCode};
+use http::header::AUTHORIZATION;
+use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::access::{Action, Permit};
@@ -21,9 +21,6 @@ use super::pick::Elsewhere;
 use super::respond::{self, Failure};
 use super::route::{Route, RouteError};
 use super::walk::{Caller, Walk};
-
-/// The registry that `?ns=` named (containerd, BuildKit).
-const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 
 /// One request to a registry elsewhere.
 pub(super) struct Call<'a> {
@@ -59,11 +56,8 @@ impl Walk<'_> {
             | Route::TokenCertificates
             | Route::Legacy(_) => Err(RouteError::Unknown.into()),
         };
-        let mut answer = answer.map_err(|failure| self.ask_for_theirs(elsewhere, failure))?;
-        if let Some(namespace) = elsewhere.namespace.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
-            answer.headers_mut().insert(NAMESPACE, namespace);
-        }
-        Ok(answer)
+        let answer = answer.map_err(|failure| self.ask_for_theirs(elsewhere, failure))?;
+        Ok(respond::in_namespace(answer, elsewhere.namespace.as_deref()))
     }
 
     /// Where the upstream gets the callers' own credentials, they are what it refused: the caller can show others. Only a

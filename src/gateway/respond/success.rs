@@ -25,6 +25,7 @@ const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 /// The tags of a request that name the manifest now (distribution-spec, end-7b).
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 /// As long as that of a SHA-512 digest.
 const ENTITY_TAG_LENGTH_MAX: usize = 137;
@@ -247,6 +248,14 @@ pub(in crate::gateway) fn catalog(
     let namespace = namespace.map(|namespace| format!("ns={}&", utf8_percent_encode(namespace, NON_ALPHANUMERIC)));
     let next = format!("{path}?{}", namespace.unwrap_or_default());
     link_next(&mut response, &next, page.more.then(|| names.last()).flatten(), limit);
+    response
+}
+
+/// The same, said to be of the registry that `?ns=` named (containerd, BuildKit).
+pub(in crate::gateway) fn in_namespace(mut response: Response<Body>, namespace: Option<&str>) -> Response<Body> {
+    if let Some(namespace) = namespace {
+        set(response.headers_mut(), NAMESPACE, namespace);
+    }
     response
 }
 

@@ -409,6 +409,17 @@ impl Route {
         }
     }
 
+    /// The same, with another name for where a blob is said to be.
+    #[must_use]
+    pub fn mounting(self, find: impl FnOnce(RepositoryName) -> Option<RepositoryName>) -> Self {
+        match self {
+            Self::UploadStart(name, UploadStart::Mount { digest, from }) => {
+                Self::UploadStart(name, UploadStart::Mount { digest, from: from.and_then(find) })
+            }
+            other => other,
+        }
+    }
+
     /// The repository that it is about, if it is about one.
     pub const fn repository(&self) -> Option<&RepositoryName> {
         match self {

@@ -51,24 +51,31 @@ impl Hosted {
         Ok(Page { entries: page.names, more: page.more })
     }
 
-    /// The repositories after `last` that the permit shows, in the order of their bytes.
+    /// The repositories after `last` that the permit shows, in the order of their bytes; or those `below` a name, by what
+    /// follows it.
     pub async fn catalog(
         &self,
         permit: CatalogPermit,
+        below: Option<&RepositoryName>,
         last: Option<&str>,
         limit: usize,
     ) -> Result<Page<RepositoryName>, RegistryError> {
         if limit == 0 {
             return Ok(Page { entries: Vec::new(), more: false });
         }
-        let (mut entries, mut last) = (Vec::new(), last.map(str::to_owned));
+        let below = below.map(|name| format!("{name}/")).unwrap_or_default();
+        let shown = |name: &RepositoryName| {
+            let rest = name.as_str().strip_prefix(&below).filter(|_| permit.shows(name));
+            rest.and_then(|rest| rest.parse().ok())
+        };
+        let (mut entries, mut last) = (Vec::new(), Some(format!("{below}{}", last.unwrap_or_default())));
         loop {
             // One more than asked for tells whether more follow; what is not shown does not count.
             let size = CATALOG_BATCH.max(limit + 1);
             let batch = self.store.repositories(last.as_deref(), size).await?;
-            let ended = batch.len() < size;
+            let ended = batch.len() < size || !batch.last().is_some_and(|name| name.as_str().starts_with(&below));
             last = batch.last().map(|name| name.as_str().to_owned());
-            entries.extend(batch.into_iter().filter(|name| permit.shows(name)));
+            entries.extend(batch.iter().filter_map(shown));
             if ended || entries.len() > limit {
                 let more = entries.len() > limit;
                 entries.truncate(limit);
