@@ -67,7 +67,7 @@ impl Walk<'_> {
         match candidates {
             Candidates::Hosted { else_mirror: Some(mirror), .. } if is_read(&self.parts.method) => {
                 let canonical = mirror.canonical.clone();
-                let elsewhere = self.elsewhere(&mirror.upstream.clone(), Some(mirror), None)?;
+                let elsewhere = self.elsewhere(&mirror.upstream.clone(), Some(mirror), namespace)?;
                 Ok(Picked { route, answerer: Answerer::HereElse(self.hosted_backend(), elsewhere, canonical) })
             }
             Candidates::Hosted { name, below, .. } => {
@@ -95,7 +95,8 @@ impl Walk<'_> {
     /// is asked. Nobody learns by that which names there are inside.
     pub(super) async fn settle(&self, picked: Picked, caller: &Caller) -> Result<Picked, Failure> {
         let Answerer::HereElse(backend, elsewhere, canonical) = picked.answerer else { return Ok(picked) };
-        let here = |route| Ok(Picked { route, answerer: Answerer::Here(backend.clone(), None) });
+        let namespace = || elsewhere.namespace.clone().map(|text| Namespace { text, below: None });
+        let here = |route| Ok(Picked { route, answerer: Answerer::Here(backend.clone(), namespace()) });
         let Some(name) = picked.route.repository().cloned() else { return here(picked.route) };
         // Who pushes asks first which blobs are there already. What the mirror has, a manifest that is pushed here cannot use.
         let may_push = || self.settings.rules.authorize(&caller.principal, Action::Push, &name).is_ok();

@@ -182,11 +182,15 @@ impl Names {
         let asked = &Asked { namespace: asked.namespace.filter(says), ..*asked };
         let Some(index) = self.stated(asked, claimed)? else { return self.inside(asked) };
         let known = self.good(index)?;
+        let namespace = asked.namespace.filter(|_| claimed == Some(index)).map(str::to_owned);
+        if let Some((name, mirror)) = asked.name.zip(self.mirror_by_namespace(asked, index)) {
+            let candidates = Candidates::Hosted { name: Some(name.clone()), below: None, else_mirror: Some(mirror) };
+            return Ok(Found { candidates, namespace });
+        }
         // BuildKit, and containerd with override_path, write the prefix into the path and send ns too; and a Location of ours
         // has the prefix, by whatever host it is followed.
         let remote = asked.name.map(|name| self.remote(index, rest(name, &known.prefix).unwrap_or(name.as_str())));
         let candidates = Candidates::Remote { upstream: Arc::clone(&known.upstream), name: remote.transpose()? };
-        let namespace = asked.namespace.filter(|_| claimed == Some(index)).map(str::to_owned);
         Ok(Found { candidates, namespace })
     }
 
@@ -317,6 +321,15 @@ impl Names {
         let is_mirrored = |known: &Known| known.docker_mirror.iter().any(|pattern| pattern.matches(name));
         let index = self.remotes.iter().position(is_mirrored)?;
         self.remote(index, name.as_str()).ok()
+    }
+
+    /// The same where `?ns=` alone states the upstream: dockerd sends it from 29 on, and gets what it got before.
+    fn mirror_by_namespace(&self, asked: &Asked<'_>, index: usize) -> Option<RemoteName> {
+        let is_by_namespace = asked.path_prefix.is_none()
+            && asked.namespace.is_some()
+            && !self.by_host.contains_key(&host_name(asked.host).to_ascii_lowercase());
+        let name = asked.name.filter(|name| is_by_namespace && self.prefix_of(name.as_str()).is_none())?;
+        self.mirror(name).filter(|mirror| mirror.upstream == self.remotes[index].upstream)
     }
 
     /// A repository of an upstream by the name that the upstream is asked for.

@@ -89,9 +89,10 @@ fn a_name_reaches_its_upstream_in_every_form_that_clients_use() {
         ("/docker.io/v2/library/alpine?ns=docker.io", ALPINE),
         ("/docker.io/v2/library/alpine", ALPINE),
         ("/v2/docker.io/library/alpine?ns=docker.io", ALPINE),
-        // A mirror without a path.
-        ("/v2/library/alpine?ns=docker.io", ALPINE),
-        ("/v2/library/alpine?ns=Docker.IO", ALPINE),
+        // A mirror without a path: containerd, and dockerd's registry-mirrors from 29 on.
+        ("/v2/library/alpine?ns=docker.io", &format!("hosted library/alpine, else {ALPINE}")),
+        ("/v2/library/alpine?ns=Docker.IO", &format!("hosted library/alpine, else {ALPINE}")),
+        ("/v2/org/app?ns=docker.io", "docker-hub org/app docker.io/org/app"),
         // A name of its own for the upstream.
         ("hub.gw.example/v2/alpine", ALPINE),
         ("HUB.gw.Example:5000/v2/library/alpine?ns=docker.io", ALPINE),

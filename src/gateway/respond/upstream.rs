@@ -35,8 +35,11 @@ pub(super) fn failure(error: RemoteError) -> Failure {
         | RemoteError::Unsupported { upstream, .. }
         | RemoteError::Mismatch { upstream, .. } => bad_gateway(&upstream, "sent what cannot be used"),
         RemoteError::Broken { upstream, .. } => {
-            let failure =
-                Failure::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, try_later(&upstream, "broke off"));
+            let failure = Failure::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                ErrorCode::Unavailable,
+                try_later(&upstream, "broke off"),
+            );
             Failure { retry_after: Some(RETRY_AFTER), ..failure }
         }
         RemoteError::Internal(_) => {

@@ -214,3 +214,36 @@ fn a_fronted_registry_that_is_the_default_never_asked_who_pushes() {
     client.user("ada", "ada").get("/v2/").expect(200);
     client.get("/v2/app/manifests/v1").expect(200);
 }
+
+/// docker 28 asks its mirror for a name, docker 29 says whose name it is.
+#[test]
+fn docker_29_was_given_another_image_than_docker_28() {
+    let mirror = Mirror::start("docker_mirror = true\nofficial = \"library\"\nnamespaces = [\"docker.io\"]");
+    let (there, _) = mirror.up.image("library/alpine", "v1", b"a layer");
+    let (others, _) = mirror.up.image("team/app", "v1", b"another layer");
+    let client = mirror.gate.plain();
+    let get = |path: &str| client.get(path).expect(200);
+    let both = || {
+        let (old, new) = (get("/v2/library/alpine/manifests/v1"), get("/v2/library/alpine/manifests/v1?ns=docker.io"));
+        assert_eq!((old.header("oci-namespace"), new.header("oci-namespace")), (None, Some("docker.io")));
+        assert_eq!(old.body, new.body);
+        digest(&new.body)
+    };
+    assert_eq!(both(), there);
+    let here = push_image(&client, "library/alpine", "v1");
+    assert_ne!(here, there);
+    assert_eq!(both(), here);
+    // What is no name for docker's mirror is the upstream's, and so is what its prefix says.
+    assert_eq!(digest(&get("/v2/team/app/manifests/v1?ns=docker.io").body), others);
+    assert_eq!(digest(&get("/v2/up/library/alpine/manifests/v1?ns=docker.io").body), there);
+    assert_eq!(digest(&get("/up/v2/library/alpine/manifests/v1?ns=docker.io").body), there);
+}
+
+#[test]
+fn a_prefix_in_the_path_decides_before_an_unknown_namespace() {
+    let mirror = Mirror::start("");
+    let (there, _) = mirror.up.image("team/app", "v1", b"a layer");
+    let answer = mirror.pull("/up/v2/team/app/manifests/v1?ns=strange.example").expect(200);
+    assert_eq!((digest(&answer.body), answer.header("oci-namespace")), (there, None));
+    is_error(&mirror.pull("/v2/team/app/manifests/v1?ns=strange.example"), 404, "MANIFEST_UNKNOWN");
+}
