@@ -41,6 +41,7 @@ fn every_endpoint_of_the_spec_has_a_route() {
     let digest: Digest = DIGEST.parse().unwrap();
     let id: UploadId = ID.parse().unwrap();
     let tag = |text: &str| Reference::Tag(text.parse().unwrap());
+    let session = |algorithm| Route::UploadStart(name("a"), UploadStart::Session(algorithm));
     for (method, target, expected) in [
         ("GET", "/v2/".to_owned(), Route::Ping),
         ("HEAD", "/v2".to_owned(), Route::Ping),
@@ -54,16 +55,9 @@ fn every_endpoint_of_the_spec_has_a_route() {
         ),
         ("GET", format!("/v2/a/blobs/{DIGEST}"), Route::Blob(name("a"), digest, BlobVerb::Get)),
         ("DELETE", format!("/v2/tags/list/blobs/{DIGEST}"), Route::Blob(name("tags/list"), digest, BlobVerb::Delete)),
-        (
-            "POST",
-            "/v2/a/blobs/uploads/".to_owned(),
-            Route::UploadStart(name("a"), UploadStart::Session(Algorithm::Sha256)),
-        ),
-        (
-            "POST",
-            "/v2/a/blobs/uploads".to_owned(),
-            Route::UploadStart(name("a"), UploadStart::Session(Algorithm::Sha256)),
-        ),
+        ("POST", "/v2/a/blobs/uploads/".to_owned(), session(Algorithm::Sha256)),
+        ("POST", "/v2/a/blobs/uploads".to_owned(), session(Algorithm::Sha256)),
+        ("POST", "/v2/a/blobs/uploads/?digest-algorithm=sha512".to_owned(), session(Algorithm::Sha512)),
         (
             "POST",
             format!("/v2/a/blobs/uploads/?digest={DIGEST}"),
