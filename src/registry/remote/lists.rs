@@ -1,4 +1,4 @@
-//! Lists from elsewhere: always asked for anew, a page at a time; to their end, where only the upstream knows how to go on.
+//! Lists of names from elsewhere: always asked for anew, a page at a time; to their end, where only the upstream knows how to go on.
 
 use std::sync::Arc;
 
