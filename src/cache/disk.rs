@@ -401,11 +401,17 @@ impl<E> Inner<E> {
         let remnant = self.state().remnants.take(&(fill.digest, Arc::clone(&fill.source)))?;
         let fits =
             size.is_none_or(|size| remnant.size.is_none_or(|other| other == size) && remnant.prover.size() < size);
-        if fits {
+        if fits && remnant.way.as_ref() == fill.way.get() {
             return Some(remnant);
         }
         self.discard(vec![remnant]);
         None
+    }
+
+    /// Takes what nobody came back for off the disk. Blocks for a moment.
+    pub(super) fn drop_old_remnants(&self) {
+        let gone = self.state().remnants.take_old();
+        self.discard(gone);
     }
 
     /// Takes what is left of a digest, or of all, off the disk; whether that was anything. Blocks for a moment.

@@ -74,6 +74,8 @@ pub struct Fill<E> {
     /// The spool of the fill before, until this one has begun.
     left: Option<(PathBuf, Arc<File>)>,
     size: Option<u64>,
+    /// Whether whoever sends it said how long it is.
+    is_announced: bool,
     reserved: u64,
     offset: u64,
     gathered: Vec<Bytes>,
@@ -149,6 +151,7 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
             spool: None,
             left: None,
             size: None,
+            is_announced: false,
             reserved: 0,
             offset: 0,
             gathered: Vec::new(),
@@ -168,6 +171,11 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
         let _ = self.shared.way.set(way.into());
     }
 
+    /// Its size was said by whoever sends it, and not by others alone.
+    pub const fn announced(&mut self) {
+        self.is_announced = true;
+    }
+
     /// Whether the spool is open.
     pub const fn has_begun(&self) -> bool {
         self.spool.is_some()
@@ -177,7 +185,7 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
     /// now. Nobody reads of it before this fill has begun.
     pub fn take_over(&mut self, size: Option<u64>) -> Option<u64> {
         let Some(remnant) = self.disk.inner.take_over(&self.shared, size) else { return size };
-        let Remnant { path, file, prover, size: known, reserved } = remnant;
+        let Remnant { path, file, prover, size: known, reserved, .. } = remnant;
         (self.offset, self.reserved) = (prover.size(), reserved);
         (self.prover, self.left) = (Some(prover), Some((path, file)));
         self.size = size.or(known);
@@ -313,13 +321,20 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
         Ok(Inner::<E>::cached(file, user.or(there).unwrap_or_default()))
     }
 
-    /// Tells those who wait why there is nothing more. What came is kept for the next who fills.
-    pub async fn fail(mut self, error: E) {
+    /// Tells those who wait why there is nothing more.
+    pub fn fail(mut self, error: E) {
+        self.end(Err(FillError::Failed(error)));
+    }
+
+    /// The same. What came is kept for the next who fills.
+    pub async fn break_off(mut self, error: E) {
         if self.offset >= remnants::BYTES_MIN && self.flush().await.is_ok() && self.landed().await.is_ok() {
             let (spool, prover) = (self.spool.take().or(self.left.take()), self.prover.take());
             if let (Some((path, file)), Some(prover)) = (spool, prover) {
-                let (size, reserved) = (self.size, std::mem::take(&mut self.reserved));
-                self.disk.inner.leave(&self.shared, Remnant { path, file, prover, size, reserved });
+                let size = self.size.filter(|_| self.is_announced);
+                let (reserved, way) = (self.offset.min(self.reserved), self.shared.way.get().cloned());
+                self.reserved -= reserved;
+                self.disk.inner.leave(&self.shared, Remnant { path, file, prover, size, way, reserved });
             }
         }
         self.end(Err(FillError::Failed(error)));
@@ -329,6 +344,7 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
     async fn reserve(&mut self, bytes: u64) -> Result<(), FillError<E>> {
         let inner = Arc::clone(&self.disk.inner);
         let reserved = tokio::task::spawn_blocking(move || {
+            inner.drop_old_remnants();
             let set_aside = || {
                 inner.give_way(bytes)?;
                 let gone = inner.make_room(bytes).ok_or(io::ErrorKind::QuotaExceeded)?;

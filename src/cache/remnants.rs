@@ -24,8 +24,10 @@ pub(super) struct Remnant {
     pub(super) file: Arc<File>,
     /// The hash of all that is in it.
     pub(super) prover: Prover,
-    /// How long the whole is, if somebody said it.
+    /// How long the whole is, if whoever sent it said so.
     pub(super) size: Option<u64>,
+    /// How whoever filled came to it: who comes another way does not share what may be wrong in it.
+    pub(super) way: Option<Box<str>>,
     /// What is set aside for it on the disk.
     pub(super) reserved: u64,
 }
@@ -38,7 +40,7 @@ impl Remnants {
     /// Keeps one; those that have to go for it.
     #[must_use]
     pub(super) fn leave(&mut self, key: (Digest, Arc<str>), remnant: Remnant) -> Vec<Remnant> {
-        let mut gone: Vec<Remnant> = self.old().into_iter().collect();
+        let mut gone = self.take_old();
         gone.extend(self.0.insert(key, (Instant::now(), remnant)).map(|(_, remnant)| remnant));
         while self.0.len() > MOST
             && let Some(oldest) = self.0.iter().min_by_key(|(_, (since, _))| *since).map(|(key, _)| key.clone())
@@ -55,7 +57,7 @@ impl Remnants {
     }
 
     /// Those that nobody came back for.
-    fn old(&mut self) -> Vec<Remnant> {
+    pub(super) fn take_old(&mut self) -> Vec<Remnant> {
         let is_old = |_: &(Digest, Arc<str>), (since, _): &mut (Instant, Remnant)| since.elapsed() >= LIFETIME;
         self.0.extract_if(is_old).map(|(_, (_, remnant))| remnant).collect()
     }

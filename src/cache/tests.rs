@@ -206,7 +206,7 @@ async fn whoever_waits_is_told_why_there_is_nothing() {
     let digest = Digest::sha256(b"x");
     let fill = lead(&disk, &digest).await;
     let filling = fill.filling();
-    fill.fail("no such blob").await;
+    fill.fail("no such blob");
     assert_eq!(filling.size().await, Err(FillError::Failed("no such blob")));
     let fill = lead(&disk, &digest).await;
     let filling = fill.filling();

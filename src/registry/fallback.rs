@@ -12,16 +12,16 @@ use super::{Manifest, Tier};
 
 /// How much of such lists is remembered, in bytes, so that they are found by their digest too.
 const MADE_BYTES_MAX: u64 = 8 << 20;
-/// How long, after they were asked for last.
-const MADE_LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// How long; who asks by the tag has it made anew.
+pub(super) const MADE_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 /// Lists that were answered as manifests, by the key of whoever may see them and their digest.
 pub(super) struct Fallback<K>(Cache<(K, Digest), Bytes>);
 
 impl<K: std::hash::Hash + Eq + Send + Sync + 'static> Fallback<K> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(lifetime: Duration) -> Self {
         let weigh = |_: &(K, Digest), bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        Self(Cache::builder().max_capacity(MADE_BYTES_MAX).weigher(weigh).time_to_idle(MADE_LIFETIME).build())
+        Self(Cache::builder().max_capacity(MADE_BYTES_MAX).weigher(weigh).time_to_live(lifetime).build())
     }
 
     /// A list of referrers as a manifest, which it is by its shape.

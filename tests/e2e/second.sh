@@ -200,7 +200,7 @@ others_with_tokens() {
 # robot may not write there, whatever the gateway allows.
 upstream_refuses() {
   refused 'forbidden|denied' skopeo copy "oci:$images/oci:single" "docker://$secure/tokens/elsewhere/app:1"
-  refused 'credentials there are not good' crane manifest "$secure/tokens/elsewhere/app:1"
+  refused 'not for the credentials that we have' crane manifest "$secure/tokens/elsewhere/app:1"
   grep -q 'mend username and password_file in upstreams/tokens.toml' "$gateway/log" || fail 'the log does not say what to do'
 }
 

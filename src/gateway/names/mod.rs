@@ -77,6 +77,8 @@ pub struct Names {
     by_namespace: HashMap<String, usize>,
     /// The namespaces of the registry inside.
     own: HashSet<String>,
+    /// An upstream whose file is not good, if there is one.
+    broken: Option<Arc<str>>,
     /// The most parts that a prefix has.
     prefix_parts: usize,
     /// The upstream that answers names which no prefix claims; the registry inside does, if there is none.
@@ -105,6 +107,7 @@ impl Names {
             by_namespace: HashMap::new(),
             own: HashSet::new(),
             prefix_parts: 0,
+            broken: None,
             default: None,
         };
         for (name, upstream) in upstreams {
@@ -146,6 +149,7 @@ impl Names {
     /// The names of upstreams whose files are not good are kept for them, as far as no other has them: they are nobody else's.
     #[must_use]
     pub fn and_broken(mut self, broken: &BTreeMap<String, Broken>) -> Self {
+        self.broken = broken.keys().next().map(|name| name.as_str().into());
         for (name, broken) in broken {
             let Some(prefix) = broken.prefix.clone() else { continue };
             let index = self.remotes.len();
@@ -268,6 +272,10 @@ impl Names {
     fn below(&self, namespace: &str, name: Option<&RepositoryName>) -> Result<Candidates, NoName> {
         let unknown = || NoName::Namespace(namespace.into());
         let host = part_of(namespace).filter(|_| self.own.contains("*")).ok_or_else(unknown)?;
+        // What it has may not be known: its namespaces are nobody else's.
+        if let Some(broken) = &self.broken {
+            return Err(NoName::Broken(Arc::clone(broken)));
+        }
         // BuildKit writes the host into the path and sends ns too; and a Location of ours has it.
         let name = name.map(|name| join(&host, rest(name, &host).unwrap_or(name.as_str()))).transpose()?;
         // By that name it is an upstream's, which does not have the namespace.

@@ -21,11 +21,16 @@ pub(super) fn failure(error: RemoteError) -> Failure {
             Failure::new(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, "the upstream does not have this")
         }
         RemoteError::Refused { .. } => Failure::new(StatusCode::FORBIDDEN, ErrorCode::Denied, private.clone()),
-        RemoteError::Rejected { status, code, .. } => {
+        RemoteError::Rejected { upstream, status, code, .. } => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
             let code = ErrorCode::parse(&code).unwrap_or(ErrorCode::Unsupported);
-            // The upstream's own words to the caller; nothing for our log.
-            return Failure::new(no_429(status), code, private);
+            // The upstream's own words to the caller. Whose credentials it does not take, the operator must know.
+            let is_ours = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+            let failure = Failure::new(no_429(status), code, private.clone());
+            let advice = format!(
+                "{private}; if it is about credentials, mend username and password_file in upstreams/{upstream}.toml"
+            );
+            return if is_ours { failure.private(advice) } else { failure };
         }
         RemoteError::NoReferrers { .. } => {
             return Failure::new(StatusCode::NOT_FOUND, ErrorCode::Unsupported, private);

@@ -20,7 +20,7 @@ use crate::oci::{Digest, MediaType, RepositoryName, Tag};
 use crate::store::{BlobInfo, Rotten, Store, StoreError};
 
 use super::RegistryError;
-use super::fallback::Fallback;
+use super::fallback::{Fallback, MADE_LIFETIME};
 
 /// How many blobs are read into memory at once; the others are sent from their files, so that a rush of cold pulls does not
 /// hold more than this many objects beside the tier.
@@ -53,7 +53,7 @@ impl Hosted {
             tags: Arc::new(Volatile::new(third, |(name, tag), _| name.as_str().len() + tag.as_str().len())),
             links: Arc::new(Volatile::new(third, |(name, _), (_, blob)| name.as_str().len() + blob.heap_bytes())),
             manifests: Arc::new(Volatile::new(third, |(name, _), _| name.as_str().len())),
-            fallback: Fallback::new(),
+            fallback: Fallback::new(MADE_LIFETIME),
             fills: Semaphore::new(FILLS_MAX),
             delete,
         }

@@ -47,6 +47,17 @@ struct Progress {
     ranges: bool,
 }
 
+/// What was asked of an upstream.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// Whether only for the rest.
+    rest: bool,
+    /// Whether anybody may be reading what came already.
+    has_begun: bool,
+    /// How much that is.
+    offset: u64,
+}
+
 impl Remote {
     /// Fills the cache. Whoever reads is told of the end by the fill itself.
     pub(super) async fn download(
@@ -79,17 +90,20 @@ impl Remote {
                 if error.is_passing() {
                     tracing::warn!(upstream = self.name(), %digest, %error, "a blob could not be downloaded");
                 }
+                // What the upstream sent may be what was wrong, and so may what came of it before.
                 if matches!(error, RemoteError::Answer { .. } | RemoteError::Unsupported { .. }) {
                     self.forget_size(&repository, &digest).await;
+                    fill.fail(error);
+                } else {
+                    fill.break_off(error).await;
                 }
-                fill.fail(error).await;
                 "failed"
             }
             Err(Stop::Broken(reason) | Stop::NoRanges(reason)) => {
                 let error = RemoteError::Broken { upstream: self.name().to_owned(), reason };
                 tracing::warn!(upstream = self.name(), %digest, %error, "a blob could not be downloaded");
                 self.forget_size(&repository, &digest).await;
-                fill.fail(error).await;
+                fill.break_off(error).await;
                 "failed"
             }
             Err(Stop::Cache | Stop::OtherSize(_)) => "cache",
@@ -138,6 +152,12 @@ impl Remote {
             let before = fill.offset();
             let (reason, ranges) = match self.take(&reach, digest, &mut progress, fill, &mut spare).await {
                 Err(Stop::Broken(reason)) if progress.size.is_some() => (reason, progress.ranges),
+                // All of it is another question.
+                Err(Stop::NoRanges(_)) if progress.ranges => {
+                    progress.ranges = false;
+                    reach = self.reach_anew(&reach);
+                    continue;
+                }
                 Err(Stop::NoRanges(reason)) => (reason, false),
                 Err(Stop::OtherSize(announced)) => {
                     let claimed = progress.size.unwrap_or_default();
@@ -201,8 +221,7 @@ impl Remote {
         let offset = fill.offset();
         let mut ask = self.read(Method::GET, reach, &format!("/blobs/{digest}")).map_err(Stop::Failed)?;
         let rest = rest_of(offset, *size).filter(|_| *ranges);
-        // Before anybody reads what came of an earlier try, a refusal of all of it is one.
-        let may_be_refused = rest.is_none() && !fill.has_begun();
+        let asked = Asked { rest: rest.is_some(), has_begun: fill.has_begun(), offset };
         if let Some(rest) = rest {
             ask.headers.insert(RANGE, rest);
         }
@@ -212,7 +231,11 @@ impl Remote {
             Err(error) if fill.has_begun() => return Err(Stop::Broken(error.to_string())),
             Err(error) => return Err(Stop::Failed(error.into())),
         };
-        let (body, skip) = self.check_head(reach, answer, offset, size, may_be_refused).await?;
+        let is_announced = number(answer.headers(), CONTENT_LENGTH).is_some();
+        let (body, skip) = self.check_head(reach, answer, asked, size).await?;
+        if is_announced {
+            fill.announced();
+        }
         if !fill.has_begun() {
             self.given(reach, digest, expected).await?;
             fill.begin(*size).await.map_err(|_| Stop::Cache)?;
@@ -233,9 +256,8 @@ impl Remote {
         &self,
         reach: &Reach,
         answer: Response<Body>,
-        offset: u64,
+        Asked { rest, has_begun, offset }: Asked,
         size: &mut Option<u64>,
-        may_be_refused: bool,
     ) -> Result<(Body, u64), Stop> {
         let announced = number(answer.headers(), CONTENT_LENGTH);
         let wrong = |reason: String| Err(Stop::Failed(self.answer(reason)));
@@ -253,8 +275,12 @@ impl Remote {
             (StatusCode::PARTIAL_CONTENT, Some(size)) if offset > 0 && is_rest(answer.headers(), offset, size) => {
                 Ok((answer.into_body(), 0))
             }
+            (StatusCode::PARTIAL_CONTENT, _) if rest && !has_begun => {
+                Err(Stop::NoRanges("it sent another range than was asked for".to_owned()))
+            }
             (StatusCode::PARTIAL_CONTENT, _) => wrong("it sent another range than was asked for".to_owned()),
-            (status, _) if !may_be_refused => {
+            // Before anybody reads what came of an earlier try, a refusal of all of it is one.
+            (status, _) if rest || has_begun => {
                 Err(Stop::NoRanges(format!("it answered {status} to a question for the rest")))
             }
             _ => Err(Stop::Failed(self.not_given(reach, answer).await)),

@@ -44,7 +44,7 @@ use crate::store::{KnownTag, Member, Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::upstream::{Ask, Body, CallerCredentials, Origin, Peers, SendError};
 
-use super::fallback::Fallback;
+use super::fallback::{Fallback, MADE_LIFETIME};
 use super::{Manifest, RegistryError};
 use members::{Asker, Kind};
 use referrers::KnownList;
@@ -189,7 +189,11 @@ impl Remote {
             referrers: Volatile::new(quarter, |(name, _), known| {
                 name.as_str().len() + known.bytes.as_ref().map_or(0, bytes::Bytes::len)
             }),
-            fallback: Fallback::new(),
+            // By digest the upstream is not asked whether a caller may have it still.
+            fallback: Fallback::new(match config.authorization {
+                Authorization::Forward => config.forward_ttl.min(MADE_LIFETIME),
+                _ => MADE_LIFETIME,
+            }),
             proofs: proofs.build(),
             sent: Cache::builder().max_capacity(SENT_MAX).time_to_live(SENT_REMEMBERED).build(),
             resolving: Flights::new(),

@@ -116,11 +116,12 @@ impl Remote {
         // Whoever knows nothing of several tags says nothing of them, and the client pushes each by itself.
         let tags = put.tags.into_iter().filter(|tag| is_named(answer.headers(), tag)).collect();
         self.keep_manifest(reach, &digest, put.bytes, put.content_type).await?;
-        self.referrers.forget_all();
         Ok(Pushed { digest, tags, subject: subject.and_then(|subject| subject.digest.parse().ok()) })
     }
 
+    /// To be called before a manifest is pushed and again after. What it refers to has other referrers then, too.
     async fn forget_tags(&self, reach: &Reach, tags: &[Tag]) -> Result<(), RemoteError> {
+        self.referrers.forget_all();
         for tag in tags {
             self.forget_tag(&reach.repository, tag).await?;
         }
@@ -160,6 +161,7 @@ impl Remote {
         let task = tokio::spawn(async move {
             let mut ask = remote.write(Method::DELETE, &reach, &path)?;
             ask.scope = format!("repository:{}:delete", reach.repository);
+            remote.referrers.forget_all();
             let answer = remote.origin.send(ask).await?;
             match answer.status() {
                 StatusCode::ACCEPTED | StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => {

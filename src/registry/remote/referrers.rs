@@ -72,7 +72,9 @@ impl Remote {
         let (known, older) =
             match (fresh, known.filter(|known| known.bytes.is_some() && age(known) < self.config.stale)) {
                 (Some(fresh), _) => (fresh, None),
-                (None, Some(older)) => self.list_anew_or(older, reach, subject).await?,
+                (None, Some(older)) => {
+                    self.list_anew_or(older, reach, subject).await.map_err(|error| self.no_list(error))?
+                }
                 (None, None) => {
                     let listed = timeout_at(reach.deadline, self.list_together(reach, subject)).await;
                     let listed = listed.map_err(|_| too_late(self.name())).flatten();
@@ -99,7 +101,9 @@ impl Remote {
             match timeout_at(patience, self.list_together(&self.reach_anew(reach), subject)).await {
                 Ok(Ok(known)) => return Ok((known, None)),
                 Ok(Err(error)) if !error.is_passing() => return Err(error),
-                _ => self.rest(),
+                // That lists fail says nothing of tags.
+                Ok(Err(RemoteError::Send(_))) => self.rest(),
+                _ => {}
             }
         }
         self.shelves.metrics.stale_answer(self.name());

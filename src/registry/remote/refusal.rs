@@ -73,7 +73,9 @@ impl Remote {
 
     /// The first reason that an answer gives. Whoever showed credentials of their own is asked for others, whatever it is.
     async fn reason(&self, reach: &Reach, answer: Response<Body>) -> Option<Reason> {
-        if answer.status() == StatusCode::FORBIDDEN && reach.caller.is_some() {
+        let status = answer.status();
+        let is_error = status.is_client_error() || status.is_server_error();
+        if !is_error || status == StatusCode::FORBIDDEN && reach.caller.is_some() {
             return None;
         }
         let bytes = words(reach, answer.into_body()).await?;

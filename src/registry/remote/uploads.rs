@@ -148,8 +148,11 @@ impl Remote {
         let (verifier, length) = passed.so_far();
         let (peer, path) = self.location(&answer, Some(&upload.session.peer)).map_err(remote)?;
         let offset = upload.session.offset + length;
-        let is_known = end_of(answer.headers()).is_none_or(|end| end == offset || end == 0);
-        upload.session = Session { peer, path, offset, is_sure: true, verifier: verifier.filter(|_| is_known) };
+        let said = end_of(answer.headers());
+        let is_known = said.is_none_or(|end| end == offset || end == 0);
+        // Less than was sent may be so; more, or nothing, is another way of counting.
+        let is_sure = said.is_none_or(|end| end == 0 || end >= offset);
+        upload.session = Session { peer, path, offset, is_sure, verifier: verifier.filter(|_| is_known) };
         Ok(offset)
     }
 

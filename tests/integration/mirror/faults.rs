@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Mirror, cache_is_clean, crowd, is_error, noise, pull, pullers};
 use crate::support::Answer;
+use crate::support::content::manifest;
 use crate::support::gate::wait_until;
 use crate::support::v2_upstream::{Fault, Latch};
 
@@ -196,8 +197,8 @@ fn all_of_it_in_place_of_a_range_is_taken_from_where_it_broke_off() {
 #[test]
 fn an_upstream_that_refuses_ranges_is_asked_for_all_of_it() {
     for status in [400, 403, 416, 501] {
-        resumed(&Fault::StatusForRange(status), 1, Broken);
-        let mirror = Mirror::start("retries = 2");
+        // It is another question, and so no try of the same one.
+        let mirror = Mirror::start("retries = 1");
         let layer = noise(7, 512 << 10);
         let (_, digest) = mirror.up.image("app", "v1", &layer);
         mirror.pull("/v2/up/app/manifests/v1").expect(200);
@@ -338,4 +339,44 @@ fn what_came_before_a_break_is_nobody_s_before_the_upstream_gives_it() {
     assert!(pull(mirror.gate.main, &path, &[]).is_err());
     assert!(pull(mirror.gate.main, &path, &[]).unwrap().expect(200).body == bytes);
     cache_is_clean(&mirror.gate.path("cache"));
+}
+
+#[test]
+fn what_came_before_a_break_is_for_those_who_come_the_same_way() {
+    const MIB: usize = 1 << 20;
+    let mirror = Mirror::start("retries = 0");
+    let bytes = noise(10, 4 * MIB);
+    let (_, layer) = mirror.up.image("strange", "v1", &bytes);
+    mirror.up.image("app", "v1", &bytes);
+    for name in ["strange", "app"] {
+        mirror.pull(&format!("/v2/up/{name}/manifests/v1")).expect(200);
+    }
+    mirror.up.fault_some("GET", "/strange/blobs/", 0..1, Fault::TruncatedAfter(2 * MIB));
+    mirror.up.fault_some("GET", "/strange/blobs/", 0..1, Fault::WrongBytes);
+    mirror.up.fault_some("GET", "/strange/blobs/", 1..9, Fault::Status(503));
+    assert!(pull(mirror.gate.main, &format!("/v2/up/strange/blobs/{layer}"), &[]).is_err());
+    mirror.gate.wait_for_log("a blob could not be downloaded");
+    assert!(pull(mirror.gate.main, &format!("/v2/up/app/blobs/{layer}"), &[]).unwrap().expect(200).body == bytes);
+    let asked = mirror.up.asked_for("GET", "/app/blobs/");
+    assert_eq!((asked.len(), asked[0].header("range")), (1, None));
+}
+
+#[test]
+fn a_wrong_size_was_kept_with_what_came_of_a_download() {
+    const MIB: usize = 1 << 20;
+    let bytes = noise(11, 3 * MIB);
+    for wrong in [4 * MIB, 2 * MIB] {
+        let mirror = Mirror::start("retries = 0");
+        let layer = mirror.up.blob("app", &bytes);
+        mirror.up.blob("app", b"{}");
+        let text = String::from_utf8(manifest(&[b"{}", &bytes])).unwrap();
+        let lying = text.replace(&format!("\"size\":{}", bytes.len()), &format!("\"size\":{wrong}"));
+        let name = mirror.up.manifest("app", "v1", lying.as_bytes());
+        mirror.pull(&format!("/v2/up/app/manifests/{name}")).expect(200);
+        // Nobody but the manifest says how long it is.
+        mirror.up.fault("GET", "/blobs/", Fault::NoLength);
+        let path = format!("/v2/up/app/blobs/{layer}");
+        assert!(!pull(mirror.gate.main, &path, &[]).is_ok_and(|answer| answer.status == 200), "{wrong}");
+        assert!(pull(mirror.gate.main, &path, &[]).unwrap().expect(200).body == bytes, "{wrong}");
+    }
 }
