@@ -44,8 +44,11 @@ fn password(text: &str) -> std::process::Stdio {
 
 /// Root reads whatever the mode says, so the file is made something that is none.
 fn make_users_unreadable(prepared: &Prepared) {
-    std::fs::remove_file(prepared.path("htpasswd")).unwrap();
-    std::fs::create_dir(prepared.path("htpasswd")).unwrap();
+    // At once: were there neither for a moment, there would be no users.
+    let (users, other) = (prepared.path("htpasswd"), prepared.path("a-directory"));
+    std::fs::create_dir(&other).unwrap();
+    rustix::fs::renameat_with(rustix::fs::CWD, &users, rustix::fs::CWD, &other, rustix::fs::RenameFlags::EXCHANGE)
+        .unwrap();
 }
 
 #[test]
