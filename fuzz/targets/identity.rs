@@ -67,7 +67,7 @@ fn htpasswd(lines: &[u8]) {
                 assert!(COSTS.contains(&user.cost) && user.line > 0);
                 assert!(!user.name.is_empty() && !user.name.contains(':') && !user.name.contains(char::is_control));
             }
-            for problem in &listing.problems {
+            for problem in &listing.bad_lines.problems {
                 let text = problem.to_string();
                 assert!(!text.contains(char::is_control), "{text:?}");
             }
