@@ -331,9 +331,11 @@ impl Names {
         self.remote(index, name.as_str()).ok()
     }
 
-    /// The same where `?ns=` alone states the upstream: dockerd sends it from 29 on, and gets what it got before.
+    /// The same where `?ns=` alone states the upstream: dockerd sends it from 29 on, and gets what it got before. That is the
+    /// registry inside first only where plain names are the registry inside's.
     fn mirror_by_namespace(&self, asked: &Asked<'_>, index: usize) -> Option<RemoteName> {
-        let is_by_namespace = asked.path_prefix.is_none()
+        let is_by_namespace = self.default.is_none()
+            && asked.path_prefix.is_none()
             && asked.namespace.is_some()
             && !self.by_host.contains_key(&host_name(asked.host).to_ascii_lowercase());
         let name = asked.name.filter(|name| is_by_namespace && self.prefix_of(name.as_str()).is_none())?;

@@ -280,6 +280,12 @@ fn the_default_upstream_has_names_without_a_prefix() {
 }
 
 #[test]
+fn a_mirror_that_is_the_default_was_asked_only_after_the_registry_inside() {
+    let names = Names::new(&config(&[HUB], HUB.0).upstreams, HUB.0);
+    assert_eq!(told(&names, "/v2/library/alpine?ns=docker.io"), told(&names, "/v2/library/alpine"));
+}
+
+#[test]
 fn passwords_are_sent_on_at_the_names_of_who_asks_for_them() {
     let forwards = |own: &str, default: &str, host: &str| {
         let own = format!("authorization = \"forward\"\n{own}");
