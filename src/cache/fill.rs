@@ -127,9 +127,10 @@ impl<E> State<E> {
         }
     }
 
-    /// Forgets the oldest chunks that are in the spool and can be checked when they are read there.
-    fn trim(&mut self) {
-        let readable = self.written.min((self.sums.len() * files::PIECE_BYTES) as u64);
+    /// Forgets the oldest chunks that are in the spool and can be checked when they are read there: in whole pieces.
+    pub(super) fn trim(&mut self) {
+        let pieces = self.sums.len().min(usize::try_from(self.written).unwrap_or(usize::MAX) / files::PIECE_BYTES);
+        let readable = (pieces * files::PIECE_BYTES) as u64;
         while let Some((start, chunk)) = self.chunks.front() {
             let end = start + chunk.len() as u64;
             if end > readable || self.received - start <= SHARED_BYTES {

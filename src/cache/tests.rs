@@ -382,6 +382,21 @@ async fn fifty_readers_of_one_fill_see_the_same_bytes() {
     assert!(late.0 == bytes && late.1.is_none(), "those who hold on to it read on from the file");
 }
 
+/// A reader would check a piece of which the file does not have the end yet.
+#[test]
+fn what_was_written_of_a_piece_in_part_was_forgotten_in_memory() {
+    let shared = Shared::<&str>::new(Digest::sha256(b""), "up".into());
+    let mut state = shared.lock();
+    let (mib, piece) = (1 << 20, crate::files::PIECE_BYTES);
+    state.chunks.push_back((0, some_bytes(mib + 1_000)));
+    (state.received, state.sums) = (4 * mib as u64, vec![0; 4 * mib / piece]);
+    for (written, kept) in [(mib + 1_000, 1), (mib + piece - 1, 1), (mib + piece, 0)] {
+        state.written = written as u64;
+        state.trim();
+        assert_eq!(state.chunks.len(), kept, "{written}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 

@@ -251,7 +251,7 @@ impl Walk<'_> {
             (Route::TokenCertificates, _) => Ok(self.token_certificates()),
             (Route::Legacy(route), Answerer::Index(index)) => {
                 record.backend = "legacy";
-                self.legacy(index.as_ref(), &route, caller, intake, record).await
+                Box::pin(self.legacy(index.as_ref(), &route, caller, intake, record)).await
             }
             (route, Answerer::Here(Backend::Hosted(hosted), namespace)) => {
                 record.backend = "hosted";
@@ -259,7 +259,7 @@ impl Walk<'_> {
             }
             (route, Answerer::There(elsewhere)) => {
                 record.backend = "remote";
-                self.remote(&elsewhere, route, caller, intake, record).await
+                Box::pin(self.remote(&elsewhere, route, caller, intake, record)).await
             }
             _ => Err(Failure::from(route::RouteError::Unknown)),
         }

@@ -85,12 +85,28 @@ fn basic(encoded: &[u8]) -> Result<Credentials, MalformedCredentials> {
 }
 
 fn bearer(token: &[u8]) -> Result<Credentials, MalformedCredentials> {
-    let known = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(b);
-    if token.is_empty() || !token.iter().all(known) {
+    let text = std::str::from_utf8(token).map_err(|_| MalformedCredentials::Token)?;
+    if token.is_empty() || !token.iter().all(|b| TOKEN68[usize::from(*b)]) {
         return Err(MalformedCredentials::Token);
     }
-    Ok(Credentials::Bearer(String::from_utf8_lossy(token).into_owned()))
+    Ok(Credentials::Bearer(text.to_owned()))
 }
+
+/// Which bytes a `token68` of RFC 9110, section 11.2, is made of. A table, since every byte of every token is looked at.
+static TOKEN68: [bool; 256] = {
+    let mut known = [false; 256];
+    let (mut byte, others) = (0, b"-._~+/=");
+    while byte < 256 {
+        known[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut index = 0;
+    while index < others.len() {
+        known[others[index] as usize] = true;
+        index += 1;
+    }
+    known
+};
 
 /// A `tchar` of RFC 9110, section 5.6.2.
 fn is_token_character(b: u8) -> bool {

@@ -27,6 +27,8 @@ const ROUNDS_MAX: usize = 3;
 pub struct Identity {
     pub(super) logins: Arc<Logins>,
     pub(super) token_keys: ArcSwap<TokenKeys>,
+    tokens: token::Memory,
+    legacy_tokens: legacy_token::Memory,
     pub(super) clock: Clock,
     pub(super) state: ArcSwap<State>,
     /// Who holds it is the only one to replace the state.
@@ -92,7 +94,8 @@ impl Identity {
         let generation = Arc::new(Generation::new(users));
         let state = ArcSwap::from_pointee(State::new(settings, slots, generation));
         let token_keys = ArcSwap::from_pointee(token_keys);
-        Ok(Self { logins, token_keys, clock, state, source: Mutex::new(source) })
+        let (tokens, legacy_tokens) = (token::Memory::new(), legacy_token::Memory::new());
+        Ok(Self { logins, token_keys, tokens, legacy_tokens, clock, state, source: Mutex::new(source) })
     }
 
     /// Who shows these credentials, and this client certificate (its name, already verified), from this address.
@@ -132,7 +135,7 @@ impl Identity {
     fn accept(&self, token: &str) -> Result<Principal, IdentifyError> {
         let state = self.state.load();
         let (keys, now) = (self.token_keys.load(), self.clock.now().unix_seconds());
-        let accepted = token::accept(token, &keys, &state.settings.realm, now)?;
+        let accepted = token::accept(token, &keys, &self.tokens, &state.settings.realm, now)?;
         let principal = match &accepted.user {
             Some(user) => {
                 let hash = state.generation.users.hashes.get(user).filter(|hash| accepted.is_of(user, hash, &keys));
@@ -152,7 +155,7 @@ impl Identity {
         let state = self.state.load();
         let hash_of = |user: &str| state.generation.users.hashes.get(user);
         let (keys, now) = (self.token_keys.load(), self.clock.now().unix_seconds());
-        let accepted = legacy_token::accept(text, &state.settings.realm, &keys, hash_of, now)?;
+        let accepted = legacy_token::accept(text, &state.settings.realm, &keys, &self.legacy_tokens, hash_of, now)?;
         let principal = match &accepted.user {
             Some(user) => state.principal(user).ok_or(IdentifyError::InvalidToken)?,
             None => Principal::anonymous(),

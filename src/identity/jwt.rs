@@ -1,18 +1,27 @@
 //! What the three kinds of tokens have in common: they are JWTs (RFC 7519), signed by us for us with ES256 and no other
 //! algorithm. The type and the audience keep one kind from being taken for another.
 
+use std::fmt;
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Header, Validation};
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::password::random_bytes;
+use super::process_key::Fingerprint;
 use super::token_keys::Found;
 use super::{IdentifyError, NoRandomness, TokenKey, TokenKeys};
 
 /// The longest token, in bytes; longer ones are neither made nor looked at. Half of what a request's headers may have.
 pub(super) const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+/// How many bytes the tokens of one kind have together that are remembered: some 60,000 of ours.
+const MEMORY_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// How far the clocks of two gateways that share a key may be apart.
 pub(super) const NOT_BEFORE_LEEWAY_SECONDS: u64 = 5;
@@ -70,13 +79,57 @@ pub(super) fn header(key: &TokenKey, name: &str) -> Header {
     Header { kid: Some(key.id.clone()), typ: Some(name.into()), ..header }
 }
 
+/// A token that was read, with a signature that is right.
+pub(super) struct Read<C> {
+    /// What it says.
+    pub(super) claims: Claims<C>,
+    /// The name of the key that signed it.
+    key: String,
+    /// How long the token is.
+    bytes: u32,
+}
+
+/// The tokens of one kind that were read before: to find a signature right takes longer than all the rest of a request, and
+/// to read the claims again as long as much of it.
+pub(super) struct Memory<C>(Cache<Fingerprint, Arc<Read<C>>>);
+
+impl<C: DeserializeOwned + Send + Sync + 'static> Memory<C> {
+    /// Of none.
+    pub(super) fn new() -> Self {
+        let weigher = |_: &Fingerprint, read: &Arc<Read<C>>| read.bytes;
+        // By default moka would refuse new tokens where old ones are shown more often.
+        let cache = Cache::builder().max_capacity(MEMORY_BYTES_MAX).eviction_policy(EvictionPolicy::lru());
+        Self(cache.weigher(weigher).build())
+    }
+
+    /// Like [`read`], and remembers it. A token names its key, and what follows these keys has no other under that name: what
+    /// was right stays so as long as there is the key.
+    pub(super) fn read<'a>(
+        &self,
+        token: &str,
+        kind: &Kind<'_>,
+        keys: &'a TokenKeys,
+    ) -> Result<(Arc<Read<C>>, Found<'a>), IdentifyError> {
+        let of_kind = [kind.name, kind.issuer, kind.audience, token].map(str::as_bytes);
+        let fingerprint = keys.fingerprint(&of_kind);
+        if let Some(read) = self.0.get(&fingerprint) {
+            let found = keys.find(&read.key).ok_or(IdentifyError::InvalidToken)?;
+            return Ok((read, found));
+        }
+        let (read, found) = read(token, kind, keys)?;
+        let read = Arc::new(read);
+        self.0.insert(fingerprint, Arc::clone(&read));
+        Ok((read, found))
+    }
+}
+
 /// The claims of a token of this kind, once its signature is found right, and whose signature it is. The token names a key
 /// of ours; what algorithm that key has is for us to know, and no key that a token brings along is looked at.
 pub(super) fn read<'a, C: DeserializeOwned>(
     token: &str,
     kind: &Kind<'_>,
     keys: &'a TokenKeys,
-) -> Result<(Claims<C>, Found<'a>), IdentifyError> {
+) -> Result<(Read<C>, Found<'a>), IdentifyError> {
     if token.len() > TOKEN_BYTES_MAX {
         return Err(IdentifyError::InvalidToken);
     }
@@ -86,25 +139,22 @@ pub(super) fn read<'a, C: DeserializeOwned>(
     if header.typ.as_deref() != Some(kind.name) || header.crit.is_some() {
         return Err(IdentifyError::InvalidToken);
     }
-    let claims: Claims<C> = verified(token, &found, keys).map_err(|_| IdentifyError::InvalidToken)?;
-    match claims.iss == kind.issuer && claims.aud == kind.audience {
-        true => Ok((claims, found)),
-        false => Err(IdentifyError::InvalidToken),
-    }
-}
-
-/// The claims, whatever they say, of a token with a right signature. That it is right is remembered, since to find it out takes
-/// longer than all the rest of a request.
-fn verified<C: DeserializeOwned>(token: &str, found: &Found<'_>, keys: &TokenKeys) -> jsonwebtoken::errors::Result<C> {
-    let fingerprint = keys.fingerprint(&[b"verified", token.as_bytes()]);
-    if keys.is_verified(&fingerprint) {
-        return jsonwebtoken::dangerous::insecure_decode_claims(token);
-    }
     let mut signature_only = Validation::new(TokenKey::algorithm());
     signature_only.required_spec_claims.clear();
     signature_only.validate_exp = false;
     signature_only.validate_aud = false;
-    let data = jsonwebtoken::decode(token, &found.key.decoding, &signature_only)?;
-    keys.remember_verified(fingerprint);
-    Ok(data.claims)
+    let data = jsonwebtoken::decode::<Claims<C>>(token, &found.key.decoding, &signature_only);
+    let claims = data.map_err(|_| IdentifyError::InvalidToken)?.claims;
+    if claims.iss != kind.issuer || claims.aud != kind.audience {
+        return Err(IdentifyError::InvalidToken);
+    }
+    let bytes = u32::try_from(token.len()).unwrap_or(u32::MAX);
+    Ok((Read { claims, key: found.key.id.clone(), bytes }, found))
+}
+
+impl<C> fmt::Debug for Memory<C> {
+    /// How many there are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Memory").field(&self.0.entry_count()).finish()
+    }
 }

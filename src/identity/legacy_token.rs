@@ -35,9 +35,12 @@ fn audience(issuer: &str) -> String {
     format!("v1 \"{issuer}\"")
 }
 
+/// The tokens that were read before.
+pub(super) type Memory = jwt::Memory<Own>;
+
 /// What it says beside what all tokens say.
 #[derive(Serialize, Deserialize)]
-struct Own {
+pub(super) struct Own {
     repository: String,
     access: String,
     r#use: LegacyUse,
@@ -88,17 +91,19 @@ pub(super) fn accept<'a>(
     text: &str,
     issuer: &str,
     keys: &TokenKeys,
+    memory: &Memory,
     hash_of: impl Fn(&str) -> Option<&'a PasswordHash>,
     now: u64,
 ) -> Result<Accepted, IdentifyError> {
     let fields: TokenFields = text.parse().map_err(|_| IdentifyError::InvalidToken)?;
     let kind = Kind { issuer, audience: &audience(issuer), name: TYPE };
-    let (claims, found) = jwt::read::<Own>(&fields.signature, &kind, keys)?;
+    let (read, found) = memory.read(&fields.signature, &kind, keys)?;
+    let claims = &read.claims;
     if claims.own.repository != fields.repository || claims.own.access != fields.access.as_str() {
         return Err(IdentifyError::InvalidToken);
     }
     claims.check_times(now)?;
-    let user = Some(claims.sub).filter(|user| !user.is_empty());
+    let user = Some(claims.sub.clone()).filter(|user| !user.is_empty());
     let expected = match &user {
         Some(user) => keys.line(LINE, user, hash_of(user).ok_or(IdentifyError::InvalidToken)?),
         None => String::new(),

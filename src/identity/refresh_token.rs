@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 use super::htpasswd::PasswordHash;
-use super::jwt::{self, Claims, Kind};
+use super::jwt::{self, Claims, Kind, Read};
 use super::token::IssueError;
 use super::{IdentifyError, TokenKeys};
 
@@ -59,7 +59,7 @@ pub(super) fn accept<'a>(
     now: u64,
 ) -> Result<String, IdentifyError> {
     let kind = Kind { issuer: binding.issuer, audience: &audience(binding.issuer), name: TYPE };
-    let (claims, found) = jwt::read::<Own>(refresh_token, &kind, keys)?;
+    let (Read { claims, .. }, found) = jwt::read::<Own>(refresh_token, &kind, keys)?;
     claims.check_times(now)?;
     let hash = hash_of(&claims.sub).ok_or(IdentifyError::InvalidToken)?;
     let is_same_password = keys.line(LINE, &claims.sub, hash).as_bytes().ct_eq(claims.own.password.as_bytes());

@@ -75,9 +75,12 @@ pub struct Wish {
     pub delete: bool,
 }
 
+/// The tokens that were read before.
+pub(super) type Memory = jwt::Memory<Own>;
+
 /// What it says beside what all tokens say.
 #[derive(Serialize, Deserialize)]
-struct Own {
+pub(super) struct Own {
     /// What it is for, where that is another registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     access: Option<Vec<Access>>,
@@ -153,17 +156,24 @@ fn rfc3339(unix_seconds: u64) -> Option<String> {
 }
 
 /// Reads a token; one whose signature is right says it is too old rather than invalid.
-pub(super) fn accept(token: &str, keys: &TokenKeys, service: &str, now: u64) -> Result<Accepted, IdentifyError> {
+pub(super) fn accept(
+    token: &str,
+    keys: &TokenKeys,
+    memory: &Memory,
+    service: &str,
+    now: u64,
+) -> Result<Accepted, IdentifyError> {
     let kind = Kind { issuer: service, audience: service, name: TYPE };
-    let (claims, found) = jwt::read::<Own>(token, &kind, keys)?;
+    let (read, found) = memory.read(token, &kind, keys)?;
+    let claims = &read.claims;
     claims.check_times(now)?;
     if !found.may_have_signed(claims.exp, Some(LIFETIME_MAX)) {
         return Err(IdentifyError::InvalidToken);
     }
     // One of an older version, which was for certain repositories: its client gets a new one.
-    let ceiling = actions(&claims.own.ceiling.ok_or(IdentifyError::InvalidToken)?);
-    let user = Some(claims.sub).filter(|user| !user.is_empty());
-    Ok(Accepted { user, line: claims.own.password, ceiling })
+    let ceiling = actions(claims.own.ceiling.as_deref().ok_or(IdentifyError::InvalidToken)?);
+    let user = Some(claims.sub.clone()).filter(|user| !user.is_empty());
+    Ok(Accepted { user, line: claims.own.password.clone(), ceiling })
 }
 
 impl Accepted {

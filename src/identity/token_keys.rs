@@ -6,8 +6,6 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -30,9 +28,6 @@ pub const TOKEN_KEYS_MAX: usize = 100;
 /// How long a key may go on signing after its end: until every thread has seen the next one.
 const END_LEEWAY: u64 = 60;
 
-/// How many tokens are remembered to have a right signature.
-const VERIFIED_TOKENS_MAX: u64 = 65_536;
-
 /// The only algorithm, as it is kept with each key.
 const ALGORITHM: &str = "ES256";
 
@@ -43,9 +38,6 @@ pub struct TokenKeys {
     keys: Vec<Dated>,
     authority: Arc<TokenAuthority>,
     secret: Arc<Zeroizing<[u8; 32]>>,
-    /// What stands for tokens whose signatures are right, whatever they say. A token names its key, and what follows these
-    /// keys has no other under that name, so it goes on with them.
-    verified: Cache<Fingerprint, ()>,
 }
 
 /// A key and its time. It signs from `begins` on, until the next one begins.
@@ -100,7 +92,6 @@ impl TokenKeys {
             keys: vec![Dated { key, begins: unix_seconds(now), longest: LIFETIME_MAX.as_secs() }],
             authority: Arc::new(TokenAuthority::generate(OffsetDateTime::from(now))?),
             secret: Arc::new(Zeroizing::new(secret)),
-            verified: none_verified(),
         })
     }
 
@@ -123,7 +114,7 @@ impl TokenKeys {
         let authority = TokenAuthority::from_kept(certificate, &bytes(&kept.authority_key)?)?;
         let secret = <[u8; 32]>::try_from(bytes(&kept.secret)?.as_slice()).map_err(|_| TokenKeyError::Kept)?;
         let (authority, secret) = (Arc::new(authority), Arc::new(Zeroizing::new(secret)));
-        Ok(Self { keys, authority, secret, verified: none_verified() })
+        Ok(Self { keys, authority, secret })
     }
 
     /// As [`TokenKeys::from_kept`] reads them. They are secret: keep them where only this program reads.
@@ -222,21 +213,6 @@ impl TokenKeys {
     pub(super) fn line(&self, kind: &[u8], user: &str, hash: &PasswordHash) -> String {
         URL_SAFE_NO_PAD.encode(self.fingerprint(&[kind, user.as_bytes(), hash.as_str().as_bytes()]))
     }
-
-    /// Whether the signature of the token with this fingerprint was found right.
-    pub(super) fn is_verified(&self, token: &Fingerprint) -> bool {
-        self.verified.contains_key(token)
-    }
-
-    /// The signature of the token with this fingerprint was found right.
-    pub(super) fn remember_verified(&self, token: Fingerprint) {
-        self.verified.insert(token, ());
-    }
-}
-
-fn none_verified() -> Cache<Fingerprint, ()> {
-    // By default moka would refuse new tokens where old ones are shown more often.
-    Cache::builder().max_capacity(VERIFIED_TOKENS_MAX).eviction_policy(EvictionPolicy::lru()).build()
 }
 
 impl Found<'_> {

@@ -8,13 +8,14 @@ const NOW: u64 = 1_700_000_000;
 
 struct House {
     keys: TokenKeys,
+    memory: Memory,
     hash: PasswordHash,
 }
 
 impl House {
     fn new() -> Self {
         let keys = TokenKeys::generate(SystemTime::UNIX_EPOCH + Duration::from_secs(NOW)).unwrap();
-        Self { keys, hash: PasswordHash::make("a", 4).unwrap() }
+        Self { keys, memory: Memory::new(), hash: PasswordHash::make("a", 4).unwrap() }
     }
 
     fn issue(&self, user: Option<&str>, access: TokenAccess, for_whom: LegacyUse) -> TokenFields {
@@ -26,7 +27,7 @@ impl House {
     }
 
     fn accept(&self, text: &str, now: u64) -> Result<Accepted, IdentifyError> {
-        accept(text, "dockgate", &self.keys, |user| (user == "alice").then_some(&self.hash), now)
+        accept(text, "dockgate", &self.keys, &self.memory, |user| (user == "alice").then_some(&self.hash), now)
     }
 }
 
@@ -71,7 +72,7 @@ fn its_fields_cannot_say_more_than_its_signature() {
 fn it_ends_with_the_user_and_with_the_password() {
     let mut house = House::new();
     let text = house.issue(Some("alice"), TokenAccess::Read, LegacyUse::Caller).to_string();
-    let gone = accept(&text, "dockgate", &house.keys, |_| None, NOW);
+    let gone = accept(&text, "dockgate", &house.keys, &house.memory, |_| None, NOW);
     assert_eq!(gone, Err(IdentifyError::InvalidToken));
     house.hash = PasswordHash::make("a", 4).unwrap();
     assert_eq!(house.accept(&text, NOW), Err(IdentifyError::InvalidToken));
@@ -81,7 +82,10 @@ fn it_ends_with_the_user_and_with_the_password() {
 fn no_other_kind_of_token_is_taken_for_it() {
     let house = House::new();
     let fields = house.issue(Some("alice"), TokenAccess::Write, LegacyUse::Caller);
-    assert_eq!(token::accept(&fields.signature, &house.keys, "dockgate", NOW), Err(IdentifyError::InvalidToken));
+    assert_eq!(
+        token::accept(&fields.signature, &house.keys, &token::Memory::new(), "dockgate", NOW),
+        Err(IdentifyError::InvalidToken)
+    );
     let binding = Binding { issuer: "dockgate", service: "dockgate" };
     let refresh = refresh_token::issue(binding, ("alice", &house.hash), &house.keys, 3600, NOW).unwrap();
     let alice = Principal::user("alice", vec![]);

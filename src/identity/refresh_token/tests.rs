@@ -56,7 +56,10 @@ fn it_ends_with_the_user_and_with_the_password() {
 fn it_is_no_token_and_a_token_is_none_of_it() {
     let house = House::new();
     let refresh = house.issue(HERE);
-    assert_eq!(token::accept(&refresh, &house.keys, "dockgate", NOW), Err(IdentifyError::InvalidToken));
+    assert_eq!(
+        token::accept(&refresh, &house.keys, &token::Memory::new(), "dockgate", NOW),
+        Err(IdentifyError::InvalidToken)
+    );
     let alice = Principal::user("alice", vec![]);
     let order = Order {
         principal: &alice,
@@ -68,7 +71,7 @@ fn it_is_no_token_and_a_token_is_none_of_it() {
         chain: true,
     };
     let access = token::issue(&order, &house.keys, NOW).unwrap().token;
-    assert!(token::accept(&access, &house.keys, "dockgate", NOW).is_ok());
+    assert!(token::accept(&access, &house.keys, &token::Memory::new(), "dockgate", NOW).is_ok());
     assert_eq!(house.accept(&access, HERE, NOW), Err(IdentifyError::InvalidToken));
 }
 
@@ -88,7 +91,7 @@ fn neither_its_type_nor_its_audience_is_enough() {
     for_us["aud"] = "dockgate".into();
     for_us["ceiling"] = serde_json::json!([]);
     assert_eq!(house.accept(&sign(TYPE, &for_us), HERE, NOW), Err(IdentifyError::InvalidToken));
-    let accepted = |token: &str| token::accept(token, &house.keys, "dockgate", NOW).is_ok();
+    let accepted = |token: &str| token::accept(token, &house.keys, &token::Memory::new(), "dockgate", NOW).is_ok();
     assert!(accepted(&sign("JWT", &for_us)));
     assert!(!accepted(&sign(TYPE, &for_us)));
     for_us["aud"] = claims["aud"].clone();

@@ -54,6 +54,10 @@ fn signed(keys: &TokenKeys, claims: &Value) -> String {
     encode(&header, claims, &key.encoding).unwrap()
 }
 
+fn accept(token: &str, keys: &TokenKeys, service: &str, now: u64) -> Result<Accepted, IdentifyError> {
+    super::accept(token, keys, &Memory::new(), service, now)
+}
+
 fn part(token: &str, index: usize) -> Value {
     let part = token.split('.').nth(index).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
@@ -170,28 +174,42 @@ fn claims_for_others_missing_claims_and_other_keys_are_refused() {
 
 /// What nobody but we could sign, and what they try (threat A8).
 fn refused(keys: &TokenKeys, token: &str, why: &str) {
+    let memory = Memory::new();
     for time in ["first", "second"] {
-        let answer = accept(token, keys, "dockgate", NOW);
+        let answer = super::accept(token, keys, &memory, "dockgate", NOW);
         assert_eq!(answer, Err(IdentifyError::InvalidToken), "{why}, the {time} time");
     }
 }
 
 #[test]
-fn a_signature_that_was_found_right_is_remembered_and_ends_with_its_key() {
-    let first = keys();
+fn a_token_that_was_read_is_remembered_and_ends_with_its_time_its_key_and_its_service() {
+    let (first, memory) = (keys(), Memory::new());
     let token = issued(&first, &[]);
-    let fingerprint = first.fingerprint(&[b"verified", token.as_bytes()]);
-    assert!(!first.is_verified(&fingerprint));
-    assert!(accept(&token, &first, "dockgate", NOW).is_ok());
-    assert!(first.is_verified(&fingerprint));
+    let accept =
+        |keys: &TokenKeys, service: &str, now: u64| super::accept(&token, keys, &memory, service, now).map(|_| ());
+    for _ in 0..2 {
+        assert_eq!(accept(&first, "dockgate", NOW), Ok(()));
+        assert_eq!(accept(&first, "dockgate", NOW + 60), Err(IdentifyError::ExpiredToken));
+        assert_eq!(accept(&first, "other", NOW), Err(IdentifyError::InvalidToken));
+    }
     let day = Duration::from_secs(86_400);
     let rotation = Rotation { key_lifetime: day, token_lifetime: day };
     let both = first.due(rotation, NOW + 86_400).unwrap().unwrap();
-    assert!(accept(&token, &both, "dockgate", NOW).is_ok());
+    assert_eq!(accept(&both, "dockgate", NOW), Ok(()));
     let second = both.due(rotation, NOW + 3 * 86_400).unwrap().unwrap();
     assert!(!second.ids().any(|id| id == first.signing(NOW).id()));
-    refused(&second, &token, "its key is gone");
-    refused(&keys(), &token, "other keys");
+    assert_eq!(accept(&second, "dockgate", NOW), Err(IdentifyError::InvalidToken), "its key is gone");
+    assert_eq!(accept(&keys(), "dockgate", NOW), Err(IdentifyError::InvalidToken), "other keys");
+}
+
+#[test]
+fn a_token_is_read_once() {
+    let (keys, memory) = (keys(), Memory::new());
+    let token = issued(&keys, &[]);
+    let kind = Kind { issuer: "dockgate", audience: "dockgate", name: TYPE };
+    let (read, _) = memory.read(&token, &kind, &keys).unwrap();
+    let (again, _) = memory.read(&token, &kind, &keys).unwrap();
+    assert!(std::sync::Arc::ptr_eq(&read, &again));
 }
 
 #[test]
