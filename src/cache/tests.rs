@@ -385,7 +385,7 @@ async fn fifty_readers_of_one_fill_see_the_same_bytes() {
 /// A reader would check a piece of which the file does not have the end yet.
 #[test]
 fn what_was_written_of_a_piece_in_part_was_forgotten_in_memory() {
-    let shared = Shared::<&str>::new(Digest::sha256(b""), "up".into());
+    let shared = fill::Shared::<&str>::new(Digest::sha256(b""), "up".into());
     let mut state = shared.lock();
     let (mib, piece) = (1 << 20, crate::files::PIECE_BYTES);
     state.chunks.push_back((0, some_bytes(mib + 1_000)));

@@ -236,7 +236,7 @@ const fn scope_actions(action: Action) -> &'static str {
 }
 
 /// What a token has to allow for this route.
-fn scope(route: &Route) -> Option<String> {
+pub(super) fn scope(route: &Route) -> Option<String> {
     let (action, name) = match route {
         Route::Catalog(_) => return Some("registry:catalog:*".into()),
         Route::Manifest(name, _, Verb::Put(_)) | Route::UploadStart(name, _) | Route::Upload(name, ..) => {

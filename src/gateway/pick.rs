@@ -10,6 +10,7 @@ use crate::access::Action;
 use crate::oci::{ErrorCode, RepositoryName};
 use crate::registry::{Backend, Index, Remote};
 
+use super::identify::scope;
 use super::names::{Asked, Candidates, Found, RemoteName};
 use super::respond::Failure;
 use super::route::{BlobVerb, LegacyRoute, Route, RouteError, Routed};
@@ -99,9 +100,14 @@ impl Walk<'_> {
         let here = |route| Ok(Picked { route, answerer: Answerer::Here(backend.clone(), namespace()) });
         let Some(name) = picked.route.repository().cloned() else { return here(picked.route) };
         // Who pushes asks first which blobs are there already. What the mirror has, a manifest that is pushed here cannot use.
-        let may_push = || self.settings.rules.authorize(&caller.principal, Action::Push, &name).is_ok();
-        if matches!(picked.route, Route::Blob(_, _, BlobVerb::Head)) && may_push() {
-            return here(picked.route);
+        if matches!(picked.route, Route::Blob(_, _, BlobVerb::Head)) {
+            if self.settings.rules.authorize(&caller.principal, Action::Push, &name).is_ok() {
+                return here(picked.route);
+            }
+            // docker 29 and containerd say who pushes only when they are asked; with a namespace they pull.
+            if elsewhere.namespace.is_none() {
+                self.ask_who(caller, scope(&picked.route))?;
+            }
         }
         let is_theirs = self.settings.rules.authorize(&caller.principal, Action::Pull, &name).is_ok();
         if is_theirs && self.rooms.hosted.has(&name).await? {

@@ -136,7 +136,7 @@ impl Identity {
         let state = self.state.load();
         let (keys, now) = (self.token_keys.load(), self.clock.now().unix_seconds());
         let accepted = token::accept(token, &keys, &self.tokens, &state.settings.realm, now)?;
-        let principal = match &accepted.user {
+        let principal = match accepted.user() {
             Some(user) => {
                 let hash = state.generation.users.hashes.get(user).filter(|hash| accepted.is_of(user, hash, &keys));
                 hash.and_then(|_| state.principal(user)).ok_or(IdentifyError::InvalidToken)?

@@ -2,7 +2,7 @@
 //! algorithm. The type and the audience keep one kind from being taken for another.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,9 +11,10 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
+use super::htpasswd::PasswordHash;
 use super::password::random_bytes;
-use super::process_key::Fingerprint;
 use super::token_keys::Found;
 use super::{IdentifyError, NoRandomness, TokenKey, TokenKeys};
 
@@ -64,6 +65,11 @@ impl<C> Claims<C> {
         })
     }
 
+    /// Whether they were made by whom and for whom they should be.
+    fn are_of(&self, kind: &Kind<'_>) -> bool {
+        self.iss == kind.issuer && self.aud == kind.audience
+    }
+
     /// Whether it is time for the token.
     pub(super) const fn check_times(&self, now: u64) -> Result<(), IdentifyError> {
         if self.nbf > now.saturating_add(NOT_BEFORE_LEEWAY_SECONDS) {
@@ -85,18 +91,22 @@ pub(super) struct Read<C> {
     pub(super) claims: Claims<C>,
     /// The name of the key that signed it.
     key: String,
-    /// How long the token is.
-    bytes: u32,
+    token: Zeroizing<Box<str>>,
+    /// The line of the file of users that it was found to be made for.
+    pub(super) line: OnceLock<PasswordHash>,
 }
+
+/// The end of a signature. Who knows it has the token, so that to compare the rest tells them nothing.
+type End = [u8; 32];
 
 /// The tokens of one kind that were read before: to find a signature right takes longer than all the rest of a request, and
 /// to read the claims again as long as much of it.
-pub(super) struct Memory<C>(Cache<Fingerprint, Arc<Read<C>>>);
+pub(super) struct Memory<C>(Cache<End, Arc<Read<C>>>);
 
 impl<C: DeserializeOwned + Send + Sync + 'static> Memory<C> {
     /// Of none.
     pub(super) fn new() -> Self {
-        let weigher = |_: &Fingerprint, read: &Arc<Read<C>>| read.bytes;
+        let weigher = |_: &End, read: &Arc<Read<C>>| u32::try_from(read.token.len()).unwrap_or(u32::MAX);
         // By default moka would refuse new tokens where old ones are shown more often.
         let cache = Cache::builder().max_capacity(MEMORY_BYTES_MAX).eviction_policy(EvictionPolicy::lru());
         Self(cache.weigher(weigher).build())
@@ -110,15 +120,14 @@ impl<C: DeserializeOwned + Send + Sync + 'static> Memory<C> {
         kind: &Kind<'_>,
         keys: &'a TokenKeys,
     ) -> Result<(Arc<Read<C>>, Found<'a>), IdentifyError> {
-        let of_kind = [kind.name, kind.issuer, kind.audience, token].map(str::as_bytes);
-        let fingerprint = keys.fingerprint(&of_kind);
-        if let Some(read) = self.0.get(&fingerprint) {
-            let found = keys.find(&read.key).ok_or(IdentifyError::InvalidToken)?;
-            return Ok((read, found));
+        let end = token.as_bytes().last_chunk().ok_or(IdentifyError::InvalidToken)?;
+        if let Some(known) = self.0.get(end).filter(|known| **known.token == *token) {
+            let found = keys.find(&known.key).filter(|_| known.claims.are_of(kind));
+            return Ok((known, found.ok_or(IdentifyError::InvalidToken)?));
         }
         let (read, found) = read(token, kind, keys)?;
         let read = Arc::new(read);
-        self.0.insert(fingerprint, Arc::clone(&read));
+        self.0.insert(*end, Arc::clone(&read));
         Ok((read, found))
     }
 }
@@ -145,11 +154,11 @@ pub(super) fn read<'a, C: DeserializeOwned>(
     signature_only.validate_aud = false;
     let data = jsonwebtoken::decode::<Claims<C>>(token, &found.key.decoding, &signature_only);
     let claims = data.map_err(|_| IdentifyError::InvalidToken)?.claims;
-    if claims.iss != kind.issuer || claims.aud != kind.audience {
+    if !claims.are_of(kind) {
         return Err(IdentifyError::InvalidToken);
     }
-    let bytes = u32::try_from(token.len()).unwrap_or(u32::MAX);
-    Ok((Read { claims, key: found.key.id.clone(), bytes }, found))
+    let (key, token) = (found.key.id.clone(), Zeroizing::new(token.into()));
+    Ok((Read { claims, key, token, line: OnceLock::new() }, found))
 }
 
 impl<C> fmt::Debug for Memory<C> {

@@ -1,6 +1,7 @@
 //! Tokens in the shape that docker's token specification gives them.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::access::{Action, Actions, Grant, Principal};
 
 use super::htpasswd::PasswordHash;
-use super::jwt::{self, Claims, Kind, TOKEN_BYTES_MAX};
+use super::jwt::{self, Claims, Kind, Read, TOKEN_BYTES_MAX};
 use super::{IdentifyError, NoRandomness, TokenKeys};
 
 /// The longest a token can live, whatever the settings say: so long a revoked right may go on.
@@ -53,13 +54,9 @@ pub enum IssueError {
     Signature,
 }
 
-/// What a token says.
-#[derive(Debug, PartialEq, Eq)]
+/// A token that is taken.
 pub(super) struct Accepted {
-    /// The user, not checked to be one still.
-    pub(super) user: Option<String>,
-    /// What stands for the user's line in the file of users; nothing, where nobody is known. Not checked either.
-    line: Option<String>,
+    read: Arc<Read<Own>>,
     /// What can be done with it at the most.
     pub(super) ceiling: Actions,
 }
@@ -172,15 +169,26 @@ pub(super) fn accept(
     }
     // One of an older version, which was for certain repositories: its client gets a new one.
     let ceiling = actions(claims.own.ceiling.as_deref().ok_or(IdentifyError::InvalidToken)?);
-    let user = Some(claims.sub.clone()).filter(|user| !user.is_empty());
-    Ok(Accepted { user, line: claims.own.password.clone(), ceiling })
+    Ok(Accepted { read, ceiling })
 }
 
 impl Accepted {
+    /// The user, not checked to be one still; none, where nobody is known.
+    pub(super) fn user(&self) -> Option<&str> {
+        Some(&*self.read.claims.sub).filter(|user| !user.is_empty())
+    }
+
     /// Whether it was made for this line of the file of users.
     pub(super) fn is_of(&self, user: &str, hash: &PasswordHash, keys: &TokenKeys) -> bool {
-        let line = self.line.as_deref().unwrap_or_default();
-        keys.line(LINE, user, hash).as_bytes().ct_eq(line.as_bytes()).into()
+        if self.read.line.get() == Some(hash) {
+            return true;
+        }
+        let line = self.read.claims.own.password.as_deref().unwrap_or_default();
+        let is_of = keys.line(LINE, user, hash).as_bytes().ct_eq(line.as_bytes()).into();
+        if is_of {
+            let _ = self.read.line.set(hash.clone());
+        }
+        is_of
     }
 }
 

@@ -190,6 +190,35 @@ fn a_push_under_a_name_of_the_mirror_could_not_be_completed() {
     client.send("POST", &mount, &[], b"").expect(202);
 }
 
+/// docker 29 and containerd ask for blobs before they say who they are, and for the manifest when the blobs are there.
+#[test]
+fn a_pusher_who_did_not_say_who_it_is_was_told_of_the_mirror_s_blobs() {
+    let rules = "[[access]]\nwho = [\"anyone\"]\nrepositories = [\"**\"]\nactions = [\"pull\"]\n\
+                 [[access]]\nwho = [\"user:ada\"]\nrepositories = [\"**\"]\nactions = [\"*\"]\n";
+    let up = V2Upstream::start();
+    let (_, layer) = up.image("library/app", "v1", b"a layer");
+    let hub = "docker_mirror = true\nofficial = \"library\"\nnamespaces = [\"docker.io\"]";
+    let prepared = prepare(rules, &mirror_of(&up.url(), hub));
+    prepared.write("htpasswd", &format!("{ADA}\n"));
+    let gate = prepared.start();
+    let (nobody, ada) = (gate.plain(), gate.plain().user("ada", "ada"));
+    let blob = format!("/v2/library/app/blobs/{layer}");
+    assert!(nobody.head(&blob).expect(401).header("www-authenticate").is_some_and(|asked| asked.contains("Bearer")));
+    // Who pulls says whose name it is, or gets what it asks for.
+    nobody.head(&format!("{blob}?ns=docker.io")).expect(200);
+    let image = nobody.get("/v2/library/app/manifests/v1").expect(200).body;
+    let config = serde_json::from_slice::<serde_json::Value>(&image).unwrap()["config"]["digest"].clone();
+    let blobs = [config.as_str().unwrap(), &layer].map(|digest| format!("/v2/library/app/blobs/{digest}"));
+    let contents = blobs.map(|blob| (nobody.get(&blob).expect(200).body, blob));
+    for (content, blob) in contents {
+        ada.head(&blob).expect(404);
+        push_blob(&ada, "library/app", &content);
+    }
+    ada.head("/v2/library/app/manifests/v1").expect(404);
+    put_manifest(&ada, "library/app", "v1", &image).expect(201);
+    assert_eq!(ada.get("/v2/_catalog").expect(200).body, br#"{"repositories":["library/app"]}"#);
+}
+
 #[test]
 fn who_only_pulls_finds_the_blobs_of_the_mirror_by_head_too() {
     let pulls = "[[access]]\nwho = [\"anyone\"]\nrepositories = [\"**\"]\nactions = [\"pull\"]\n";
