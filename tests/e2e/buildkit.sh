@@ -35,25 +35,8 @@ manifest() { ask --header 'Accept: application/vnd.oci.image.manifest.v1+json' -
 # ---- what is there ---------------------------------------------------------
 
 upstreams_make() {
-  printf robot-password >"$gateway/robot"
-  upstream_file hub <<EOF
-kind = "mirror"
-url = "https://$upstream"
-ca = "$upstream_ca"
-prefix = "docker.io"
-namespaces = ["docker.io"]
-official = "library"
-username = "robot"
-password_file = "robot"
-EOF
-  upstream_file corp <<EOF
-kind = "mirror"
-url = "https://$upstream"
-ca = "$upstream_ca"
-namespaces = ["registry.corp.example"]
-username = "robot"
-password_file = "robot"
-EOF
+  mirror_file hub "${as_hub[@]}"
+  mirror_file corp 'namespaces = ["registry.corp.example"]'
   more_configuration='
 [[access]]
 who = ["anyone"]

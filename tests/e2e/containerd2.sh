@@ -4,21 +4,9 @@
 PATH=${BASH_SOURCE[0]%/*}/../../.test/clients/containerd2:$PATH
 # shellcheck source=containerd.sh
 source "${BASH_SOURCE[0]%/*}/containerd.sh"
-# shellcheck source=upstream.sh
-source "${BASH_SOURCE[0]%/*}/upstream.sh"
 
 mirror_make() {
-  printf robot-password >"$gateway/robot"
-  upstream_file hub <<EOF
-kind = "mirror"
-url = "https://$upstream"
-ca = "$upstream_ca"
-prefix = "docker.io"
-namespaces = ["docker.io"]
-official = "library"
-username = "robot"
-password_file = "robot"
-EOF
+  mirror_file hub "${as_hub[@]}"
   more_configuration='
 [[access]]
 who = ["anyone"]
@@ -41,11 +29,9 @@ by_the_client() {
 }
 
 mirror_by_namespace() {
-  mkdir -p "$place/hosts/docker.io"
-  printf 'server = "https://docker.io"\n[host."https://%s"]\n  capabilities = ["pull", "resolve"]\n  ca = "%s"\n' "$secure" "$ca" \
-    >"$place/hosts/docker.io/hosts.toml"
+  hosts_file docker.io https://docker.io "https://$secure"
   cold
-  ctr images list --quiet | xargs -d '\n' timeout 60 ctr --address "$socket" --namespace e2e images remove --sync
+  forget_images
   ctr images pull --hosts-dir "$place/hosts" --all-platforms docker.io/library/app:1
   same "$multi" "$(image_digest docker.io/library/app:1)"
   same "$marker" "$(ctr run --rm docker.io/library/app:1 e2e-mirror)"
@@ -65,6 +51,7 @@ upstream_start
 upstream_fill library/app:1
 gateway_start
 user_add dev developer-password
+import_image >"$place/set-up.log"
 check 'it is 2.3 or newer' is_new_enough
 check 'push and pull by the client' by_the_client
 check 'no right is refused' no_right

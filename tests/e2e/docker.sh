@@ -148,7 +148,7 @@ ten_layers_take_few_requests() {
   before=$(requests)
   docker pull --quiet "$secure/team/ten:1"
   pulled=$(($(requests) - before))
-  printf 'ten layers: %d requests for the push, %d for the pull\n' "$pushed" "$pulled"
+  measured "$pushed requests for the push, $pulled for the pull"
   [[ $pushed -le 48 && $pulled -le 15 ]] || fail "$pushed requests for the push, $pulled for the pull"
   logged_out "$secure"
 }

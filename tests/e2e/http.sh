@@ -71,7 +71,8 @@ unknown_names() {
 administration() {
   same 200 "$(status_of "http://$admin/livez")"
   same 200 "$(status_of "http://$admin/readyz")"
-  ask "http://$admin/metrics" | grep -q '^# TYPE ' || fail "/metrics is not Prometheus text"
+  ask "http://$admin/metrics" >"$place/metrics"
+  grep -q '^# TYPE ' "$place/metrics" || fail "/metrics is not Prometheus text"
   same 404 "$(status_of --request DELETE "http://$admin/cache?all=1")"
   local path
   for path in livez readyz metrics; do

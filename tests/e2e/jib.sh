@@ -23,18 +23,7 @@ crane() { bounded crane "$@"; }
 file() { crane export "$1" - | tar -xO "$2"; }
 
 hub_make() {
-  printf robot-password >"$gateway/robot"
-  upstream_file hub <<EOF
-kind = "mirror"
-url = "https://$upstream"
-ca = "$upstream_ca"
-prefix = "docker.io"
-namespaces = ["docker.io"]
-hosts = ["hub.example"]
-official = "library"
-username = "robot"
-password_file = "robot"
-EOF
+  mirror_file hub "${as_hub[@]}" 'hosts = ["hub.example"]'
   more_configuration='
 [[access]]
 who = ["anyone"]

@@ -113,14 +113,26 @@ docker_login() {
 # A docker engine of this client's own. No bridge and no firewall rules: the containers need no network, so the machine's
 # stays as it is.
 engine_start() {
+  local file=()
+  [[ ! -e $place/daemon.json ]] || file=(--config-file "$place/daemon.json")
   export DOCKER_HOST=unix://$place/docker.sock
   daemon_start dockerd 60 engine_answers \
     dockerd --data-root "$place/data" --exec-root "$place/exec" --pidfile "$place/docker.pid" --host "$DOCKER_HOST" \
-    --bridge=none --iptables=false --ip6tables=false --exec-opt native.cgroupdriver=cgroupfs "${engine_options[@]}"
+    --bridge=none --iptables=false --ip6tables=false --exec-opt native.cgroupdriver=cgroupfs "${file[@]}" "${engine_options[@]}"
   command docker load --quiet --input "$images/single.tar" >/dev/null
 }
 
 engine_answers() { command docker version; }
+
+# engine_mirror URL: where the engine asks for what is Docker Hub's, when it starts or from now on.
+engine_mirror() {
+  printf '{"registry-mirrors": ["%s"]}' "$1" >"$place/daemon.json"
+  [[ -e $place/docker.pid ]] || return 0
+  kill -HUP "$(cat "$place/docker.pid")"
+  await 10 engine_has_mirror "$1" || fail "dockerd does not take the mirror $1"
+}
+
+engine_has_mirror() { [[ $(command docker info --format '{{json .RegistryConfig.Mirrors}}') == "[\"$1/\"]" ]]; }
 
 # A containerd of this client's own; it answers at $socket.
 containerd_start() {
@@ -142,6 +154,13 @@ containerd_answers() { command ctr --address "$socket" version; }
 ctr() { bounded ctr --address "$socket" --namespace e2e "$@"; }
 image_digest() { ctr images list "name==$1" | awk 'NR == 2 { print $3 }'; }
 
+# hosts_file NAMESPACE SERVER URL [LINE]: in $place/hosts; containerd asks URL, which is the gateway, and then SERVER.
+hosts_file() {
+  mkdir -p "$place/hosts/$1"
+  printf 'server = "%s"\n[host."%s"]\n  capabilities = ["pull", "resolve"]\n  ca = "%s"\n  %s\n' "$2" "$3" "$ca" "${4:-}" \
+    >"$place/hosts/$1/hosts.toml"
+}
+
 # Root's podman without systemd.
 podman_settings() {
   export CONTAINERS_CONF=$place/containers.conf
@@ -161,6 +180,7 @@ check() {
   local name="$client: $1" log=$place/check.log status=0
   shift
   : >"$log"
+  : >"$place/measured"
   # In the background, because a `set -e` that is part of a condition would be ignored.
   (
     trap - EXIT
@@ -173,6 +193,7 @@ check() {
   wait $! || status=$?
   if [[ $status -eq 0 ]]; then
     printf 'ok %s\n' "$name" | tee -a "$results"
+    sed 's/^/  /' "$place/measured"
     return
   fi
   printf 'FAILED %s: %s\n' "$name" "$(grep -av '^+' "$log" | tail -n 1)" | tee -a "$results"
@@ -183,6 +204,9 @@ check() {
     tail -n 20 "$gateway/log" | sed 's/^/    /'
   fi
 }
+
+# measured WORD…: what the check tells besides.
+measured() { printf '%s\n' "$*" | tee -a "$place/measured"; }
 
 fail() {
   set +x

@@ -22,28 +22,8 @@ oras() { bounded oras "$@"; }
 
 # docker.io is for anyone; of corp, library is for anyone and the rest for developers; open has no users at all.
 mirrors_make() {
-  printf robot-password >"$gateway/robot"
-  upstream_file hub <<EOF
-kind = "mirror"
-url = "https://$upstream"
-ca = "$upstream_ca"
-prefix = "docker.io"
-namespaces = ["docker.io"]
-hosts = ["hub.example"]
-docker_mirror = true
-official = "library"
-username = "robot"
-password_file = "robot"
-EOF
-  upstream_file corp <<EOF
-kind = "mirror"
-url = "https://$upstream"
-ca = "$upstream_ca"
-namespaces = ["registry.corp.example"]
-username = "robot"
-password_file = "robot"
-tag_ttl = "0s"
-EOF
+  mirror_file hub "${as_hub[@]}" 'hosts = ["hub.example"]' 'docker_mirror = true'
+  mirror_file corp 'namespaces = ["registry.corp.example"]' 'tag_ttl = "0s"'
   upstream_file wrong <<EOF
 kind = "mirror"
 url = "https://$upstream"
@@ -70,13 +50,6 @@ actions = ["pull", "push"]
 
 # ---- docker ----------------------------------------------------------------
 
-engine_mirror() {
-  printf '{"registry-mirrors": ["%s"]}' "$1" >"$place/daemon.json"
-  [[ ! -e $place/docker.pid ]] || kill -HUP "$(cat "$place/docker.pid")"
-}
-
-engine_has_mirror() { [[ $(command docker info --format '{{json .RegistryConfig.Mirrors}}') == "[\"$1/\"]" ]]; }
-
 # docker_pulls NAME: cold, and runs it.
 docker_pulls() {
   docker image prune --all --force
@@ -87,7 +60,6 @@ docker_pulls() {
 
 docker_by_its_mirror() {
   engine_mirror "$1"
-  await 10 engine_has_mirror "$1" || fail "dockerd does not take the mirror $1"
   cold
   docker_pulls app
   docker_pulls app:1
@@ -113,13 +85,6 @@ docker_cannot_push() {
 
 # ---- containerd ------------------------------------------------------------
 
-# hosts_file NAMESPACE URL [LINE]
-hosts_file() {
-  mkdir -p "$place/hosts/$1"
-  printf 'server = "https://%s"\n[host."%s"]\n  capabilities = ["pull", "resolve"]\n  ca = "%s"\n  %s\n' "$1" "$2" "$ca" "${3:-}" \
-    >"$place/hosts/$1/hosts.toml"
-}
-
 # containerd_pulls NAME OPTION…
 containerd_pulls() {
   ctr images pull --hosts-dir "$place/hosts" "${@:2}" "$1"
@@ -129,25 +94,25 @@ containerd_pulls() {
 }
 
 containerd_without_override_path() {
-  hosts_file docker.io "https://$secure"
+  hosts_file docker.io https://docker.io "https://$secure"
   cold
   containerd_pulls "$hub"
   each_blob_once
 }
 
 containerd_with_override_path() {
-  hosts_file docker.io "https://$secure/v2/docker.io" 'override_path = true'
+  hosts_file docker.io https://docker.io "https://$secure/v2/docker.io" 'override_path = true'
   cold
   containerd_pulls "$hub"
   each_blob_once
-  hosts_file docker.io "https://$secure/docker.io/v2" 'override_path = true'
+  hosts_file docker.io https://docker.io "https://$secure/docker.io/v2" 'override_path = true'
   containerd_pulls "$hub"
-  hosts_file docker.io "https://$secure/docker.io"
+  hosts_file docker.io https://docker.io "https://$secure/docker.io"
   containerd_pulls "$hub"
 }
 
 containerd_with_a_login() {
-  hosts_file registry.corp.example "https://$secure"
+  hosts_file registry.corp.example https://registry.corp.example "https://$secure"
   containerd_pulls registry.corp.example/library/app:1
   containerd_pulls registry.corp.example/team/app:1 --user dev:developer-password
   refused 'unauthorized|401|authorization failed|denied|not found|failed to do request' \
@@ -338,7 +303,6 @@ set_up() {
   podman_settings
   container_storage
   engine_mirror "https://$by_name"
-  engine_options=(--config-file "$place/daemon.json")
   engine_start
   containerd_start
 }

@@ -113,6 +113,18 @@ upstream_file() {
   cat >"$gateway/upstreams/$1.toml"
 }
 
+# mirror_file NAME LINE…: a mirror of the one that asks for a login.
+mirror_file() {
+  printf robot-password >"$gateway/robot"
+  {
+    printf 'kind = "mirror"\nurl = "https://%s"\nca = "%s"\nusername = "robot"\npassword_file = "robot"\n' "$upstream" "$upstream_ca"
+    printf '%s\n' "${@:2}"
+  } | upstream_file "$1"
+}
+
+# What such a file says where it stands for Docker Hub.
+as_hub=('prefix = "docker.io"' 'namespaces = ["docker.io"]' 'official = "library"')
+
 # Nothing is in the cache any more, and the requests that follow are counted.
 cold() {
   "$BINARY" cache purge --all --config "$gateway/gateway.toml"
