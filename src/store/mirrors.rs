@@ -9,6 +9,7 @@ use sqlx::SqliteConnection;
 use crate::oci::{Digest, RepositoryName, Tag};
 
 use super::database::{digest_from_row, now, size_for_row, size_from_row};
+use super::listing::{after_all, only_one};
 use super::{Store, StoreError};
 
 /// How many rows a sweep removes in one transaction, so that pushes do not wait for it.
@@ -74,6 +75,21 @@ impl Store {
             return Ok(None);
         };
         Ok(Some(Member { digest: *digest, size: size.map(size_from_row).transpose()?, media_type, proven }))
+    }
+
+    /// The one digest that begins with `beginning` and that the upstream itself gave or showed through the repository; none,
+    /// where there are several.
+    pub async fn member_beginning_with(
+        &self,
+        upstream: &str,
+        repository: &RepositoryName,
+        beginning: &str,
+    ) -> Result<Option<Digest>, StoreError> {
+        let query = "SELECT digest FROM mirror_blobs WHERE upstream = $1 AND repository = $2 \
+                     AND digest >= $3 AND digest < $4 AND proven LIMIT 2";
+        let query = sqlx::query_scalar(query).bind(upstream).bind(repository.as_str());
+        let query = query.bind(beginning).bind(after_all(beginning));
+        only_one(&query.fetch_all(self.inner.database.readers()).await?)
     }
 
     /// Records that `members` belong to a repository of an upstream. What was known of their sizes and types stays where

@@ -13,7 +13,7 @@ use crate::config::RemoteKind;
 use crate::oci::{Digest, MediaType, Reference};
 use crate::store::{Known, Pointer};
 
-use super::super::fallback::subject_of;
+use super::super::fallback::{Subject, subject_of};
 use super::super::{Manifest, Older, RegistryError};
 use super::known::Key;
 use super::lists::{Gathered, remote};
@@ -126,7 +126,14 @@ impl Remote {
     pub(super) async fn listed_as_manifest(self: &Arc<Self>, reach: &Reach, reference: &Reference) -> Option<Manifest> {
         let subject = match reference {
             Reference::Digest(digest) => return self.fallback.by_digest(reach.way(), digest),
-            Reference::Tag(tag) => subject_of(tag)?,
+            Reference::Tag(tag) => match subject_of(tag)? {
+                Subject::Named(subject) => subject,
+                // The upstream cannot be asked whom it stands for; whoever asks has pulled that mostly.
+                Subject::BeginsWith(beginning) => {
+                    let store = &self.shelves.store;
+                    store.member_beginning_with(self.name(), &reach.repository, &beginning).await.ok()??
+                }
+            },
         };
         let list = self.list_of(reach, &subject).await.ok()?;
         let page: Referrers = serde_json::from_slice(&list.bytes).ok()?;

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::{LONGEST_WAIT, Mirror, OPEN, is_error, mirror_of, prepare, pull, upstream};
+use dockgate::oci::Algorithm;
 use serde_json::json;
 
-use crate::support::content::{OCI_INDEX, OCI_MANIFEST, digest, push_blob, push_image, put_manifest};
+use crate::support::content::{OCI_INDEX, OCI_MANIFEST, digest, manifest, push_blob, push_image, put_manifest};
 use crate::support::gate::wait_until;
 use crate::support::v2_upstream::{Door, Fault};
 use crate::support::{Answer, Client, Gate, V2Upstream};
@@ -370,6 +371,30 @@ fn a_push_changes_what_is_known_of_referrers() {
     let gone = all.remove(1);
     client.delete(&format!("/v2/up/app/manifests/{gone}")).expect(202);
     assert_eq!(listed(&client.get(&path).expect(200)), all);
+}
+
+/// The tag under which what refers to a manifest is looked for: at most 64 digits.
+fn cut(subject: &str) -> String {
+    subject.replace(':', "-").chars().take("sha512-".len() + 64).collect()
+}
+
+/// Tags of sha512 are cut, so whom they stand for is looked up among what is here.
+#[test]
+fn the_tag_of_referrers_of_a_sha512_was_nobodys() {
+    let behind = Gate::start(OPEN);
+    let image = String::from_utf8(manifest(&[b"{}", b"a layer"])).unwrap();
+    let subject = Algorithm::Sha512.digest(image.as_bytes()).to_string();
+    [&b"{}"[..], b"a layer"].iter().for_each(|blob| drop(push_blob(&behind.plain(), "app", blob)));
+    put_manifest(&behind.plain(), "app", &subject, image.as_bytes()).expect(201);
+    let bytes = referrer(&subject, 0);
+    put_manifest(&behind.plain(), "app", &digest(bytes.as_bytes()), bytes.as_bytes()).expect(201);
+    let gate = prepare(OPEN, &mirror_of(&format!("http://{}", behind.main), "negative_ttl = \"0s\"")).start();
+    let client = gate.plain();
+    let tag = format!("/v2/up/app/manifests/{}", cut(&subject));
+    client.get(&format!("/v2/up/app/manifests/{subject}")).expect(200);
+    assert_eq!(listed(&client.get(&tag).expect(200)), [digest(bytes.as_bytes())]);
+    // Of another repository nothing is known.
+    is_error(&client.get(&tag.replace("/app/", "/other/")), 404, "MANIFEST_UNKNOWN");
 }
 
 /// BuildKit reads signatures by it alone, docker where there is no list.
