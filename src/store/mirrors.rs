@@ -93,7 +93,7 @@ impl Store {
     }
 
     /// Records that `members` belong to a repository of an upstream. What was known of their sizes and types stays where
-    /// nothing new is said.
+    /// nothing new is said; but a size that only a manifest said is not kept beside a proof.
     pub async fn put_members(
         &self,
         upstream: &str,
@@ -290,6 +290,7 @@ async fn put_member(
                   VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (upstream, repository, digest) DO UPDATE SET \
                   checked_at = excluded.checked_at, \
                   size = CASE WHEN proven > excluded.proven THEN coalesce(size, excluded.size) \
+                              WHEN proven < excluded.proven THEN excluded.size \
                               ELSE coalesce(excluded.size, size) END, \
                   media_type = coalesce(excluded.media_type, media_type), proven = max(excluded.proven, proven)";
     let size = member.size.map(size_for_row).transpose()?;

@@ -31,6 +31,11 @@ pub(super) async fn a_digest_belongs_to_one_repository_of_one_upstream(ground: &
     store.put_members("hub", &app, vec![layer.clone()]).await.unwrap();
     assert!(store.member("hub", &app, &layer.digest).await.unwrap().unwrap().proven, "a proof stays");
 
+    // Of what a manifest said of a size the upstream's own word says nothing.
+    let proof = Member { proven: true, ..member(b"manifest", None, Some("type")) };
+    store.put_members("hub", &app, vec![proof.clone()]).await.unwrap();
+    assert_eq!(store.member("hub", &app, &proof.digest).await, Ok(Some(proof)));
+
     store.forget_member("hub", &app, &layer.digest).await.unwrap();
     assert_eq!(store.member("hub", &app, &layer.digest).await, Ok(None));
 }
