@@ -219,6 +219,26 @@ fn referrers_are_kept_as_long_as_tags_and_given_while_the_upstream_fails() {
     }
 }
 
+/// Whoever pulls while lists take long waits for one of them, not for each, and gets new tags.
+#[test]
+fn that_lists_take_long_says_nothing_of_tags() {
+    let mirror = Mirror::start("tag_ttl = \"0s\"");
+    let (subject, _) = mirror.up.image("app", "v1", b"a layer");
+    refer(&mirror, &subject, 0);
+    let (list, tag) = (format!("/v2/up/app/referrers/{subject}"), "/v2/up/app/manifests/v1");
+    for path in [&list, tag] {
+        mirror.pull(path).expect(200);
+    }
+    mirror.up.fault("GET", "/referrers/", Fault::Silent);
+    let asked = mirror.up.count("GET", "/referrers/");
+    for _ in 0..5 {
+        assert!(mirror.pull(&list).expect(200).header("warning").is_some());
+        assert_eq!(mirror.pull(tag).expect(200).header("warning"), None);
+    }
+    // One question, which may be repeated once.
+    assert!(mirror.up.count("GET", "/referrers/") <= asked + 2);
+}
+
 #[test]
 fn whoever_pulls_gets_a_list_of_referrers_or_404_from_a_mirror() {
     for fault in [
