@@ -1,5 +1,5 @@
-//! The tag under which clients look for what refers to a manifest if they do not ask for the list: `sha256-HEX`
-//! (distribution-spec 1.1, "Referrers Tag Schema"). BuildKit from 0.26 on reads signatures by it alone.
+//! The tag under which clients look for what refers to a manifest if they do not ask for the list: `sha256-HEX`, or `sha512-` and
+//! the first half of its digits (distribution-spec 1.1, "Referrers Tag Schema"). BuildKit from 0.26 on reads signatures by it alone.
 
 use std::time::Duration;
 
@@ -42,27 +42,47 @@ fn manifest(digest: Digest, bytes: Bytes) -> Manifest {
     Manifest { digest, media_type, bytes, tier: Tier::Memory, older: None }
 }
 
-/// Whom the referrers under a tag refer to, if it is such a tag. Those of sha512 are cut, and name nobody any more.
-pub(super) fn subject_of(tag: &Tag) -> Option<Digest> {
-    let hex = tag.as_str().strip_prefix("sha256-")?;
-    format!("sha256:{hex}").parse().ok()
+/// Whom the referrers under a tag refer to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// This one.
+    Named(Digest),
+    /// The one whose digest begins so: of a sha512 the tag has 64 digits of 128.
+    BeginsWith(String),
+}
+
+/// Whom the referrers under a tag refer to, if it is such a tag.
+pub(super) fn subject_of(tag: &Tag) -> Option<Subject> {
+    let (algorithm, hex) = tag.as_str().split_once('-')?;
+    // As many digits as a sha256 has.
+    let digits: Digest = format!("sha256:{hex}").parse().ok()?;
+    match algorithm {
+        "sha256" => Some(Subject::Named(digits)),
+        "sha512" => Some(Subject::BeginsWith(format!("sha512:{hex}"))),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::Algorithm;
 
     #[test]
     fn a_tag_that_stands_for_referrers_is_the_subject_s_digest() {
         let subject = Digest::sha256(b"subject");
         let of = |tag: &str| subject_of(&tag.parse().unwrap());
-        assert_eq!(of(&format!("sha256-{}", subject.hex())), Some(subject));
+        assert_eq!(of(&format!("sha256-{}", subject.hex())), Some(Subject::Named(subject)));
+        let hex = &Algorithm::Sha512.digest(b"subject").hex()[..64];
+        assert_eq!(of(&format!("sha512-{hex}")), Some(Subject::BeginsWith(format!("sha512:{hex}"))));
         for other in [
             "v1",
             "sha256-",
             "sha256-0123",
             &format!("sha256-{}.sig", subject.hex()),
-            &format!("sha512-{}", subject.hex()),
+            &format!("sha512-{}", &subject.hex()[1..]),
+            &format!("sha512-{}0", subject.hex()),
+            &format!("sha384-{}", subject.hex()),
         ] {
             assert_eq!(of(other), None, "{other}");
         }

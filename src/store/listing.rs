@@ -148,6 +148,32 @@ impl Store {
         }
         Ok(page)
     }
+
+    /// The one digest that begins with `beginning` and that manifests of the repository refer to; none, where there are several.
+    pub async fn subject_beginning_with(
+        &self,
+        repository: &RepositoryName,
+        beginning: &str,
+    ) -> Result<Option<Digest>, StoreError> {
+        let query = "SELECT DISTINCT subject FROM manifests \
+                     WHERE repository = (SELECT id FROM repositories WHERE name = $1) \
+                     AND subject >= $2 AND subject < $3 LIMIT 2";
+        let query = sqlx::query_scalar(query).bind(repository.as_str()).bind(beginning).bind(after_all(beginning));
+        only_one(&query.fetch_all(self.inner.database.readers()).await?)
+    }
+}
+
+/// What comes after all digests that begin so, and before all others that do.
+pub(super) fn after_all(beginning: &str) -> String {
+    format!("{beginning}g")
+}
+
+/// The digest in the one row; none, where there are several.
+pub(super) fn only_one(rows: &[String]) -> Result<Option<Digest>, StoreError> {
+    match rows {
+        [digest] => digest_from_row(digest).map(Some),
+        _ => Ok(None),
+    }
 }
 
 /// A pattern for LIKE of the names that hold `term`.

@@ -1,6 +1,7 @@
 //! What is known of the registries elsewhere: which digests belong to which of their repositories and which of them they
-//! sent, what their tags name, and what the cache is to keep.
+//! sent, what their tags name and their lists of referrers are, and what the cache is to keep.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use sqlx::SqliteConnection;
@@ -8,6 +9,7 @@ use sqlx::SqliteConnection;
 use crate::oci::{Digest, RepositoryName, Tag};
 
 use super::database::{digest_from_row, now, size_for_row, size_from_row};
+use super::listing::{after_all, only_one};
 use super::{Store, StoreError};
 
 /// How many rows a sweep removes in one transaction, so that pushes do not wait for it.
@@ -26,17 +28,36 @@ pub struct Member {
     pub proven: bool,
 }
 
-/// What a tag elsewhere names, or that it is not there.
+/// What a registry elsewhere is asked for again and again, as its answer can change.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Pointer {
+    /// Which manifest a tag names.
+    Tag(Tag),
+    /// The list of what refers to a manifest.
+    Referrers(Digest),
+}
+
+impl fmt::Display for Pointer {
+    /// As it stands in a row. No tag has a colon, and every digest has one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(tag) => tag.fmt(f),
+            Self::Referrers(subject) => subject.fmt(f),
+        }
+    }
+}
+
+/// What a registry elsewhere said last.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownTag {
-    /// The manifest; none, if there is no such tag.
-    pub digest: Option<Digest>,
-    /// When the registry was asked last.
+pub struct Known<T> {
+    /// What it named; none, if it has no such thing.
+    pub what: Option<T>,
+    /// When it was asked.
     pub checked_at: SystemTime,
 }
 
+/// The status of every row of a [`Pointer`].
 const FOUND: &str = "found";
-const MISSING: &str = "missing";
 
 impl Store {
     /// What is known of `digest` in a repository of an upstream; `None`, if it is not known to belong there.
@@ -56,8 +77,23 @@ impl Store {
         Ok(Some(Member { digest: *digest, size: size.map(size_from_row).transpose()?, media_type, proven }))
     }
 
+    /// The one digest that begins with `beginning` and that the upstream itself gave or showed through the repository; none,
+    /// where there are several.
+    pub async fn member_beginning_with(
+        &self,
+        upstream: &str,
+        repository: &RepositoryName,
+        beginning: &str,
+    ) -> Result<Option<Digest>, StoreError> {
+        let query = "SELECT digest FROM mirror_blobs WHERE upstream = $1 AND repository = $2 \
+                     AND digest >= $3 AND digest < $4 AND proven LIMIT 2";
+        let query = sqlx::query_scalar(query).bind(upstream).bind(repository.as_str());
+        let query = query.bind(beginning).bind(after_all(beginning));
+        only_one(&query.fetch_all(self.inner.database.readers()).await?)
+    }
+
     /// Records that `members` belong to a repository of an upstream. What was known of their sizes and types stays where
-    /// nothing new is said.
+    /// nothing new is said; but a size that only a manifest said is not kept beside a proof.
     pub async fn put_members(
         &self,
         upstream: &str,
@@ -110,51 +146,60 @@ impl Store {
         write.await
     }
 
-    /// What is known of a tag of an upstream.
-    pub async fn known_tag(
+    /// What is known of a tag, or of a list of referrers, of an upstream.
+    pub async fn known(
         &self,
         upstream: &str,
         repository: &RepositoryName,
-        tag: &Tag,
-    ) -> Result<Option<KnownTag>, StoreError> {
+        pointer: &Pointer,
+    ) -> Result<Option<Known<Digest>>, StoreError> {
         let query = "SELECT digest, checked_at FROM mirror_tags WHERE upstream = $1 AND repository = $2 AND tag = $3";
         let query = sqlx::query_as::<_, (Option<String>, i64)>(query);
-        let query = query.bind(upstream).bind(repository.as_str()).bind(tag.as_str());
+        let query = query.bind(upstream).bind(repository.as_str()).bind(pointer.to_string());
         let Some((digest, checked_at)) = query.fetch_optional(self.inner.database.readers()).await? else {
             return Ok(None);
         };
-        let digest = digest.as_deref().map(digest_from_row).transpose()?;
-        Ok(Some(KnownTag { digest, checked_at: time_from_row(checked_at) }))
+        let what = digest.as_deref().map(digest_from_row).transpose()?;
+        Ok(Some(Known { what, checked_at: time_from_row(checked_at) }))
     }
 
-    /// The registry was asked just now: the tag names `digest`, or nothing.
-    pub async fn put_known_tag(
+    /// The registry was asked just now: the tag names `digest`, or the list has these bytes.
+    pub async fn put_known(
         &self,
         upstream: &str,
         repository: &RepositoryName,
-        tag: &Tag,
-        digest: Option<Digest>,
+        pointer: &Pointer,
+        digest: &Digest,
     ) -> Result<(), StoreError> {
-        let (key, tag) = ((upstream.to_owned(), repository.clone()), tag.clone());
+        let (key, digest) = ([upstream.to_owned(), repository.to_string(), pointer.to_string()], digest.to_string());
         let write = self.inner.database.write(move |connection| {
             Box::pin(async move {
                 let insert = "INSERT INTO mirror_tags (upstream, repository, tag, digest, checked_at, status) \
                               VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (upstream, repository, tag) DO UPDATE SET \
                               digest = excluded.digest, checked_at = excluded.checked_at, status = excluded.status";
-                let status = if digest.is_some() { FOUND } else { MISSING };
-                let insert = sqlx::query(insert).bind(key.0).bind(key.1.to_string()).bind(tag.to_string());
-                let insert = insert.bind(digest.map(|digest| digest.to_string())).bind(now()).bind(status);
-                insert.execute(connection).await?;
+                let insert = key.into_iter().fold(sqlx::query(insert), |insert, part| insert.bind(part));
+                insert.bind(digest).bind(now()).bind(FOUND).execute(connection).await?;
                 Ok::<_, StoreError>(())
             })
         });
         write.await
     }
 
-    /// Nothing is known of a tag of an upstream any more.
-    pub async fn forget_tag(&self, upstream: &str, repository: &RepositoryName, tag: &Tag) -> Result<(), StoreError> {
+    /// Nothing is known of a tag, or of a list of referrers, of an upstream any more.
+    pub async fn forget_known(
+        &self,
+        upstream: &str,
+        repository: &RepositoryName,
+        pointer: &Pointer,
+    ) -> Result<(), StoreError> {
         let delete = "DELETE FROM mirror_tags WHERE upstream = $1 AND repository = $2 AND tag = $3";
-        self.execute(delete, vec![upstream.to_owned(), repository.to_string(), tag.to_string()]).await
+        self.execute(delete, vec![upstream.to_owned(), repository.to_string(), pointer.to_string()]).await
+    }
+
+    /// Nothing is known of any list of referrers of a repository of an upstream any more.
+    pub async fn forget_lists(&self, upstream: &str, repository: &RepositoryName) -> Result<(), StoreError> {
+        let delete = "DELETE FROM mirror_tags WHERE upstream = $1 AND repository = $2 AND instr(tag, ':') > 0";
+        self.execute(delete, vec![upstream.to_owned(), repository.to_string()]).await
     }
 
     /// Removes what nobody has asked the upstreams about, or had any use of, for `age`; how many rows went. What goes is learned again when
@@ -245,6 +290,7 @@ async fn put_member(
                   VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (upstream, repository, digest) DO UPDATE SET \
                   checked_at = excluded.checked_at, \
                   size = CASE WHEN proven > excluded.proven THEN coalesce(size, excluded.size) \
+                              WHEN proven < excluded.proven THEN excluded.size \
                               ELSE coalesce(excluded.size, size) END, \
                   media_type = coalesce(excluded.media_type, media_type), proven = max(excluded.proven, proven)";
     let size = member.size.map(size_for_row).transpose()?;

@@ -38,7 +38,7 @@ pub use error::{CommitError, OpenError, PutError, StoreError, UploadError};
 pub use legacy::{LISTED_LIFETIME, LegacyRow, Named, Standing};
 pub use listing::{Page, ReferrersPage, StoredReferrer};
 pub use manifests::{Put, PutManifest, StoredManifest};
-pub use mirrors::{KnownTag, Member};
+pub use mirrors::{Known, Member, Pointer};
 pub use rot::Rotten;
 pub use upload::Upload;
 

@@ -9,7 +9,8 @@ use crate::oci;
 use crate::oci::{Algorithm, Digest, Reference, RepositoryName, Tag, Verified};
 use crate::store::{PutError, PutManifest};
 
-use super::super::{Manifest, RegistryError, Tier, fallback};
+use super::super::fallback::{Subject, subject_of};
+use super::super::{Manifest, RegistryError, Tier};
 use super::lists::index_of;
 use super::{Hosted, change};
 
@@ -82,7 +83,13 @@ impl Hosted {
         let repository = permit.repository();
         let subject = match reference {
             Reference::Digest(digest) => return Ok(self.fallback.by_digest(repository.clone(), digest)),
-            Reference::Tag(tag) => fallback::subject_of(tag),
+            Reference::Tag(tag) => match subject_of(tag) {
+                Some(Subject::BeginsWith(beginning)) => {
+                    self.store.subject_beginning_with(repository, &beginning).await?
+                }
+                Some(Subject::Named(subject)) => Some(subject),
+                None => None,
+            },
         };
         let Some(subject) = subject else { return Ok(None) };
         let listed = self.list_referrers(repository, &subject, None, None, FALLBACK_REFERRERS_MAX).await?;

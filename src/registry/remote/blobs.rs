@@ -173,7 +173,8 @@ impl Remote {
 
     async fn pass_through(self: &Arc<Self>, reach: &Reach, digest: &Digest) -> Result<RemoteBlob, RemoteError> {
         self.shelves.metrics.passed_through(self.name());
-        let known = self.known_member(reach, digest).await?;
+        // What a manifest said may be wrong, and cannot be mended once the answer was begun.
+        let known = self.known_member(reach, digest).await?.filter(|member| member.proven);
         let size = match known.and_then(|member| member.size) {
             Some(size) => Some(size),
             None => self.ask_member(reach, digest, Kind::Blob, Asker::Gateway).await?.size,

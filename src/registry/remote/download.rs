@@ -120,7 +120,7 @@ impl Remote {
     }
 
     /// It is known now, for the whole was verified.
-    async fn learn_size(&self, repository: &RepositoryName, digest: &Digest, size: u64) {
+    pub(super) async fn learn_size(&self, repository: &RepositoryName, digest: &Digest, size: u64) {
         let member = Member { digest: *digest, size: Some(size), media_type: None, proven: true };
         if let Err(error) = self.learn_members(repository, vec![member]).await {
             tracing::error!(upstream = self.name(), %digest, %error, "the size of a blob could not be remembered");

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use crate::cache::{FillError, Filling, Lookup};
 use crate::oci::{Digest, Reference, RepositoryName};
+use crate::store::Pointer;
 
 use super::learn::learn;
-use super::tags::internal;
 use super::{Reach, Remote, RemoteError};
 
 /// How many parts one image may have, those of all its platforms together.
@@ -39,7 +39,7 @@ impl Remote {
     ) -> Result<Vec<Digest>, RemoteError> {
         let first = match reference {
             Reference::Digest(digest) => *digest,
-            Reference::Tag(tag) => self.resolve(&self.reach_for(repository), tag).await?.digest,
+            Reference::Tag(tag) => self.resolve(&self.reach_for(repository), tag).await?.0,
         };
         let (mut digests, mut open) = (vec![first], vec![first]);
         while let Some(digest) = open.pop() {
@@ -96,7 +96,7 @@ impl Remote {
         }
     }
 
-    /// What an image is made of, as far as that is in the cache; nobody is asked.
+    /// What an image is made of, and the lists of what refers to it, as far as that is in the cache; nobody is asked.
     pub async fn parts(
         self: &Arc<Self>,
         repository: &RepositoryName,
@@ -105,13 +105,14 @@ impl Remote {
         let first = match reference {
             Reference::Digest(digest) => Some(*digest),
             Reference::Tag(tag) => {
-                let known = self.shelves.store.known_tag(self.name(), repository, tag).await.map_err(internal)?;
-                known.and_then(|known| known.digest)
+                self.known(&(repository.clone(), Pointer::Tag(tag.clone()))).await?.and_then(|known| known.what)
             }
         };
         let (mut digests, mut open): (Vec<Digest>, Vec<Digest>) =
             (first.into_iter().collect(), first.into_iter().collect());
         while let Some(digest) = open.pop() {
+            let list = self.known(&(repository.clone(), Pointer::Referrers(digest))).await?;
+            digests.extend(list.and_then(|known| known.what));
             let Some(bytes) = self.kept_bytes(&digest).await else { continue };
             for member in learn(&bytes).map_or_else(Vec::new, |learnt| learnt.members) {
                 if !digests.contains(&member.digest) && digests.len() < PARTS_MAX {

@@ -26,20 +26,21 @@ const CATALOG_PAGES_MAX: usize = 100;
 const CATALOG_PAGE_MIN: usize = 100;
 
 /// How many pages are gathered for one answer, where the upstream alone knows how they go on.
-pub(super) const GATHERED_PAGES_MAX: usize = 100;
+const GATHERED_PAGES_MAX: usize = 100;
 
-/// One page of a list.
-pub(super) struct Listed {
-    pub(super) bytes: Bytes,
-    pub(super) headers: HeaderMap,
-    pub(super) next: Option<Place>,
+/// What came of a list.
+pub(super) struct Gathered<E> {
+    pub(super) entries: Vec<E>,
+    /// The one page, as it came, where there is no other.
+    pub(super) page: Option<Bytes>,
+    /// Whether more follow.
+    pub(super) more: bool,
 }
 
 /// Where a page is: the path, and the only peer that has it, if it is no other's.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) path: PathAndQuery,
-    pub(super) peer: Option<Authority>,
+struct Place {
+    path: PathAndQuery,
+    peer: Option<Authority>,
 }
 
 #[derive(Deserialize)]
@@ -138,35 +139,42 @@ impl Remote {
         last: Option<&str>,
         limit: usize,
     ) -> Result<Page<String>, RemoteError> {
-        let mut gathered = Vec::new();
-        let first = Place { path: ask.path.clone(), peer: ask.peer.clone() };
-        let (mut place, mut bytes_left) = (first.clone(), self.limits.manifest_bytes);
-        for _ in 0..GATHERED_PAGES_MAX {
-            let Listed { bytes, next, .. } = self.list(reach, again(&ask, place.clone())).await?;
-            let entries = names(&bytes)?;
-            let is_usual = |next: &Place| entries.last().is_some_and(|last| links::goes_on_after(&next.path, last));
-            let is_first = gathered.is_empty() && place == first;
-            gathered.extend(entries.iter().cloned());
+        let is_usual = |entries: &[String], next: &PathAndQuery| {
+            entries.last().is_some_and(|last| links::goes_on_after(next, last))
+        };
+        let Gathered { entries, more, .. } = self.gather(reach, ask, names, is_usual).await?;
+        page(entries, last, limit, more).map_err(|reason| self.answer(reason))
+    }
+
+    /// All pages of a list, or the first of them where that is `enough`: which entries it has, and where the next one is.
+    pub(super) async fn gather<E>(
+        &self,
+        reach: &Reach,
+        ask: Ask,
+        read: impl Fn(&[u8]) -> Result<Vec<E>, RemoteError>,
+        enough: impl Fn(&[E], &PathAndQuery) -> bool,
+    ) -> Result<Gathered<E>, RemoteError> {
+        let mut place = Place { path: ask.path.clone(), peer: ask.peer.clone() };
+        let (mut entries, mut bytes_left) = (Vec::new(), self.limits.manifest_bytes);
+        for number in 0..GATHERED_PAGES_MAX {
+            let (bytes, next) = self.page_at(reach, again(&ask, place)).await?;
+            bytes_left = bytes_left.checked_sub(bytes.len() as u64).ok_or_else(|| {
+                self.answer(format!("a list of more than limits.manifest_bytes, {}", self.limits.manifest_bytes))
+            })?;
+            entries.extend(read(&bytes)?);
             match next {
-                Some(next) if is_first && is_usual(&next) => {
-                    return page(gathered, last, limit, true).map_err(|reason| self.answer(reason));
+                None => return Ok(Gathered { entries, page: (number == 0).then_some(bytes), more: false }),
+                Some(next) if number == 0 && enough(&entries, &next.path) => {
+                    return Ok(Gathered { entries, page: None, more: true });
                 }
                 Some(next) => place = next,
-                None => return page(gathered, last, limit, false).map_err(|reason| self.answer(reason)),
             }
-            bytes_left = self.charge(bytes_left, bytes.len())?;
         }
         Err(self.answer(format!("a list of more than {GATHERED_PAGES_MAX} pages that go on in a way of their own")))
     }
 
-    /// What is left of the memory for a list when a page of it was taken.
-    pub(super) fn charge(&self, left: u64, page: usize) -> Result<u64, RemoteError> {
-        let too_large =
-            || self.answer(format!("a list of more than limits.manifest_bytes, {}", self.limits.manifest_bytes));
-        left.checked_sub(page as u64).ok_or_else(too_large)
-    }
-
-    pub(super) async fn list(&self, reach: &Reach, ask: Ask) -> Result<Listed, RemoteError> {
+    /// One page, and where the next one is.
+    async fn page_at(&self, reach: &Reach, ask: Ask) -> Result<(Bytes, Option<Place>), RemoteError> {
         let (path, is_named) = (ask.path.clone(), ask.peer.is_some());
         let answer = self.origin.send(ask).await?;
         if answer.status() != StatusCode::OK {
@@ -184,12 +192,12 @@ impl Remote {
         // Nowhere else is a list gone on with, since what is said there would be taken for the upstream's.
         let elsewhere = || self.answer("a Link that leads to another host");
         let next = next.map(|uri| self.origin.place(&uri).ok_or_else(elsewhere)).transpose()?;
-        Ok(Listed { bytes, headers: parts.headers, next: next.map(|(path, peer)| Place { path, peer }) })
+        Ok((bytes, next.map(|(path, peer)| Place { path, peer })))
     }
 }
 
 /// The same question at another place of the list.
-pub(super) fn again(ask: &Ask, Place { path, peer }: Place) -> Ask {
+fn again(ask: &Ask, Place { path, peer }: Place) -> Ask {
     Ask {
         method: ask.method.clone(),
         path,

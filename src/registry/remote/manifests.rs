@@ -18,7 +18,7 @@ use super::super::{Manifest, RegistryError, Tier};
 use super::error::number;
 use super::learn::learn;
 use super::members::Kind;
-use super::tags::{Named, header_digest};
+use super::tags::header_digest;
 use super::{Reach, Remote, RemoteError, Target, too_late};
 
 /// Types that say nothing of what a manifest is; what it says itself holds then.
@@ -45,7 +45,7 @@ impl Remote {
     }
 
     async fn manifest_by_tag(self: &Arc<Self>, reach: &Reach, tag: &Tag) -> Result<Manifest, RemoteError> {
-        let Named { digest, older } = self.resolve(reach, tag).await?;
+        let (digest, older) = self.resolve(reach, tag).await?;
         let found = self.manifest_by_digest(reach, &digest).await.map(|manifest| Manifest { older, ..manifest });
         // What the upstream said of the tag is not so: ask it again next time.
         if matches!(found, Err(RemoteError::Missing | RemoteError::Mismatch { .. })) {
@@ -70,7 +70,11 @@ impl Remote {
     }
 
     /// From memory or disk, if the upstream itself sent it and it belongs to the repository.
-    async fn kept_manifest(self: &Arc<Self>, reach: &Reach, digest: &Digest) -> Result<Option<Manifest>, RemoteError> {
+    pub(super) async fn kept_manifest(
+        self: &Arc<Self>,
+        reach: &Reach,
+        digest: &Digest,
+    ) -> Result<Option<Manifest>, RemoteError> {
         if !self.is_ours(digest).await? {
             return Ok(None);
         }

@@ -12,8 +12,8 @@ use crate::oci::{Digest, RepositoryName};
 use crate::store::Member;
 
 use super::error::number;
+use super::known::internal;
 use super::manifests::{is_web_page, media_type_of};
-use super::tags::internal;
 use super::{Reach, Remote, RemoteError, SENT_REMEMBERED, too_late};
 
 /// Whose question it is whether the upstream has something.

@@ -4,6 +4,7 @@ mod blobs;
 mod download;
 mod error;
 mod keep;
+mod known;
 mod learn;
 mod links;
 mod lists;
@@ -25,7 +26,7 @@ pub use referrers::RawList;
 pub use sessions::RemoteUpload;
 pub use uploads::Piece;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ACCEPT, HeaderMap, HeaderValue};
@@ -40,14 +41,14 @@ use crate::access::Permit;
 use crate::cache::{Disk, Flights, Memory, Volatile};
 use crate::config::{self, Authorization, RemoteKind};
 use crate::oci::{Digest, RepositoryName, Tag, UploadId};
-use crate::store::{KnownTag, Member, Store, StoreError};
+use crate::store::{Known, Member, Pointer, Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::upstream::{Ask, Body, CallerCredentials, Origin, Peers, SendError};
 
 use super::fallback::{Fallback, MADE_LIFETIME};
 use super::{Manifest, RegistryError};
+use known::{Key, Rest};
 use members::{Asker, Kind};
-use referrers::KnownList;
 use sessions::Sessions;
 
 /// What it costs to remember that a caller was let in, beside their credentials and the repository's name: the rest of the key,
@@ -59,8 +60,6 @@ const SENT_MAX: u64 = 65_536;
 const SENT_REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 /// How many blobs are read into memory at once.
 const MEMORY_FILLS_MAX: usize = 8;
-/// How long an upstream that could not be asked is left alone where an older answer will do.
-const REST: Duration = Duration::from_secs(5);
 /// What a manifest may be. One line each, as docker writes them.
 const MANIFEST_TYPES: [&str; 6] = [
     "application/vnd.oci.image.index.v1+json",
@@ -112,18 +111,18 @@ pub struct Remote {
     limits: RemoteLimits,
     origin: Origin,
     shelves: Shelves,
-    tags: Volatile<(RepositoryName, Tag), KnownTag>,
+    /// What it said of what can change.
+    known: Volatile<Key, Known<Digest>>,
     members: Volatile<(RepositoryName, Digest), Member>,
-    referrers: Volatile<(RepositoryName, Digest), KnownList>,
     /// Lists of referrers that were asked for by their tag.
     fallback: Fallback<Way>,
     /// What the upstream itself sent.
     sent: Cache<Digest, ()>,
     /// Which callers were seen to be let in by the upstream itself.
     proofs: Cache<(CallerCredentials, RepositoryName, Digest), ()>,
-    resolving: Flights<(Way, Tag), Result<KnownTag, RemoteError>>,
+    resolving: Flights<(Way, Tag), Result<Known<Digest>, RemoteError>>,
     fetching: Flights<(Way, Digest), Result<Manifest, RemoteError>>,
-    listing: Flights<(RepositoryName, Digest), Result<KnownList, RemoteError>>,
+    listing: Flights<(Way, Digest), Result<Known<Manifest>, RemoteError>>,
     asking: Flights<(Way, Digest, Kind, Asker), Result<Member, RemoteError>>,
     /// Blobs that are being taken: some of the upstream's slots are left for what is small, so that nobody's manifest waits
     /// for others' layers.
@@ -133,8 +132,8 @@ pub struct Remote {
     /// Downloads that nobody waits for.
     abandoned: Semaphore,
     memory_fills: Semaphore,
-    /// Until when the upstream is left alone.
-    resting: Mutex<Option<Instant>>,
+    tags_rest: Rest,
+    lists_rest: Rest,
     sessions: Sessions,
 }
 
@@ -174,20 +173,20 @@ impl Shelves {
 impl Remote {
     /// Asks nobody yet.
     pub fn new(config: config::Remote, origin: Origin, shelves: Shelves, limits: RemoteLimits) -> Self {
-        let quarter = shelves.memory.names_bytes() / 4;
+        let third = shelves.memory.names_bytes() / 3;
         let proof = |(caller, name, _): &(CallerCredentials, RepositoryName, Digest), (): &()| {
             u32::try_from(PROOF_BYTES + caller.heap_bytes() + name.as_str().len()).unwrap_or(u32::MAX)
         };
-        let proofs = Cache::builder().max_capacity(quarter).weigher(proof).time_to_live(config.forward_ttl);
+        let proofs = Cache::builder().max_capacity(third).weigher(proof).time_to_live(config.forward_ttl);
         Self {
             origin,
             shelves,
-            tags: Volatile::new(quarter, |(name, tag), _| name.as_str().len() + tag.as_str().len()),
-            members: Volatile::new(quarter, |(name, _), member| {
-                name.as_str().len() + member.media_type.as_ref().map_or(0, String::len)
+            known: Volatile::new(third, |(name, pointer), _| match pointer {
+                Pointer::Tag(tag) => name.as_str().len() + tag.as_str().len(),
+                Pointer::Referrers(_) => name.as_str().len(),
             }),
-            referrers: Volatile::new(quarter, |(name, _), known| {
-                name.as_str().len() + known.bytes.as_ref().map_or(0, bytes::Bytes::len)
+            members: Volatile::new(third, |(name, _), member| {
+                name.as_str().len() + member.media_type.as_ref().map_or(0, String::len)
             }),
             // By digest the upstream is not asked whether a caller may have it still.
             fallback: Fallback::new(match config.authorization {
@@ -204,7 +203,8 @@ impl Remote {
             passing: Arc::new(Semaphore::new(downloads(config.transport.concurrency).div_ceil(2))),
             abandoned: Semaphore::new(config.abandoned_fills),
             memory_fills: Semaphore::new(MEMORY_FILLS_MAX),
-            resting: Mutex::new(None),
+            tags_rest: Rest::default(),
+            lists_rest: Rest::default(),
             sessions: Sessions::new(limits.uploads, limits.upload_lifetime),
             config,
             limits,
@@ -308,16 +308,6 @@ impl Remote {
 
     fn path(&self, path: &str) -> Result<PathAndQuery, RemoteError> {
         path.parse().map_err(|_| RemoteError::Internal(format!("{path:?} is no path")))
-    }
-
-    /// It could not be asked: for a while only those who have no other answer wait for it.
-    fn rest(&self) {
-        *self.resting.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + REST);
-    }
-
-    fn is_resting(&self) -> bool {
-        let resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
-        resting.is_some_and(|until| Instant::now() < until)
     }
 }
 

@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::oci::{ByteRange, Digest, Mismatch, Verifier};
+use crate::oci::{ByteRange, Digest, Mismatch, RepositoryName, Verifier};
 use crate::store::Member;
 use crate::upstream::Body;
 
@@ -27,6 +27,8 @@ pub struct Passing {
     remote: Arc<Remote>,
     body: Body,
     digest: Digest,
+    /// Where it is to be remembered how long it is, if nobody said so.
+    unsized_in: Option<RepositoryName>,
     /// How many bytes come before those that were asked for.
     skip: u64,
     /// How many of those are still to come, if that is known.
@@ -79,8 +81,9 @@ impl Remote {
         let is_whole = |range: ByteRange| range.start() == 0 && size.is_some_and(|size| range.length() >= size);
         let verifier = range.is_none_or(is_whole).then(|| Verifier::new(digest.algorithm()));
         let left = range.map(|range| range.length()).or(size);
-        let (remote, body) = (Arc::clone(self), answer.into_body());
-        Ok(Passing { remote, body, digest: *digest, skip, left, verifier, held: None, ended: false, _slots: slots })
+        let (remote, body, digest) = (Arc::clone(self), answer.into_body(), *digest);
+        let unsized_in = size.is_none().then(|| reach.repository.clone());
+        Ok(Passing { remote, body, digest, unsized_in, skip, left, verifier, held: None, ended: false, _slots: slots })
     }
 }
 
@@ -142,9 +145,14 @@ impl Passing {
         }
         match self.verifier.take().map(|verifier| verifier.verify(&self.digest)) {
             Some(Err(mismatch)) => Some(Err(self.mismatch(mismatch))),
-            Some(Ok(_)) => {
-                let (remote, digest) = (Arc::clone(&self.remote), self.digest);
-                tokio::spawn(async move { remote.has_sent(&digest).await });
+            Some(Ok(verified)) => {
+                let (remote, digest, unsized_in) = (Arc::clone(&self.remote), self.digest, self.unsized_in.take());
+                tokio::spawn(async move {
+                    remote.has_sent(&digest).await;
+                    if let Some(repository) = unsized_in {
+                        remote.learn_size(&repository, &digest, verified.size()).await;
+                    }
+                });
                 self.held.take().map(Ok)
             }
             None => self.held.take().map(Ok),

@@ -9,9 +9,11 @@ use http_body_util::{BodyExt as _, Full};
 use serde::Deserialize;
 
 use crate::oci::{self, Algorithm, Digest, Reference, Tag, Verified};
+use crate::store::Pointer;
 use crate::upstream::{Ask, Body};
 
 use super::super::{ManifestPut, Pushed, RegistryError};
+use super::known::Key;
 use super::tags::header_digest;
 use super::{Reach, Remote, RemoteError, Target};
 
@@ -100,10 +102,14 @@ impl Remote {
             ask.headers.insert(CONTENT_TYPE, value);
         }
         ask.body = full(put.bytes.clone());
-        let moved = put.all_tags();
-        self.forget_tags(reach, &moved).await?;
+        let subject = serde_json::from_slice::<Subject>(&put.bytes).ok().and_then(|manifest| manifest.subject);
+        let subject = subject.and_then(|subject| subject.digest.parse().ok());
+        // What it refers to has other referrers then, too.
+        let changed = put.all_tags().into_iter().map(Pointer::Tag).chain(subject.map(Pointer::Referrers));
+        let changed: Vec<Key> = changed.map(|pointer| (reach.repository.clone(), pointer)).collect();
+        self.forget_changed(&changed).await?;
         let answer = self.origin.send(ask).await;
-        self.forget_tags(reach, &moved).await?;
+        self.forget_changed(&changed).await?;
         let answer = answer?;
         if !matches!(answer.status(), StatusCode::CREATED | StatusCode::ACCEPTED | StatusCode::OK) {
             return Err(self.rejected(reach, answer).await);
@@ -111,19 +117,17 @@ impl Remote {
         // Docker's registry names a signed manifest of schema 1 by what was signed, others name it by its bytes.
         let there = header_digest(answer.headers()).filter(|there| oci::is_schema1(&put.bytes, there));
         let digest = there.unwrap_or(digest);
-        let subject = serde_json::from_slice::<Subject>(&put.bytes).ok().and_then(|manifest| manifest.subject);
         let subject = subject.filter(|_| answer.headers().contains_key("oci-subject"));
         // Whoever knows nothing of several tags says nothing of them, and the client pushes each by itself.
         let tags = put.tags.into_iter().filter(|tag| is_named(answer.headers(), tag)).collect();
         self.keep_manifest(reach, &digest, put.bytes, put.content_type).await?;
-        Ok(Pushed { digest, tags, subject: subject.and_then(|subject| subject.digest.parse().ok()) })
+        Ok(Pushed { digest, tags, subject })
     }
 
-    /// To be called before a manifest is pushed and again after. What it refers to has other referrers then, too.
-    async fn forget_tags(&self, reach: &Reach, tags: &[Tag]) -> Result<(), RemoteError> {
-        self.referrers.forget_all();
-        for tag in tags {
-            self.forget_tag(&reach.repository, tag).await?;
+    /// To be called before a manifest is pushed and again after.
+    async fn forget_changed(&self, changed: &[Key]) -> Result<(), RemoteError> {
+        for key in changed {
+            self.forget_known(key).await?;
         }
         Ok(())
     }
@@ -161,14 +165,14 @@ impl Remote {
         let task = tokio::spawn(async move {
             let mut ask = remote.write(Method::DELETE, &reach, &path)?;
             ask.scope = format!("repository:{}:delete", reach.repository);
-            remote.referrers.forget_all();
+            remote.forget_lists(&reach.repository).await?;
             let answer = remote.origin.send(ask).await?;
             match answer.status() {
                 StatusCode::ACCEPTED | StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => {
                     if let Some(tag) = &tag {
                         remote.forget_tag(&reach.repository, tag).await?;
                     }
-                    remote.referrers.forget_all();
+                    remote.forget_lists(&reach.repository).await?;
                     if let Some(digest) = &digest {
                         remote.forget_member(&reach.repository, digest).await?;
                     }

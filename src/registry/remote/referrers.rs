@@ -1,23 +1,23 @@
-//! What refers to a manifest elsewhere: asked for to its last page, kept as long as a tag's answer is, and given from memory while
-//! the upstream cannot be asked.
+//! What refers to a manifest elsewhere: asked for to its last page. The list is a manifest by its shape, and kept as one; which
+//! list it is, is known as long as what a tag names (`known`).
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::Method;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout_at};
 
 use crate::config::RemoteKind;
 use crate::oci::{Digest, MediaType, Reference};
+use crate::store::{Known, Pointer};
 
-use super::super::fallback::subject_of;
+use super::super::fallback::{Subject, subject_of};
 use super::super::{Manifest, Older, RegistryError};
-use super::lists::{GATHERED_PAGES_MAX, Listed, Place, again, remote};
-use super::{Ask, Reach, Remote, RemoteError, Target, too_late};
+use super::known::Key;
+use super::lists::{Gathered, remote};
+use super::{Reach, Remote, RemoteError, Target};
 
 /// A list of referrers, as an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,14 +28,6 @@ pub struct RawList {
     pub filtered: bool,
     /// Whom it was had from before, if they cannot be asked now.
     pub older: Option<Older>,
-}
-
-/// What is remembered of a list.
-#[derive(Debug, Clone)]
-pub(super) struct KnownList {
-    /// All of it; nothing, where the upstream has no such lists.
-    pub(super) bytes: Option<Bytes>,
-    checked_at: SystemTime,
 }
 
 #[derive(Deserialize)]
@@ -51,37 +43,8 @@ impl Remote {
         subject: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<RawList, RegistryError> {
-        self.list_referrers(&self.reach(&target), subject, artifact_type).await.map_err(remote)
-    }
-
-    async fn list_referrers(
-        self: &Arc<Self>,
-        reach: &Reach,
-        subject: &Digest,
-        artifact_type: Option<&str>,
-    ) -> Result<RawList, RemoteError> {
-        if reach.caller.is_some() {
-            // What a caller may see there, only the upstream knows.
-            let asked = self.ask_referrers(reach, subject, artifact_type).await;
-            let (bytes, filtered) = asked.map_err(|error| self.no_list(error))?;
-            return Ok(RawList { bytes, filtered, older: None });
-        }
-        let key = (reach.repository.clone(), *subject);
-        let known = self.referrers.get(&key);
-        let fresh = known.clone().filter(|known| age(known) < self.config.tag_ttl);
-        let (known, older) =
-            match (fresh, known.filter(|known| known.bytes.is_some() && age(known) < self.config.stale)) {
-                (Some(fresh), _) => (fresh, None),
-                (None, Some(older)) => {
-                    self.list_anew_or(older, reach, subject).await.map_err(|error| self.no_list(error))?
-                }
-                (None, None) => {
-                    let listed = timeout_at(reach.deadline, self.list_together(reach, subject)).await;
-                    let listed = listed.map_err(|_| too_late(self.name())).flatten();
-                    (listed.map_err(|error| self.no_list(error))?, None)
-                }
-            };
-        let bytes = known.bytes.ok_or_else(|| self.none_listed("does not list what refers to a manifest"))?;
+        let list = self.list_of(&self.reach(&target), subject).await;
+        let Manifest { bytes, older, .. } = list.map_err(|error| remote(self.no_list(error)))?;
         let (bytes, filtered) = match artifact_type {
             Some(artifact_type) => only(&bytes, artifact_type).map_or((bytes, false), |bytes| (bytes, true)),
             None => (bytes, false),
@@ -89,74 +52,59 @@ impl Remote {
         Ok(RawList { bytes, filtered, older })
     }
 
-    /// The answer of the upstream, or `older` where it cannot be asked now, or takes its time.
-    async fn list_anew_or(
-        self: &Arc<Self>,
-        older: KnownList,
-        reach: &Reach,
-        subject: &Digest,
-    ) -> Result<(KnownList, Option<Older>), RemoteError> {
-        if !self.is_resting() {
-            let patience = (Instant::now() + self.config.revalidate_timeout).min(reach.deadline);
-            match timeout_at(patience, self.list_together(&self.reach_anew(reach), subject)).await {
-                Ok(Ok(known)) => return Ok((known, None)),
-                Ok(Err(error)) if !error.is_passing() => return Err(error),
-                // That lists fail says nothing of tags.
-                Ok(Err(RemoteError::Send(_))) => self.rest(),
-                _ => {}
-            }
-        }
-        self.shelves.metrics.stale_answer(self.name());
-        let since = Older { upstream: self.name().to_owned(), since: older.checked_at };
-        Ok((older, Some(since)))
+    async fn list_of(self: &Arc<Self>, reach: &Reach, subject: &Digest) -> Result<Manifest, RemoteError> {
+        let key = (reach.repository.clone(), Pointer::Referrers(*subject));
+        let known = self.known_list(reach, &key).await?;
+        let ask = move |reach| async move { self.list_together(&reach, subject).await };
+        let (list, older) = self.current(reach, &key.1, known, ask).await?;
+        Ok(Manifest { older, ..list })
     }
 
-    async fn list_together(self: &Arc<Self>, reach: &Reach, subject: &Digest) -> Result<KnownList, RemoteError> {
-        let key = (reach.repository.clone(), *subject);
-        let listed = self.listing.run(key.clone(), || {
-            let (remote, reach, key) = (Arc::clone(self), reach.clone(), key.clone());
-            async move {
-                let ticket = remote.referrers.ticket(&key);
-                let bytes = match remote.ask_referrers(&reach, &key.1, None).await {
-                    Ok((bytes, _)) => Some(bytes),
-                    Err(RemoteError::Missing | RemoteError::Unsupported { .. }) => None,
-                    Err(error) => return Err(error),
-                };
-                let known = KnownList { bytes, checked_at: SystemTime::now() };
-                remote.referrers.insert(ticket, key, known.clone());
-                Ok(known)
-            }
+    /// What is known of a list, if all of it is here and for whoever asks. The upstream knows nothing of it by its digest, so it
+    /// is not asked whether it belongs there.
+    async fn known_list(self: &Arc<Self>, reach: &Reach, key: &Key) -> Result<Option<Known<Manifest>>, RemoteError> {
+        let Some(Known { what, checked_at }) = self.known(key).await? else { return Ok(None) };
+        let Some(digest) = what else { return Ok(Some(Known { what: None, checked_at })) };
+        if self.known_member(reach, &digest).await?.is_none_or(|member| !member.proven) {
+            return Ok(None);
+        }
+        let list = self.kept_manifest(reach, &digest).await?;
+        Ok(list.map(|list| Known { what: Some(list), checked_at }))
+    }
+
+    async fn list_together(self: &Arc<Self>, reach: &Reach, subject: &Digest) -> Result<Known<Manifest>, RemoteError> {
+        let listed = self.listing.run((reach.way(), *subject), || {
+            let (remote, reach, subject) = (Arc::clone(self), reach.clone(), *subject);
+            async move { remote.ask_list(&reach, &subject).await }
         });
         listed.await
     }
 
-    /// All pages in one, and whether the upstream left out what was not asked for: which manifest comes after which, only the
-    /// upstream knows.
-    async fn ask_referrers(
-        &self,
-        reach: &Reach,
-        subject: &Digest,
-        artifact_type: Option<&str>,
-    ) -> Result<(Bytes, bool), RemoteError> {
-        let kind = artifact_type.map(|kind| format!("?artifactType={}", utf8_percent_encode(kind, NON_ALPHANUMERIC)));
-        let ask: Ask = self.read(Method::GET, reach, &format!("/referrers/{subject}{}", kind.unwrap_or_default()))?;
-        let mut gathered = Vec::new();
-        let mut filtered = true;
-        let mut place = Place { path: ask.path.clone(), peer: ask.peer.clone() };
-        let mut bytes_left = self.limits.manifest_bytes;
-        for _ in 0..GATHERED_PAGES_MAX {
-            let Listed { bytes, headers, next } = self.list(reach, again(&ask, place)).await?;
-            let page: Referrers = serde_json::from_slice(&bytes).map_err(|_| self.answer("referrers that are none"))?;
-            filtered &= headers.contains_key("oci-filters-applied");
-            if next.is_none() && gathered.is_empty() {
-                return Ok((bytes, filtered));
+    async fn ask_list(self: &Arc<Self>, reach: &Reach, subject: &Digest) -> Result<Known<Manifest>, RemoteError> {
+        let key = (reach.repository.clone(), Pointer::Referrers(*subject));
+        let ticket = self.known.ticket(&key);
+        let (what, is_any) = match self.ask_referrers(reach, subject).await {
+            Ok((bytes, is_any)) => {
+                let (digest, index) = (Digest::sha256(&bytes), MediaType::OciIndex.as_str().to_owned());
+                (Some(self.keep_manifest(reach, &digest, bytes, Some(index)).await?), is_any)
             }
-            gathered.extend(page.manifests.unwrap_or_default());
-            let Some(next) = next else { return Ok((index(&gathered), filtered)) };
-            bytes_left = self.charge(bytes_left, bytes.len())?;
-            place = next;
-        }
-        Err(self.answer(format!("referrers on more than {GATHERED_PAGES_MAX} pages")))
+            Err(RemoteError::Missing | RemoteError::Unsupported { .. }) => (None, false),
+            Err(error) => return Err(error),
+        };
+        self.remember(ticket, key, what.as_ref().map(|list| list.digest), is_any).await;
+        Ok(Known { what, checked_at: SystemTime::now() })
+    }
+
+    /// All pages in one, and whether they list anything.
+    async fn ask_referrers(&self, reach: &Reach, subject: &Digest) -> Result<(Bytes, bool), RemoteError> {
+        let ask = self.read(Method::GET, reach, &format!("/referrers/{subject}"))?;
+        let read = |bytes: &[u8]| {
+            let page: Result<Referrers, _> = serde_json::from_slice(bytes);
+            page.map(|page| page.manifests.unwrap_or_default()).map_err(|_| self.answer("referrers that are none"))
+        };
+        let Gathered { entries, page, .. } = self.gather(reach, ask, read, |_, _| false).await?;
+        let is_any = !entries.is_empty();
+        Ok((page.unwrap_or_else(|| index(&entries)), is_any))
     }
 
     /// What there is under a name that the upstream does not know, or cannot be asked for: a list of referrers perhaps.
@@ -178,9 +126,16 @@ impl Remote {
     pub(super) async fn listed_as_manifest(self: &Arc<Self>, reach: &Reach, reference: &Reference) -> Option<Manifest> {
         let subject = match reference {
             Reference::Digest(digest) => return self.fallback.by_digest(reach.way(), digest),
-            Reference::Tag(tag) => subject_of(tag)?,
+            Reference::Tag(tag) => match subject_of(tag)? {
+                Subject::Named(subject) => subject,
+                // The upstream cannot be asked whom it stands for; whoever asks has pulled that mostly.
+                Subject::BeginsWith(beginning) => {
+                    let store = &self.shelves.store;
+                    store.member_beginning_with(self.name(), &reach.repository, &beginning).await.ok()??
+                }
+            },
         };
-        let list = self.list_referrers(reach, &subject, None).await.ok()?;
+        let list = self.list_of(reach, &subject).await.ok()?;
         let page: Referrers = serde_json::from_slice(&list.bytes).ok()?;
         page.manifests.filter(|manifests| !manifests.is_empty())?;
         let manifest = self.fallback.manifest_of(reach.way(), list.bytes);
@@ -222,8 +177,4 @@ fn only(list: &Bytes, artifact_type: &str) -> Option<Bytes> {
 fn index(manifests: &[Value]) -> Bytes {
     let index = json!({ "schemaVersion": 2, "mediaType": MediaType::OciIndex.as_str(), "manifests": manifests });
     index.to_string().into()
-}
-
-fn age(known: &KnownList) -> std::time::Duration {
-    known.checked_at.elapsed().unwrap_or_default()
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::super::{KnownTag, Member};
+use super::super::{Known, Member, Pointer};
 use super::*;
 
 fn member(text: &[u8], size: Option<u64>, media_type: Option<&str>) -> Member {
@@ -31,6 +31,11 @@ pub(super) async fn a_digest_belongs_to_one_repository_of_one_upstream(ground: &
     store.put_members("hub", &app, vec![layer.clone()]).await.unwrap();
     assert!(store.member("hub", &app, &layer.digest).await.unwrap().unwrap().proven, "a proof stays");
 
+    // Of what a manifest said of a size the upstream's own word says nothing.
+    let proof = Member { proven: true, ..member(b"manifest", None, Some("type")) };
+    store.put_members("hub", &app, vec![proof.clone()]).await.unwrap();
+    assert_eq!(store.member("hub", &app, &proof.digest).await, Ok(Some(proof)));
+
     store.forget_member("hub", &app, &layer.digest).await.unwrap();
     assert_eq!(store.member("hub", &app, &layer.digest).await, Ok(None));
 }
@@ -46,28 +51,46 @@ pub(super) async fn what_one_upstream_sent_another_one_did_not(ground: &Ground) 
     assert_eq!(store.sent("hub", &Digest::sha256(b"other")).await, Ok(None));
 }
 
-pub(super) async fn a_tag_is_known_to_be_there_or_not_and_since_when(ground: &Ground) {
-    let (name, tag) = ("library/app".parse().unwrap(), "1".parse().unwrap());
+pub(super) async fn what_a_tag_names_is_known_and_since_when(ground: &Ground) {
+    let (name, tag) = ("library/app".parse().unwrap(), Pointer::Tag("1".parse().unwrap()));
     let began = SystemTime::now() - Duration::from_secs(1);
-    let known = |digest| move |known: &KnownTag| known.digest == digest && known.checked_at > began;
+    let is = |known: Option<Known<Digest>>, text: &[u8]| {
+        known.is_some_and(|known| known.what == Some(Digest::sha256(text)) && known.checked_at > began)
+    };
     let store = ground.open().await;
-    assert_eq!(store.known_tag("hub", &name, &tag).await, Ok(None));
-    store.put_known_tag("hub", &name, &tag, None).await.unwrap();
-    assert!(store.known_tag("hub", &name, &tag).await.unwrap().is_some_and(|tag| known(None)(&tag)));
-    store.put_known_tag("hub", &name, &tag, Some(Digest::sha256(b"1"))).await.unwrap();
+    assert_eq!(store.known("hub", &name, &tag).await, Ok(None));
+    for text in [b"1", b"2"] {
+        store.put_known("hub", &name, &tag, &Digest::sha256(text)).await.unwrap();
+        assert!(is(store.known("hub", &name, &tag).await.unwrap(), text));
+    }
     let store = ground.reopen(store).await;
-    let digest = Some(Digest::sha256(b"1"));
-    assert!(store.known_tag("hub", &name, &tag).await.unwrap().is_some_and(|tag| known(digest)(&tag)));
-    store.forget_tag("hub", &name, &tag).await.unwrap();
-    assert_eq!(store.known_tag("hub", &name, &tag).await, Ok(None));
+    assert!(is(store.known("hub", &name, &tag).await.unwrap(), b"2"));
+    assert_eq!(store.known("quay", &name, &tag).await, Ok(None));
+    store.forget_known("hub", &name, &tag).await.unwrap();
+    assert_eq!(store.known("hub", &name, &tag).await, Ok(None));
+}
+
+pub(super) async fn lists_of_referrers_are_forgotten_without_the_tags(ground: &Ground) {
+    let store = ground.open().await;
+    let (app, other) = ("library/app".parse().unwrap(), "library/other".parse().unwrap());
+    let subject = Digest::sha256(b"subject");
+    let tag = Pointer::Tag(format!("sha256-{}", subject.hex()).parse().unwrap());
+    let pointers = [Pointer::Referrers(subject), tag];
+    for (name, pointer) in [(&app, &pointers[0]), (&app, &pointers[1]), (&other, &pointers[0])] {
+        store.put_known("hub", name, pointer, &Digest::sha256(b"it")).await.unwrap();
+    }
+    store.forget_lists("hub", &app).await.unwrap();
+    assert_eq!(store.known("hub", &app, &pointers[0]).await, Ok(None));
+    assert!(store.known("hub", &app, &pointers[1]).await.unwrap().is_some());
+    assert!(store.known("hub", &other, &pointers[0]).await.unwrap().is_some());
 }
 
 pub(super) async fn what_was_not_asked_for_in_a_long_time_is_swept(ground: &Ground) {
     let store = ground.open().await;
-    let (name, tag) = ("library/app".parse().unwrap(), "1".parse().unwrap());
+    let name = "library/app".parse().unwrap();
     let layer = member(b"layer", None, None);
     store.put_members("hub", &name, vec![layer.clone()]).await.unwrap();
-    store.put_known_tag("hub", &name, &tag, None).await.unwrap();
+    store.put_known("hub", &name, &Pointer::Referrers(layer.digest), &layer.digest).await.unwrap();
     store.put_sent("hub", &layer.digest).await.unwrap();
     assert_eq!(store.sweep_mirrors(Duration::from_secs(60)).await, Ok(0));
     assert!(store.member("hub", &name, &layer.digest).await.unwrap().is_some());

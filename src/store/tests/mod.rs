@@ -135,7 +135,8 @@ suite! {
     mirrors: [
         a_digest_belongs_to_one_repository_of_one_upstream,
         what_one_upstream_sent_another_one_did_not,
-        a_tag_is_known_to_be_there_or_not_and_since_when,
+        what_a_tag_names_is_known_and_since_when,
+        lists_of_referrers_are_forgotten_without_the_tags,
         what_was_not_asked_for_in_a_long_time_is_swept,
         an_image_is_pinned_by_what_it_is_made_of,
     ],

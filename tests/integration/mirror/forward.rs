@@ -3,6 +3,7 @@
 
 use super::{Mirror, is_error};
 use crate::support::Client;
+use crate::support::content::manifest;
 use crate::support::v2_upstream::{Door, Fault, Latch};
 
 const RULES: &str = "[[access]]\nwho = [\"authenticated\"]\nrepositories = [\"**\"]\nactions = [\"pull\"]\n";
@@ -110,4 +111,23 @@ fn two_users_share_one_download() {
     });
     let served = |asked: &&crate::support::v2_upstream::Asked| asked.header("authorization").is_some();
     assert_eq!(mirror.up.asked_for("GET", &layer).iter().filter(served).count(), 1);
+}
+
+/// As for manifests: only to those whom the upstream let have it.
+#[test]
+fn an_older_list_of_referrers_is_given_to_those_who_got_it_alone() {
+    let (mirror, ada, eve) = forward(Door::basic(), "");
+    let (subject, _) = mirror.up.image("app", "v1", b"a layer");
+    let subject_of = format!(r#"{{"subject":{{"digest":"{subject}"}},"#);
+    let referrer = String::from_utf8(manifest(&[b"{}"])).unwrap().replacen('{', &subject_of, 1);
+    mirror.up.manifest("app", "signature", referrer.as_bytes());
+    let path = format!("/v2/up/app/referrers/{subject}");
+    let all = ada.get(&path).expect(200).body;
+    ada.get(&path).expect(200);
+    assert_eq!(mirror.up.asked_for("GET", "/referrers/").len(), 3, "each time, and first to no avail");
+    is_error(&eve.get(&path), 404, "UNSUPPORTED");
+    mirror.up.fault("GET", "/referrers/", Fault::Status(503));
+    let older = ada.get(&path).expect(200);
+    assert!(older.body == all && older.header("warning").is_some(), "{:?}", older.headers);
+    is_error(&eve.get(&path), 404, "UNSUPPORTED");
 }

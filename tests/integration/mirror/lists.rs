@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{LONGEST_WAIT, Mirror, OPEN, is_error, mirror_of, prepare, upstream};
+use super::{LONGEST_WAIT, Mirror, OPEN, is_error, mirror_of, prepare, pull, upstream};
+use dockgate::oci::Algorithm;
 use serde_json::json;
 
-use crate::support::content::{OCI_INDEX, OCI_MANIFEST, digest, push_blob, push_image, put_manifest};
+use crate::support::content::{OCI_INDEX, OCI_MANIFEST, digest, manifest, push_blob, push_image, put_manifest};
 use crate::support::gate::wait_until;
 use crate::support::v2_upstream::{Door, Fault};
 use crate::support::{Answer, Client, Gate, V2Upstream};
@@ -95,7 +96,6 @@ fn a_list_that_drips_had_no_end() {
     assert!(began.elapsed() < LONGEST_WAIT, "{:?}", began.elapsed());
 }
 
-/// Ten of twenty-five were listed, and nobody was told.
 /// A manifest there that refers to another one.
 fn refer(mirror: &Mirror, subject: &str, number: usize) -> String {
     let bytes = referrer(subject, number);
@@ -112,6 +112,7 @@ fn referrer(subject: &str, number: usize) -> String {
     .to_string()
 }
 
+/// Ten of twenty-five were listed, and nobody was told.
 #[test]
 fn referrers_were_those_of_the_first_page() {
     let mirror = Mirror::start("tag_ttl = \"0s\"\nstale = \"0s\"");
@@ -218,6 +219,26 @@ fn referrers_are_kept_as_long_as_tags_and_given_while_the_upstream_fails() {
     }
 }
 
+/// Whoever pulls while lists take long waits for one of them, not for each, and gets new tags.
+#[test]
+fn that_lists_take_long_says_nothing_of_tags() {
+    let mirror = Mirror::start("tag_ttl = \"0s\"");
+    let (subject, _) = mirror.up.image("app", "v1", b"a layer");
+    refer(&mirror, &subject, 0);
+    let (list, tag) = (format!("/v2/up/app/referrers/{subject}"), "/v2/up/app/manifests/v1");
+    for path in [&list, tag] {
+        mirror.pull(path).expect(200);
+    }
+    mirror.up.fault("GET", "/referrers/", Fault::Silent);
+    let asked = mirror.up.count("GET", "/referrers/");
+    for _ in 0..5 {
+        assert!(mirror.pull(&list).expect(200).header("warning").is_some());
+        assert_eq!(mirror.pull(tag).expect(200).header("warning"), None);
+    }
+    // One question, which may be repeated once.
+    assert!(mirror.up.count("GET", "/referrers/") <= asked + 2);
+}
+
 #[test]
 fn whoever_pulls_gets_a_list_of_referrers_or_404_from_a_mirror() {
     for fault in [
@@ -258,16 +279,142 @@ fn those_of_a_kind_are_told_from_all_that_are_kept() {
         put_manifest(&behind.plain(), "app", &digest(bytes.as_bytes()), bytes.as_bytes()).expect(201);
     }
     let gate = prepare(OPEN, &mirror_of(&format!("http://{}", behind.main), "")).start();
-    for kind in ["application/x.0", "application/x.1", "application/y"] {
-        let answer = gate.plain().get(&format!("{path}?artifactType={kind}")).expect(200);
-        let of_kind = |digest: &&String| {
-            all.iter().position(|other| other == *digest).is_some_and(|at| kind == format!("application/x.{}", at % 2))
-        };
-        let mut expected: Vec<String> = all.iter().filter(of_kind).cloned().collect();
-        expected.sort_unstable();
-        assert_eq!(listed(&answer), expected, "{kind}");
-        assert_eq!(answer.header("oci-filters-applied"), Some("artifactType"));
+    let are_told = |gate: &Gate| {
+        for kind in ["application/x.0", "application/x.1", "application/y"] {
+            let answer = gate.plain().get(&format!("{path}?artifactType={kind}")).expect(200);
+            let of_kind = |digest: &&String| {
+                all.iter()
+                    .position(|other| other == *digest)
+                    .is_some_and(|at| kind == format!("application/x.{}", at % 2))
+            };
+            let mut expected: Vec<String> = all.iter().filter(of_kind).cloned().collect();
+            expected.sort_unstable();
+            assert_eq!(listed(&answer), expected, "{kind}");
+            assert_eq!(answer.header("oci-filters-applied"), Some("artifactType"));
+        }
+    };
+    are_told(&gate);
+    // Also after a restart, where nobody is there who could tell.
+    drop(behind);
+    are_told(&gate.kill().start());
+}
+
+#[test]
+fn referrers_that_were_known_were_none_after_a_restart() {
+    for (ttl, is_stale) in [("1h", false), ("0s", true)] {
+        let mirror = Mirror::start(&format!("tag_ttl = \"{ttl}\""));
+        let (subject, _) = mirror.up.image("app", "v1", b"a layer");
+        (0..5).for_each(|number| drop(refer(&mirror, &subject, number)));
+        mirror.up.has_pages();
+        let path = format!("/v2/up/app/referrers/{subject}");
+        let all = mirror.pull(&path).expect(200).body;
+        let Mirror { gate, up } = mirror;
+        let prepared = gate.prepared();
+        assert_eq!(gate.stop(), 0);
+        up.forget_asked();
+        let mirror = Mirror { gate: prepared.start(), up };
+        assert_eq!(mirror.pull(&path).expect(200).body, all);
+        // Three pages.
+        assert_eq!(mirror.up.count("GET", "/referrers/"), if is_stale { 3 } else { 0 });
+        let none = format!("/v2/up/app/referrers/{}", digest(b"none"));
+        for _ in 0..2 {
+            // What lists nothing is not written down; it is asked for.
+            let asked = mirror.up.count("GET", &digest(b"none"));
+            mirror.pull(&none).expect(200);
+            assert_eq!(
+                mirror.up.count("GET", &digest(b"none")),
+                if asked == 0 || is_stale { asked + 1 } else { asked }
+            );
+        }
+        let Mirror { gate, up } = mirror;
+        drop(up);
+        let gate = gate.kill().start();
+        for path in [&path, &format!("/v2/up/app/manifests/{}", subject.replace(':', "-"))] {
+            let answer = pull(gate.main, path, &[]).unwrap().expect(200);
+            assert_eq!(answer.body, all);
+            let warning = answer.header("warning").is_some_and(|text| text.starts_with("299 - \"stale: up "));
+            assert_eq!(warning, is_stale, "{ttl} {path}: {:?}", answer.headers);
+        }
+        is_error(&pull(gate.main, &none, &[]).unwrap(), 404, "UNSUPPORTED");
     }
+}
+
+#[test]
+fn that_there_is_no_list_was_remembered_as_long_as_a_list() {
+    for status in [400, 404, 405, 501] {
+        let mirror = Mirror::start("tag_ttl = \"1h\"\nnegative_ttl = \"1s\"");
+        let (subject, _) = mirror.up.image("app", "v1", b"a layer");
+        let referrer = refer(&mirror, &subject, 0);
+        let path = format!("/v2/up/app/referrers/{subject}");
+        mirror.up.fault("GET", "/referrers/", Fault::Status(status));
+        (0..3).for_each(|_| is_error(&mirror.pull(&path), 404, "UNSUPPORTED"));
+        assert!(mirror.up.count("GET", "/referrers/") <= 2, "it is remembered");
+        mirror.up.heal();
+        wait_until("the list", || mirror.pull(&path).status == 200);
+        assert_eq!(listed(&mirror.pull(&path).expect(200)), [referrer]);
+    }
+}
+
+#[test]
+fn what_refers_to_an_image_was_not_purged_with_it() {
+    let mirror = Mirror::start("tag_ttl = \"1h\"");
+    let (subject, _) = mirror.up.image("app", "v1", b"a layer");
+    refer(&mirror, &subject, 0);
+    mirror.pull("/v2/up/app/manifests/v1").expect(200);
+    for (count, purged) in [(1, "up/app:v1"), (2, "--all"), (3, "")] {
+        let path = format!("/v2/up/app/referrers/{subject}");
+        (0..2).for_each(|_| drop(mirror.pull(&path).expect(200)));
+        assert_eq!(mirror.up.count("GET", "/referrers/"), count);
+        if !purged.is_empty() {
+            mirror.gate.prepared().succeed(&["cache", "purge", purged]);
+        }
+    }
+}
+
+/// By what was pushed through the gateway; what others push there is seen after `tag_ttl`.
+#[test]
+fn a_push_changes_what_is_known_of_referrers() {
+    let behind = Gate::start(OPEN);
+    let gate = prepare(OPEN, &upstream("fronted", &format!("http://{}", behind.main), "tag_ttl = \"1h\"")).start();
+    let client = gate.plain();
+    let subject = push_image(&behind.plain(), "app", "v1");
+    push_blob(&behind.plain(), "app", b"{}");
+    let path = format!("/v2/up/app/referrers/{subject}");
+    let mut all = Vec::new();
+    for number in 0..3 {
+        let bytes = referrer(&subject, number);
+        all.push(digest(bytes.as_bytes()));
+        all.sort_unstable();
+        put_manifest(&client, "up/app", &digest(bytes.as_bytes()), bytes.as_bytes()).expect(201);
+        assert_eq!(listed(&client.get(&path).expect(200)), all);
+    }
+    let gone = all.remove(1);
+    client.delete(&format!("/v2/up/app/manifests/{gone}")).expect(202);
+    assert_eq!(listed(&client.get(&path).expect(200)), all);
+}
+
+/// The tag under which what refers to a manifest is looked for: at most 64 digits.
+fn cut(subject: &str) -> String {
+    subject.replace(':', "-").chars().take("sha512-".len() + 64).collect()
+}
+
+/// Tags of sha512 are cut, so whom they stand for is looked up among what is here.
+#[test]
+fn the_tag_of_referrers_of_a_sha512_was_nobodys() {
+    let behind = Gate::start(OPEN);
+    let image = String::from_utf8(manifest(&[b"{}", b"a layer"])).unwrap();
+    let subject = Algorithm::Sha512.digest(image.as_bytes()).to_string();
+    [&b"{}"[..], b"a layer"].iter().for_each(|blob| drop(push_blob(&behind.plain(), "app", blob)));
+    put_manifest(&behind.plain(), "app", &subject, image.as_bytes()).expect(201);
+    let bytes = referrer(&subject, 0);
+    put_manifest(&behind.plain(), "app", &digest(bytes.as_bytes()), bytes.as_bytes()).expect(201);
+    let gate = prepare(OPEN, &mirror_of(&format!("http://{}", behind.main), "negative_ttl = \"0s\"")).start();
+    let client = gate.plain();
+    let tag = format!("/v2/up/app/manifests/{}", cut(&subject));
+    client.get(&format!("/v2/up/app/manifests/{subject}")).expect(200);
+    assert_eq!(listed(&client.get(&tag).expect(200)), [digest(bytes.as_bytes())]);
+    // Of another repository nothing is known.
+    is_error(&client.get(&tag.replace("/app/", "/other/")), 404, "MANIFEST_UNKNOWN");
 }
 
 /// BuildKit reads signatures by it alone, docker where there is no list.

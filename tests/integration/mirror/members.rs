@@ -3,6 +3,7 @@
 use super::{Mirror, OPEN, crowd, is_error, noise, pull};
 use crate::support::Client;
 use crate::support::content::{digest, manifest};
+use crate::support::gate::wait_until;
 use crate::support::v2_upstream::{Fault, Latch};
 
 fn blob_path(repository: &str, blob: &str) -> String {
@@ -199,5 +200,30 @@ fn a_manifest_that_says_a_wrong_size_kept_a_layer_from_everybody() {
         assert_eq!(mirror.pull(&path).expect(200).body, layer, "{wrong}");
         let head = mirror.gate.plain().head(&path).expect(200);
         assert_eq!(head.header("content-length"), Some("7"), "{wrong}");
+    }
+}
+
+/// Without a cache the first download after such a manifest was 502, and where the upstream says no size, all were.
+#[test]
+fn the_upstream_is_believed_before_a_manifest_where_nothing_is_kept() {
+    let layer = noise(3, 70_000);
+    for (wrong, fault) in [(8, None), (90_000, None), (8, Some(Fault::NoLength)), (90_000, Some(Fault::NoLength))] {
+        let mirror = Mirror::start_with(&format!("{OPEN}[cache]\nmemory = \"0\"\ndisk = \"0\"\n"), "");
+        let path = blob_path("app", &mirror.up.blob("app", &layer));
+        let text = String::from_utf8(manifest(&[b"{}", &layer])).unwrap();
+        mirror.up.manifest("app", "v1", text.replace("\"size\":70000", &format!("\"size\":{wrong}")).as_bytes());
+        for method in ["GET", "HEAD"] {
+            fault.iter().for_each(|fault| mirror.up.fault(method, "/blobs/", fault.clone()));
+        }
+        mirror.pull("/v2/up/app/manifests/v1").expect(200);
+        for _ in 0..3 {
+            assert!(mirror.pull(&path).expect(200).body == layer, "{wrong}");
+        }
+        wait_until("its length to be known", || {
+            mirror.gate.plain().head(&path).header("content-length") == Some("70000")
+        });
+        mirror.up.heal();
+        let part = pull(mirror.gate.main, &path, &[("Range", "bytes=-5")]).unwrap().expect(206);
+        assert_eq!(part.body, layer[69_995..]);
     }
 }

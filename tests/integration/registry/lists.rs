@@ -1,5 +1,6 @@
 //! Lists: tags, catalog, referrers, page by page.
 
+use dockgate::oci::Algorithm;
 use serde_json::{Value, json};
 
 use super::open;
@@ -210,4 +211,29 @@ fn the_tag_of_referrers_is_their_list_where_nobody_pushed_such_a_tag() {
     // What is pushed under the tag is what is there.
     push_image(&client, "app", &tag);
     assert_eq!(client.get(&path(&tag)).expect(200).body, image.as_bytes());
+}
+
+/// Of a sha512 the tag has the first 64 of 128 digits (distribution-spec 1.1, "Referrers Tag Schema").
+#[test]
+fn the_tag_of_referrers_of_a_sha512_was_nobodys() {
+    let gate = open("");
+    let client = gate.plain();
+    push_blob(&client, "app", b"{}");
+    let subject = Algorithm::Sha512.digest(b"a manifest").to_string();
+    let tag = subject.replace(':', "-")[.."sha512-".len() + 64].to_owned();
+    let path = |name: &str| format!("/v2/{name}/manifests/{tag}");
+    assert_eq!(client.get(&path("app")).expect(404).code(), "MANIFEST_UNKNOWN");
+    let referrers = [0, 1].map(|number| push_referrer(&client, &subject, Some(SBOM), number));
+    let got = client.get(&path("app")).expect(200);
+    assert_eq!(got.header("content-type"), Some(OCI_INDEX));
+    assert_eq!(got.body, client.get(&format!("/v2/app/referrers/{subject}")).expect(200).body);
+    assert_eq!(got.json()["manifests"].as_array().unwrap().len(), referrers.len());
+    let name = got.header("docker-content-digest").unwrap();
+    assert_eq!(client.get(&format!("/v2/app/manifests/{name}")).expect(200).body, got.body);
+    push_blob(&client, "other", b"{}");
+    client.get(&path("other")).expect(404);
+    // Whom it stands for cannot be told any more where there is another one that begins like it.
+    let last = if subject.ends_with('0') { '1' } else { '0' };
+    push_referrer(&client, &format!("{}{last}", &subject[..subject.len() - 1]), Some(SBOM), 2);
+    assert_eq!(client.get(&path("app")).expect(404).code(), "MANIFEST_UNKNOWN");
 }
