@@ -178,8 +178,9 @@ fn a_push_under_a_name_of_the_mirror_could_not_be_completed() {
             push_blob(&client, "library/app", bytes);
         }
     };
-    push(b"{}");
+    // What the mirror has is asked for first: with the other blob the repository is here.
     push(b"a layer");
+    push(b"{}");
     let bytes = manifest(&[b"{}", b"a layer"]);
     put_manifest(&client, "library/app", "v2", &bytes).expect(201);
     assert_eq!(client.get(&blob).expect(200).body, b"a layer");
