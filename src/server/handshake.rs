@@ -108,7 +108,7 @@ impl HandshakeFault {
             }
             Self::NoClientCertificate => {
                 "the client has no certificate, and tls.client_auth demands one; docker looks for client.cert and client.key \
-                 in /etc/docker/certs.d/HOST:PORT"
+                 in /etc/docker/certs.d/HOST:PORT, docker 29 for its registry-mirrors in /etc/docker/certs.d/docker.io"
             }
             Self::NothingInCommon => {
                 "the client speaks no version of TLS, or no cipher suite, that is spoken here (tls.min_version); use a newer one"

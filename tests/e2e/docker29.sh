@@ -80,7 +80,7 @@ no_right() {
 
 # ---- a mirror of Docker Hub ------------------------------------------------
 
-# team/app:1 and library/app:1 are there alone, and library/both:1 is another image there than here.
+# team/app:1, library/app:1 and library/one:1 (no index) are there alone, and library/both:1 is another image there than here.
 hub_make() {
   mirror_file hub "${as_hub[@]}" 'hosts = ["hub.example"]' 'docker_mirror = true'
   more_configuration='
@@ -92,6 +92,8 @@ actions = ["pull"]
   upstream_start
   local name
   for name in library/app:1 library/both:1 team/app:1; do upstream_fill "$name"; done
+  bounded skopeo copy --quiet --dest-cert-dir "${upstream_ca%/*}" --dest-creds robot:robot-password "oci:$images/oci:single" \
+    "docker://$upstream/library/one:1"
 }
 
 # both_pull NAME DIGEST
@@ -109,6 +111,36 @@ one_tag_is_one_image() {
   asked_for '/v2/library/both/manifests/1\?ns=docker.io'
   asked_for '/v2/library/both/manifests/1'
 }
+
+# This engine asks for blobs before it says who it is: those of the mirror must not be there for it, or it would push none.
+what_is_pushed_is_kept_here() {
+  local name names=(library/app library/one)
+  docker logout "$secure"
+  no_images
+  for name in "${names[@]}"; do
+    pull "${name#*/}:1"
+    docker tag "${name#*/}:1" "$secure/$name:1"
+  done
+  login admin "$password"
+  for name in "${names[@]}"; do
+    same "$inside" "$(push "$secure/$name:1")"
+  done
+  no_images
+  catalog | tee -a /dev/stderr | jq --exit-status --args '$ARGS.positional - .repositories == []' "${names[@]}" ||
+    fail 'the built-in registry has not all that was pushed'
+  cold
+  upstream_stop
+  for name in "${names[@]}"; do
+    same "$inside" "$(pull "$secure/$name@$inside")"
+    same "$inside" "$(pull "$secure/$name:1")"
+    same "$marker" "$(marker_of "$secure/$name:1")"
+  done
+  upstream_start
+}
+
+# Of an image that is unpacked already the layers are not pulled, and then it cannot be pushed.
+no_images() { docker image prune --all --force; }
+catalog() { curl --fail --silent --show-error --cacert "$ca" --user "admin:$password" "https://$secure/v2/_catalog?n=1000"; }
 
 other_names_need_ns() {
   same "$multi" "$(pull team/app:1)"
@@ -146,5 +178,6 @@ check 'a whole index' pulls_an_index
 check 'what is public without a login, and nothing else' public_without_a_login
 check 'no right is refused' no_right
 check 'a mirror: one tag is one image to this engine and to an older one' one_tag_is_one_image
+check 'a mirror: what is pushed below its names is kept here' what_is_pushed_is_kept_here
 check 'a mirror: this engine gets all of the Hub, and an older one official images' other_names_need_ns
 check 'a mirror by a name of its own: both get all of the Hub' all_by_a_name_of_its_own

@@ -92,6 +92,7 @@ pub(in crate::cli) fn trust_text(config: &Config, door: &Door) -> String {
         "{missing}{who},\n\
          copy {ca} to:\n  \
          docker on Linux    /etc/docker/certs.d/{host}/ca.crt\n  \
+         docker 29, mirror  /etc/docker/certs.d/docker.io/ca.crt too, where {host} is in its registry-mirrors\n  \
          docker on Windows  C:\\ProgramData\\docker\\certs.d\\{windows}\\ca.crt, or import it into the trusted roots\n  \
          docker on macOS    ~/.docker/certs.d/{host}/ca.crt, then restart Docker Desktop\n  \
          docker-machine     /var/lib/boot2docker/certs.d/{host}/ca.crt in the machine\n  \
