@@ -323,7 +323,7 @@ impl Origin {
     }
 
     /// The server that a URL leads to.
-    fn peer_of(&self, uri: &Uri) -> Option<&Arc<Peer>> {
+    pub fn peer_of(&self, uri: &Uri) -> Option<&Arc<Peer>> {
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
         let named = format!("{}:{port}", uri.host().unwrap_or_default());
         self.peers.all().iter().find(|peer| peer.authority().as_str().eq_ignore_ascii_case(&named))
