@@ -88,6 +88,16 @@ pub enum SendError {
         /// How long it was silent.
         waited: Duration,
     },
+    /// The peer did nothing of the request and says so, or the connection ended before anything of it was sent; more often than
+    /// is tried again, or the body cannot be sent again.
+    Refused {
+        /// The upstream's name.
+        upstream: String,
+        /// The peer, as it was written.
+        peer: String,
+        /// What happened.
+        reason: String,
+    },
     /// The peer broke off before its answer began, or what it said was not HTTP.
     Broken {
         /// The upstream's name.
@@ -185,6 +195,7 @@ impl SendError {
             | Self::Unreachable { upstream, .. }
             | Self::Busy { upstream, .. }
             | Self::Silent { upstream, .. }
+            | Self::Refused { upstream, .. }
             | Self::Broken { upstream, .. }
             | Self::Failing { upstream, .. }
             | Self::Denied { upstream, .. }
@@ -214,9 +225,9 @@ impl SendError {
         }
     }
 
-    /// Whether the same request can be sent again without harm: nothing of it reached a peer.
+    /// Whether the same request can be sent again without harm: no peer did anything of it.
     pub const fn retry(&self) -> bool {
-        matches!(self, Self::NoHealthyPeer { .. } | Self::Unreachable { .. } | Self::Busy { .. })
+        matches!(self, Self::NoHealthyPeer { .. } | Self::Unreachable { .. } | Self::Busy { .. } | Self::Refused { .. })
     }
 }
 
@@ -248,6 +259,12 @@ impl fmt::Display for SendError {
                 write!(
                     f,
                     "upstream {upstream} at {peer} was silent for {waited} s: look at its log, or raise its timeouts in upstreams/{upstream}.toml"
+                )
+            }
+            Self::Refused { upstream, peer, reason } => {
+                write!(
+                    f,
+                    "upstream {upstream} at {peer} did not take the request ({reason}): try again, or look at its log and at how many requests it takes at once"
                 )
             }
             Self::Broken { upstream, peer, reason } => {

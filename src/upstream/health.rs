@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::Empty;
+use hyper::body::Incoming;
 use pingora_error::{Error, ErrorType};
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::health_check::HealthCheck;
 
-use crate::net::client::Client;
+use crate::net::client::{Client, ClientError};
 
 use super::peers::Peer;
 
@@ -38,14 +39,25 @@ impl Check {
     }
 
     async fn ask(&self, peer: &Peer) -> Result<(), String> {
-        let request =
-            Request::get(peer.uri(&self.path)).body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
-        match tokio::time::timeout(self.timeout, self.client.send(request)).await {
+        let asked = async {
+            match self.send(peer).await {
+                // A connection that the peer is done with says nothing of the peer.
+                Err(ClientError::Refused { .. }) => self.send(peer).await,
+                answered => answered,
+            }
+        };
+        match tokio::time::timeout(self.timeout, asked).await {
             Err(_) => Err(format!("no answer within {} s", self.timeout.as_secs_f32())),
             Ok(Err(error)) => Err(error.to_string()),
             Ok(Ok(answer)) if self.accepts(answer.status()) => Ok(()),
             Ok(Ok(answer)) => Err(format!("it answered {}", answer.status())),
         }
+    }
+
+    async fn send(&self, peer: &Peer) -> Result<Response<Incoming>, ClientError> {
+        let mut request = Request::new(Empty::<Bytes>::new());
+        *request.uri_mut() = peer.uri(&self.path);
+        self.client.send(request).await
     }
 }
 

@@ -32,6 +32,7 @@ pub use error::{BodyError, Fault, OpenError, SendError, Shown};
 pub use headers::Forwarded;
 pub use origin::{Ask, Origin};
 pub use peers::{Peer, Peers, State};
+pub use redirect::{Step, resolve};
 pub use send::SlotPatience;
 
 /// A body of a request or an answer, as it streams through.

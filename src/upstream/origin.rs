@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::config;
 use crate::net::AddressRule;
-use crate::net::client::{Client, ClientError};
+use crate::net::client::Client;
 use crate::telemetry::Metrics;
 
 use super::Body;
@@ -174,8 +174,7 @@ impl Origin {
                 Ok(answered) => return Ok(answered),
                 Err(error) => error,
             };
-            let is_repeatable =
-                is_read || errand.outgoing.is_untouched() && matches!(error, SendError::Unreachable { .. });
+            let is_repeatable = is_read || errand.outgoing.can_repeat() && error.retry();
             if repetition >= retries || !is_repeatable || !is_worth_repeating(&error) {
                 return Err(error);
             }
@@ -220,8 +219,7 @@ impl Origin {
             None => None,
         };
         let mut answer = self.exchange(errand, &peer, shown.as_ref()).await?;
-        let can_repeat = errand.outgoing.is_untouched() || is_read(&errand.parts, &errand.outgoing);
-        if answer.status() == StatusCode::UNAUTHORIZED && can_repeat {
+        if answer.status() == StatusCode::UNAUTHORIZED && errand.outgoing.can_repeat() {
             if let Some(challenge) = Challenge::of(answer.headers()) {
                 let asked = self.authorization(errand, &challenge, &peer, shown.as_ref()).await?;
                 peer.challenge.store(Some(Arc::new(challenge)));
@@ -323,7 +321,7 @@ impl Origin {
     }
 
     /// The server that a URL leads to.
-    fn peer_of(&self, uri: &Uri) -> Option<&Arc<Peer>> {
+    pub fn peer_of(&self, uri: &Uri) -> Option<&Arc<Peer>> {
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
         let named = format!("{}:{port}", uri.host().unwrap_or_default());
         self.peers.all().iter().find(|peer| peer.authority().as_str().eq_ignore_ascii_case(&named))
@@ -353,7 +351,7 @@ impl Origin {
             *request.uri_mut() = asked.clone();
             *request.headers_mut() = headers.clone();
             let client = if self.peer_of(&asked).is_some() { &self.peers.pooled } else { &self.strangers };
-            answer = client.send(request).await.map_err(|error| self.lost(&error, &host(&url)))?;
+            answer = client.send(request).await.map_err(|error| self.peers.failed(&host(&url), &error))?;
             if !is_redirect(answer.status()) {
                 return self.arrived(answer, &host(&url), is_elsewhere);
             }
@@ -378,20 +376,6 @@ impl Origin {
     fn astray(&self, how: &str) -> SendError {
         SendError::Redirect { upstream: self.name(), reason: how.to_owned() }
     }
-
-    /// A host that the upstream named cannot be asked.
-    fn lost(&self, error: &ClientError, peer: &str) -> SendError {
-        let (upstream, peer, reason) = (self.name(), peer.to_owned(), error.to_string());
-        match error {
-            ClientError::FirstByteTimeout => {
-                SendError::Silent { upstream, peer, waited: self.peers.first_byte_timeout }
-            }
-            ClientError::Connect { .. } | ClientError::ConnectTimeout | ClientError::Tls { .. } => {
-                SendError::Unreachable { upstream, peer, reason }
-            }
-            _ => SendError::Broken { upstream, peer, reason },
-        }
-    }
 }
 
 /// Whether a change is not made now nor later: its answer says why. 502, 503 and 504 are said by whoever stands before it.
@@ -404,7 +388,8 @@ const fn is_worth_repeating(error: &SendError) -> bool {
     match error {
         // A loop is not over the next time.
         SendError::Failing { status, .. } => *status != 508,
-        error => matches!(error, SendError::Unreachable { .. } | SendError::Broken { .. }),
+        SendError::Unreachable { .. } | SendError::Refused { .. } | SendError::Broken { .. } => true,
+        _ => false,
     }
 }
 

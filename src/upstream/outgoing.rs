@@ -6,14 +6,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::net::client::BoxError;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::Body;
 use super::error::BodyError;
 use super::silence::Silence;
 
-/// A request's body, which stays with us until a peer begins to read it: up to then another peer can have it.
+/// How much of a body is kept to be sent again: what an HTTP/2 server takes before it says whether it takes the request is
+/// 64 KiB where it asks for no more (RFC 9113, section 6.9.2), and the piece that goes beyond that.
+const KEPT_BYTES_MAX: usize = 256 * 1024;
+
+/// A request's body. It can be sent to another peer, or again, until more of it was read than is kept.
 #[derive(Debug, Clone)]
 pub(super) struct Outgoing {
     shared: Arc<Mutex<Shared>>,
@@ -22,30 +26,41 @@ pub(super) struct Outgoing {
 
 #[derive(Debug)]
 struct Shared {
-    /// The body, until a peer begins to read it.
-    body: Option<Body>,
+    body: Body,
+    /// Whether nothing more comes from `body`.
+    has_ended: bool,
+    /// All that was read of it, while that is so little that it can be sent again.
+    kept: Option<BytesMut>,
+    /// Which attempt reads it. One before that may still be there, on a connection that does not know yet that it is over.
+    attempt: usize,
     /// Why the caller's part failed.
     failure: Option<BodyError>,
 }
 
 impl Outgoing {
     pub(super) fn new(body: Body, idle_timeout: Duration) -> Self {
-        Self { shared: Arc::new(Mutex::new(Shared { body: Some(body), failure: None })), idle_timeout }
+        let shared = Shared { body, has_ended: false, kept: Some(BytesMut::new()), attempt: 0, failure: None };
+        Self { shared: Arc::new(Mutex::new(shared)), idle_timeout }
     }
 
-    /// What one attempt sends. At most one of them is ever read.
+    /// What one attempt sends. Nothing more comes of those before it.
     pub(super) fn attempt(&self) -> Attempt {
-        Attempt { shared: Arc::clone(&self.shared), taken: None, silence: Silence::new(self.idle_timeout) }
+        let mut shared = lock(&self.shared);
+        shared.attempt += 1;
+        let (number, again) = (shared.attempt, shared.again());
+        Attempt { shared: Arc::clone(&self.shared), number, again, silence: Silence::new(self.idle_timeout) }
     }
 
-    /// Whether it can be sent to another peer.
-    pub(super) fn is_untouched(&self) -> bool {
-        lock(&self.shared).body.is_some()
+    /// Whether it can be sent from its beginning.
+    pub(super) fn can_repeat(&self) -> bool {
+        let shared = lock(&self.shared);
+        shared.kept.is_some() && shared.failure.is_none()
     }
 
     /// Whether there is nothing in it.
     pub(super) fn is_empty(&self) -> bool {
-        lock(&self.shared).body.as_ref().is_some_and(|body| body.is_end_stream())
+        let shared = lock(&self.shared);
+        shared.is_end() && shared.kept.as_ref().is_some_and(|kept| kept.is_empty())
     }
 
     /// Why the caller's part failed, if it did.
@@ -54,37 +69,66 @@ impl Outgoing {
     }
 }
 
+impl Shared {
+    fn is_end(&self) -> bool {
+        self.has_ended || self.body.is_end_stream()
+    }
+
+    /// What was read before, if there is any.
+    fn again(&self) -> Option<Bytes> {
+        self.kept.as_deref().filter(|kept| !kept.is_empty()).map(Bytes::copy_from_slice)
+    }
+
+    /// Reads the next bytes. Trailers are dropped: the header that announces them goes no further than to us.
+    fn poll_data(&mut self, attempt: usize, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
+        if attempt != self.attempt {
+            return Poll::Ready(Some(Err("it is sent again by another request".into())));
+        }
+        while !self.has_ended {
+            match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => self.has_ended = true,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => {
+                        self.keep(&data);
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                    Err(_trailers) => continue,
+                },
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// Whatever came whole in one piece was in memory as it is, and is kept however large.
+    fn keep(&mut self, data: &Bytes) {
+        let is_whole = self.body.is_end_stream();
+        self.kept =
+            self.kept.take().filter(|kept| kept.len() + data.len() <= KEPT_BYTES_MAX || kept.is_empty() && is_whole);
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(data);
+        }
+    }
+}
+
 /// The body that one peer reads.
 #[derive(Debug)]
 pub(super) struct Attempt {
     shared: Arc<Mutex<Shared>>,
-    taken: Option<Body>,
+    number: usize,
+    /// What was read by attempts before this one, until it is sent.
+    again: Option<Bytes>,
     silence: Silence,
 }
 
 impl Attempt {
     fn fail(&self, error: BodyError) -> BoxError {
-        lock(&self.shared).failure = Some(error.clone());
+        let mut shared = lock(&self.shared);
+        if shared.attempt == self.number {
+            shared.failure = Some(error.clone());
+        }
         error.into()
-    }
-
-    /// Reads the next bytes. Trailers are dropped: the header that announces them goes no further than to us.
-    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
-        if self.taken.is_none() {
-            self.taken = lock(&self.shared).body.take();
-        }
-        let Some(body) = &mut self.taken else { return Poll::Ready(None) };
-        loop {
-            match Pin::new(&mut *body).poll_frame(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => return Poll::Ready(Some(Ok(data))),
-                    Err(_trailers) => continue,
-                },
-            }
-        }
     }
 }
 
@@ -93,7 +137,10 @@ impl http_body::Body for Attempt {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = self.poll_data(context);
+        if let Some(again) = self.again.take() {
+            return Poll::Ready(Some(Ok(Frame::data(again))));
+        }
+        let polled = lock(&self.shared).poll_data(self.number, context);
         if polled.is_ready() {
             self.silence.end();
         }
@@ -109,21 +156,83 @@ impl http_body::Body for Attempt {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.taken {
-            Some(body) => body.is_end_stream(),
-            None => lock(&self.shared).body.as_ref().is_none_or(|body| body.is_end_stream()),
-        }
+        self.again.is_none() && lock(&self.shared).is_end()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.taken {
-            Some(body) => body.size_hint(),
-            None => lock(&self.shared).body.as_ref().map_or_else(SizeHint::default, |body| body.size_hint()),
+        let again = self.again.as_ref().map_or(0, |again| again.len() as u64);
+        let rest = lock(&self.shared).body.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + again);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + again);
         }
+        hint
     }
 }
 
-/// What a panic elsewhere left behind is still whole: no critical section can panic half-way.
+/// What a panic elsewhere left behind is still whole: nothing is changed before the body was polled.
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt as _, stream};
+    use http_body_util::{BodyExt as _, StreamBody};
+
+    use super::super::fake::{empty, full};
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    fn streamed(pieces: &[usize]) -> Outgoing {
+        let pieces = stream::iter(pieces.to_vec()).map(|length| Ok(Frame::data(Bytes::from(vec![b'a'; length]))));
+        Outgoing::new(StreamBody::new(pieces).boxed_unsync(), LONG)
+    }
+
+    async fn piece(attempt: &mut Attempt) -> Option<usize> {
+        attempt.frame().await.map(|frame| frame.unwrap().into_data().unwrap().len())
+    }
+
+    #[tokio::test]
+    async fn what_was_read_is_sent_again_before_the_rest() {
+        let outgoing = streamed(&[1, 2, 3]);
+        let mut first = outgoing.attempt();
+        assert_eq!((piece(&mut first).await, piece(&mut first).await), (Some(1), Some(2)));
+        assert!(outgoing.can_repeat() && !outgoing.is_empty());
+        let mut second = outgoing.attempt();
+        assert!(first.frame().await.unwrap().is_err(), "the rest is not for two");
+        assert!(outgoing.can_repeat() && outgoing.failure().is_none(), "the caller did nothing wrong");
+        assert_eq!((piece(&mut second).await, piece(&mut second).await), (Some(3), Some(3)));
+        assert_eq!(piece(&mut second).await, None);
+        assert_eq!(outgoing.attempt().collect().await.unwrap().to_bytes(), "aaaaaa");
+    }
+
+    #[tokio::test]
+    async fn what_is_too_much_to_keep_is_sent_once() {
+        let outgoing = streamed(&[KEPT_BYTES_MAX, 1]);
+        let mut attempt = outgoing.attempt();
+        piece(&mut attempt).await;
+        assert!(outgoing.can_repeat());
+        piece(&mut attempt).await;
+        assert!(!outgoing.can_repeat());
+        let outgoing = Outgoing::new(full(vec![b'a'; 2 * KEPT_BYTES_MAX]), LONG);
+        for _ in 0..2 {
+            let mut attempt = outgoing.attempt();
+            assert_eq!(attempt.size_hint().exact(), Some(2 * KEPT_BYTES_MAX as u64), "it was in memory already");
+            assert_eq!(piece(&mut attempt).await, Some(2 * KEPT_BYTES_MAX));
+            assert!(attempt.is_end_stream());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_failed_is_not_sent_again() {
+        let broken = stream::iter([Ok(Frame::data(Bytes::from_static(b"a"))), Err("reset".into())]);
+        let outgoing = Outgoing::new(StreamBody::new(broken).boxed_unsync(), LONG);
+        assert!(outgoing.attempt().collect().await.is_err());
+        assert!(!outgoing.can_repeat() && outgoing.failure().is_some());
+        let outgoing = Outgoing::new(empty(), LONG);
+        assert!(outgoing.is_empty() && outgoing.can_repeat() && outgoing.attempt().is_end_stream());
+    }
 }

@@ -1,4 +1,4 @@
-//! Where an upstream's redirects lead, and what goes along.
+//! Where an upstream's answers lead, which redirects are followed, and what goes along.
 
 use http::header::LOCATION;
 use http::{HeaderMap, StatusCode, Uri};
@@ -10,12 +10,22 @@ use super::tokens::host;
 /// How many redirects are followed for one answer.
 pub(super) const REDIRECTS_MAX: usize = 5;
 
-/// Where the next request goes.
+/// Where an answer leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Step {
-    pub(super) url: Url,
-    /// Whether it is another scheme, host or port than the one that redirects: credentials stay here.
-    pub(super) is_elsewhere: bool,
+pub struct Step {
+    /// The whole URL.
+    pub url: Url,
+    /// Whether it is another scheme, host or port than the one that answered: credentials stay here.
+    pub is_elsewhere: bool,
+}
+
+/// What a reference in an answer means (`Location`, `Link`), as it is read against the URL that was asked (RFC 3986, section 5);
+/// none, if that is no URL.
+pub fn resolve(asked: &Uri, reference: &str) -> Option<Step> {
+    let base = Url::parse(&asked.to_string()).ok()?;
+    let url = base.join(reference).ok()?;
+    let is_elsewhere = !same(&base.origin(), &url.origin());
+    Some(Step { url, is_elsewhere })
 }
 
 /// Whether an answer redirects a read.
@@ -28,18 +38,17 @@ pub(super) fn step(upstream: &str, asked: &Uri, headers: &HeaderMap) -> Result<S
     let refused = |reason: String| SendError::Redirect { upstream: upstream.to_owned(), reason };
     let text = headers.get(LOCATION).and_then(|value| value.to_str().ok());
     let text = text.ok_or_else(|| refused("the redirect has no Location".into()))?;
-    let base = Url::parse(&asked.to_string()).map_err(|_| refused("what was asked is no URL".into()))?;
-    let url = base.join(text).map_err(|_| refused("its Location is no URL".into()))?;
-    match (base.scheme(), url.scheme()) {
-        (_, "https") | ("http", "http") => {}
-        ("https", "http") => return Err(refused(format!("from https to http at {}", host(&url)))),
+    let step = resolve(asked, text).ok_or_else(|| refused("its Location is no URL".into()))?;
+    let url = &step.url;
+    match (asked.scheme_str(), url.scheme()) {
+        (_, "https") | (Some("http"), "http") => {}
+        (Some("https"), "http") => return Err(refused(format!("from https to http at {}", host(url)))),
         (_, scheme) => return Err(refused(format!("to a URL of the kind {scheme}:"))),
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(refused(format!("to a URL with a user in it at {}", host(&url))));
+        return Err(refused(format!("to a URL with a user in it at {}", host(url))));
     }
-    let is_elsewhere = !same(&base.origin(), &url.origin());
-    Ok(Step { url, is_elsewhere })
+    Ok(step)
 }
 
 fn same(one: &Origin, other: &Origin) -> bool {
@@ -71,6 +80,26 @@ mod tests {
             assert_eq!(from(asked, location), Ok((url.to_owned(), is_elsewhere)), "{location}");
         }
         assert_eq!(from("http://a/x", "https://a/x"), Ok(("https://a/x".to_owned(), true)));
+    }
+
+    #[test]
+    fn references_are_read_as_rfc_3986_has_it() {
+        let asked = "https://registry.example/base/v2/a/blobs/uploads/?mount=b".parse().unwrap();
+        for (reference, url) in [
+            ("uuid?_state=x%2B=", "https://registry.example/base/v2/a/blobs/uploads/uuid?_state=x%2B="),
+            ("./uuid", "https://registry.example/base/v2/a/blobs/uploads/uuid"),
+            ("../../../b", "https://registry.example/base/v2/b"),
+            ("?_state=x", "https://registry.example/base/v2/a/blobs/uploads/?_state=x"),
+            ("/v2/a/blobs/uploads/uuid", "https://registry.example/v2/a/blobs/uploads/uuid"),
+            ("//other.example/uuid", "https://other.example/uuid"),
+        ] {
+            assert_eq!(
+                resolve(&asked, reference).map(|step| step.url.to_string()).as_deref(),
+                Some(url),
+                "{reference}"
+            );
+        }
+        assert_eq!(resolve(&asked, "https://["), None);
     }
 
     #[test]

@@ -34,19 +34,20 @@ impl Peers {
         let (parts, body) = request.into_parts();
         let outgoing = Outgoing::new(body, self.idle_timeout);
         let mut tried = Vec::new();
-        let mut repeats = if is_read(&parts, &outgoing) { self.retries } else { 0 };
+        let mut repeats = self.retries;
         let mut last = None;
         while let Some(peer) = self.pick_except(&tried) {
             match self.exchange(&peer, &parts, &outgoing).await {
                 Ok(answer) => return Ok(self.receive(answer, peer, slot)),
-                Err(error @ SendError::Unreachable { .. }) if outgoing.is_untouched() => {
+                Err(error @ SendError::Unreachable { .. }) if outgoing.can_repeat() => {
                     tracing::warn!(upstream = self.name, peer = peer.url(), %error, "a peer takes no connection");
                     peer.set_aside(true);
                     tried.push(peer);
                     last = Some(error);
                 }
                 // A connection from the pool may have been closed while the request was on its way.
-                Err(SendError::Broken { .. }) if repeats > 0 => repeats -= 1,
+                Err(SendError::Broken { .. }) if repeats > 0 && is_read(&parts, &outgoing) => repeats -= 1,
+                Err(SendError::Refused { .. }) if repeats > 0 && outgoing.can_repeat() => repeats -= 1,
                 Err(error) => return Err(error),
             }
         }
@@ -77,21 +78,23 @@ impl Peers {
         // What cannot be sent twice takes no connection that the peer may be about to close.
         let client = if is_read(parts, outgoing) { &self.pooled } else { &self.fresh };
         let began = Instant::now();
-        let answer = client.send(request).await.map_err(|error| self.broken(peer, outgoing, &error));
+        let answer = client.send(request).await.map_err(|error| match outgoing.failure() {
+            Some(failure) => SendError::Caller { reason: failure.to_string() },
+            None => self.failed(peer.url(), &error),
+        });
         self.counted.answered(answer.as_ref().map(|answer| answer.status().as_u16()).ok(), began.elapsed());
         answer
     }
 
-    fn broken(&self, peer: &Peer, outgoing: &Outgoing, error: &ClientError) -> SendError {
-        if let Some(failure) = outgoing.failure() {
-            return SendError::Caller { reason: failure.to_string() };
-        }
-        let (upstream, peer, reason) = (self.name.clone(), peer.url().to_owned(), error.to_string());
+    /// A server of the upstream, or one that it named, gave no answer.
+    pub(super) fn failed(&self, peer: &str, error: &ClientError) -> SendError {
+        let (upstream, peer, reason) = (self.name.clone(), peer.to_owned(), error.to_string());
         match error {
             ClientError::FirstByteTimeout => SendError::Silent { upstream, peer, waited: self.first_byte_timeout },
             ClientError::Connect { .. } | ClientError::ConnectTimeout | ClientError::Tls { .. } => {
                 SendError::Unreachable { upstream, peer, reason }
             }
+            ClientError::Refused { reason } => SendError::Refused { upstream, peer, reason: reason.clone() },
             _ => SendError::Broken { upstream, peer, reason },
         }
     }

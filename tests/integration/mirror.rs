@@ -22,6 +22,7 @@ mod peers;
 mod proofs;
 mod proxy;
 mod readers;
+mod refusals;
 mod tags;
 
 use std::io::{Read, Write};

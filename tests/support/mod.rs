@@ -4,6 +4,7 @@ pub mod client;
 pub mod content;
 pub mod disk;
 pub mod gate;
+pub mod h2_front;
 pub mod v1_client;
 pub mod v1_registry;
 mod v1_tls;
@@ -12,4 +13,5 @@ pub mod v2_upstream;
 
 pub use client::{Answer, Client};
 pub use gate::Gate;
+pub use h2_front::H2Front;
 pub use v2_upstream::V2Upstream;

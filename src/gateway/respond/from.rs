@@ -331,6 +331,7 @@ impl From<LegacyError> for Failure {
             SendError::Silent { .. } => (StatusCode::GATEWAY_TIMEOUT, "was silent for too long"),
             SendError::Broken { .. } => (StatusCode::BAD_GATEWAY, "broke off before it answered"),
             SendError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "is busy"),
+            SendError::Refused { .. } => (StatusCode::SERVICE_UNAVAILABLE, "did not take the request"),
             _ => (StatusCode::SERVICE_UNAVAILABLE, "cannot be reached"),
         };
         let message = format!(

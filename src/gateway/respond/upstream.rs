@@ -74,6 +74,7 @@ fn sent(error: &SendError) -> Failure {
         }
         // Not 502: containerd comes again after 500, 503 and 504 alone.
         SendError::Broken { .. } => (StatusCode::SERVICE_UNAVAILABLE, "broke off before it answered"),
+        SendError::Refused { .. } => (StatusCode::SERVICE_UNAVAILABLE, "did not take the request"),
         SendError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "is busy"),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "cannot be asked now"),
     };

@@ -25,6 +25,12 @@ pub enum ClientError {
     },
     /// The server took nothing, or answered nothing, for `first_byte_timeout`.
     FirstByteTimeout,
+    /// The server did nothing of the request and says so (RFC 9113, section 8.7), or the connection ended before anything of it
+    /// was sent.
+    Refused {
+        /// What was seen.
+        reason: String,
+    },
     /// The connection broke after the request was begun and before the head of an answer came.
     Broken {
         /// What was seen.
@@ -58,7 +64,7 @@ pub enum Fault {
 /// Whether to try again, there or elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
-    /// Yes: the server has seen nothing of the request.
+    /// Yes: the server has done nothing of the request.
     Safe,
     /// Only a request that may be done twice, and whose body can be sent again.
     Idempotent,
@@ -79,7 +85,7 @@ impl ClientError {
     /// Whether to try again.
     pub const fn retry(&self) -> Retry {
         match self {
-            Self::Connect { .. } | Self::ConnectTimeout => Retry::Safe,
+            Self::Connect { .. } | Self::ConnectTimeout | Self::Refused { .. } => Retry::Safe,
             Self::FirstByteTimeout | Self::Broken { .. } => Retry::Idempotent,
             Self::Tls { .. } | Self::Malformed { .. } | Self::RequestBody | Self::Request { .. } => Retry::Never,
         }
@@ -95,6 +101,7 @@ impl fmt::Display for ClientError {
                 write!(f, "TLS failed: {reason}; if a private authority issued its certificate, name it in ca")
             }
             Self::FirstByteTimeout => f.write_str("no answer within first_byte_timeout"),
+            Self::Refused { reason } => write!(f, "it did not take the request: {reason}; ask again"),
             Self::Broken { reason } => write!(f, "the connection broke before an answer came: {reason}"),
             Self::Malformed { reason } => write!(f, "what it answered is not HTTP: {reason}; check the url"),
             Self::RequestBody => f.write_str("the request's body could not be read to its end"),
@@ -124,11 +131,27 @@ pub(super) fn classify(error: &legacy::Error, body_failed: bool) -> ClientError 
         };
     }
     match find::<hyper::Error>(error) {
+        Some(hyper) if is_unsent(hyper) || find::<h2::Error>(error).is_some_and(is_refusal) => {
+            ClientError::Refused { reason: reason() }
+        }
         Some(hyper) if hyper.is_parse() => ClientError::Malformed { reason: hyper.to_string() },
         Some(hyper) if hyper.is_user() => ClientError::Request { reason: hyper.to_string() },
         Some(_) => ClientError::Broken { reason: reason() },
         None => ClientError::Request { reason: error.to_string() },
     }
+}
+
+/// Whether the connection ended with nothing of the request sent: hyper calls off what it did not begin, and has nowhere to put
+/// what comes later.
+fn is_unsent(error: &hyper::Error) -> bool {
+    error.is_canceled() || error.is_closed()
+}
+
+/// Whether the server did nothing of a request (RFC 9113, section 8.7). h2 tells of a GOAWAY only the streams above the last one
+/// that it names; those that the server may have begun end as a connection that broke.
+fn is_refusal(error: &h2::Error) -> bool {
+    let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    error.is_remote() && (is_refused || error.is_go_away())
 }
 
 fn find<T: Error + 'static>(error: &legacy::Error) -> Option<&T> {
@@ -148,5 +171,81 @@ fn next_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + '
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(inner) => Some(inner),
         None => error.source(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::future::{Ready, ready};
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
+    use http::{Request, Uri};
+    use http_body_util::Full;
+    use hyper::rt::{Read, ReadBufCursor, Write};
+    use hyper_util::client::legacy::connect::{Connected, Connection};
+    use hyper_util::rt::TokioExecutor;
+    use tower_service::Service;
+
+    use super::*;
+
+    /// A connection that is reset between its making and the first request.
+    #[derive(Clone, Default)]
+    struct Ending {
+        is_made: bool,
+    }
+
+    impl Service<Uri> for Ending {
+        type Response = Self;
+        type Error = Infallible;
+        type Future = Ready<Result<Self, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Uri) -> Self::Future {
+            ready(Ok(self.clone()))
+        }
+    }
+
+    impl Read for Ending {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+            if !std::mem::replace(&mut self.is_made, true) {
+                return Poll::Pending;
+            }
+            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+        }
+    }
+
+    impl Write for Ending {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Connection for Ending {
+        fn connected(&self) -> Connected {
+            Connected::new()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ended_before_anything_was_sent_took_nothing() {
+        let client = legacy::Client::builder(TokioExecutor::new()).build(Ending::default());
+        let request = Request::put("http://registry.example/").body(Full::new(Bytes::from_static(b"body"))).unwrap();
+        let error = classify(&client.request(request).await.unwrap_err(), false);
+        assert!(matches!(error, ClientError::Refused { .. }), "{error:?}");
+        assert_eq!(error.retry(), Retry::Safe);
     }
 }

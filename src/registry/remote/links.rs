@@ -3,7 +3,8 @@
 use http::header::LINK;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Uri};
-use url::Url;
+
+use crate::upstream::{Step, resolve};
 
 /// The next page after that at `asked`, if there is one.
 pub(super) fn next(headers: &HeaderMap, asked: &Uri) -> Result<Option<Uri>, &'static str> {
@@ -12,10 +13,9 @@ pub(super) fn next(headers: &HeaderMap, asked: &Uri) -> Result<Option<Uri>, &'st
     else {
         return Ok(None);
     };
-    let base = Url::parse(&asked.to_string()).map_err(|_| "a list at what is no URL")?;
-    let url = base.join(target).map_err(|_| "a Link that is no URL")?;
+    let Step { url, is_elsewhere } = resolve(asked, target).ok_or("a Link that is no URL")?;
     let uri: Uri = url.as_str().parse().map_err(|_| "a Link that is no URL")?;
-    let is_here = url.origin() == base.origin() && uri.path_and_query() == asked.path_and_query();
+    let is_here = !is_elsewhere && uri.path_and_query() == asked.path_and_query();
     if is_here { Err("a Link that leads to the page that it is on") } else { Ok(Some(uri)) }
 }
 

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use crate::net::client::BoxError;
 use crate::oci::{Algorithm, ByteRange, Digest, Mismatch, RepositoryName, UploadId, Verifier};
 use crate::store::Member;
-use crate::upstream::{Ask, Body, Peer, SendError};
+use crate::upstream::{Ask, Body, Peer, SendError, resolve};
 
 use super::super::RegistryError;
 use super::sessions::{Owner, RemoteUpload, Session};
@@ -92,11 +92,12 @@ impl Remote {
             ask.scope += &format!(" repository:{from}:pull");
         }
         ask.headers.insert(CONTENT_LENGTH, 0.into());
+        let asked = ask.path.clone();
         let answer = self.send(ask).await?;
         match answer.status() {
             StatusCode::CREATED if from.is_some() => Ok(None),
             StatusCode::ACCEPTED => {
-                let (peer, path) = self.location(&answer, None).map_err(remote)?;
+                let (peer, path) = self.location(&answer, &asked, false).map_err(remote)?;
                 let verifier = Some(Verifier::new(algorithm));
                 let session = Session { peer, path, offset: 0, is_sure: true, verifier };
                 self.sessions.begin(owner(target), session).map(Some)
@@ -146,7 +147,7 @@ impl Remote {
             return Err(self.gone(&reach, answer, upload).await);
         }
         let (verifier, length) = passed.so_far();
-        let (peer, path) = self.location(&answer, Some(&upload.session.peer)).map_err(remote)?;
+        let (peer, path) = self.location(&answer, &upload.session.path, true).map_err(remote)?;
         let offset = upload.session.offset + length;
         let said = end_of(answer.headers());
         let is_known = said.is_none_or(|end| end == offset || end == 0);
@@ -279,25 +280,25 @@ impl Remote {
         }
     }
 
-    /// Where an upload goes on: only ever at a peer of this upstream.
+    /// Where an upload goes on that was asked for at `path`, as it is in an [`Ask`]: only ever at a peer of this upstream.
     fn location(
         &self,
         answer: &Response<Body>,
-        before: Option<&Authority>,
+        path: &PathAndQuery,
+        is_named: bool,
     ) -> Result<(Authority, PathAndQuery), RemoteError> {
+        let peer = answer.extensions().get::<Arc<Peer>>().ok_or_else(|| self.answer("an answer of nobody"))?;
         let text = answer.headers().get(LOCATION).and_then(|text| text.to_str().ok());
-        let uri: Uri =
-            text.and_then(|text| text.parse().ok()).ok_or_else(|| self.answer("no Location of an upload"))?;
+        let step = text.and_then(|text| resolve(&peer.asked(path, is_named), text));
+        let uri: Option<Uri> = step.and_then(|step| step.url.as_str().parse().ok());
+        let uri = uri.ok_or_else(|| self.answer("no Location of an upload"))?;
         let path = uri.path_and_query().cloned().ok_or_else(|| self.answer("a Location without a path"))?;
-        let gave = answer.extensions().get::<Arc<Peer>>().map(|peer| peer.authority().clone());
-        let here = gave.or_else(|| before.cloned()).ok_or_else(|| self.answer("an answer of nobody"))?;
-        let Some(named) = uri.authority() else { return Ok((here, path)) };
-        let port = if uri.scheme_str() == Some("http") { 80 } else { 443 };
-        let named = format!("{}:{}", named.host(), named.port_u16().unwrap_or(port));
-        let peers = self.origin.peers().all();
-        match peers.iter().find(|peer| peer.authority().as_str().eq_ignore_ascii_case(&named)) {
+        match self.origin.peer_of(&uri) {
             Some(peer) => Ok((peer.authority().clone(), path)),
-            None => Err(self.answer(format!("it sends uploads to {named}, which is none of its peers"))),
+            None => {
+                let host = uri.authority().map_or("", Authority::as_str);
+                Err(self.answer(format!("it sends uploads to {host}, which is none of its peers")))
+            }
         }
     }
 }

@@ -471,4 +471,14 @@ async fn an_upload_stays_with_its_peer_and_says_who_we_are() {
     assert_eq!(asked_for(&asked, "/v2/u").len(), 4);
 }
 
+#[tokio::test]
+async fn a_small_body_that_came_without_a_token_is_sent_again_with_one() {
+    let (fake, asked) = with_tokens().await;
+    let origin = open(&with_user(remote(&[fake.address]), "ada")).await;
+    let put = Ask { method: Method::PUT, body: full("a manifest"), follow: false, ..get("/v2/a/manifests/1") };
+    assert_eq!(origin.send(put).await.unwrap().status(), StatusCode::OK);
+    let shown: Vec<String> = asked_for(&asked, "/v2/a").into_iter().map(|(_, shown)| shown).collect();
+    assert_eq!(shown, ["", "Bearer t1"]);
+}
+
 mod tls;

@@ -136,7 +136,7 @@ fn fifty_who_were_throttled_at_the_token_service_logged_in_a_hundred_and_fifty_t
 }
 
 /// A certificate for this machine that signed itself.
-fn certificate(prepared: &Prepared, name: &str) -> (PathBuf, PathBuf) {
+pub(super) fn certificate(prepared: &Prepared, name: &str) -> (PathBuf, PathBuf) {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
     prepared.write(&format!("{name}.key"), &key.serialize_pem());

@@ -102,3 +102,37 @@ fn pages_and_redirects_of_servers_below_paths_of_their_own() {
     });
     assert!(one.count("GET", "/one/v2/") > 0 && other.count("GET", "/the/other/v2/") > 0, "each has its turn");
 }
+
+/// As an upstream may write it (RFC 9110, section 10.2.2); clients that go straight follow it.
+#[test]
+fn a_location_of_an_upload_may_be_relative_to_the_request() {
+    for path in ["", PATH] {
+        let up = V2Upstream::start();
+        let url = up.url_below(path);
+        let gate = prepare(OPEN, &upstream("fronted", &url, "")).start();
+        let client = gate.plain();
+        let bytes = noise(2, 1_000);
+        up.fault("POST", "/blobs/uploads/", Fault::Header("Location", "upload-1?state=of-upload-1"));
+        let location = begin(&client, "up/app");
+        up.fault_some("PATCH", "/blobs/uploads/", 0..1, Fault::Header("Location", "?state=second"));
+        up.fault_some("PATCH", "/blobs/uploads/", 1..2, Fault::Header("Location", "../uploads/upload-1?state=third"));
+        let patched = client.send("PATCH", &location, &[("Content-Range", "0-499")], &bytes[..500]).expect(202);
+        let location = patched.header("location").unwrap();
+        let patched = client.send("PATCH", location, &[("Content-Range", "500-999")], &bytes[500..]).expect(202);
+        let location = patched.header("location").unwrap();
+        client.send("PUT", &format!("{location}?digest={}", digest(&bytes)), &[], b"").expect(201);
+        assert!(up.has_blob("app", &digest(&bytes)));
+        let there = format!("{path}/v2/app/blobs/uploads/upload-1");
+        let asked: Vec<_> = up.asked().into_iter().filter(|asked| asked.method != "POST").collect();
+        assert!(asked.iter().all(|asked| asked.path == there), "{asked:?}");
+        let states = ["state=of-upload-1", "state=second", "state=third"];
+        assert!(asked.iter().zip(states).all(|(asked, state)| asked.query.contains(state)), "{asked:?}");
+        up.heal();
+        // Nowhere else, whatever way it is written.
+        for location in ["//elsewhere.example/upload-2", "https://elsewhere.example/upload-2", "https://["] {
+            up.heal();
+            up.fault("POST", "/blobs/uploads/", Fault::Header("Location", location));
+            client.send("POST", "/v2/up/app/blobs/uploads/", &[], b"").expect(502);
+        }
+    }
+}
