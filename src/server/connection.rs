@@ -17,7 +17,7 @@ use crate::gateway::{Arrival, Flight};
 
 use super::activity::{Activity, Answer, Monitored, Patience};
 use super::budget::Slot;
-use super::frames::{Flooded, Frames};
+use super::frames::Frames;
 use super::framing::HeadLimits;
 use super::guarded::{Guarded, Verdicts};
 use super::handshake::HandshakeLog;
@@ -69,9 +69,9 @@ pub(super) async fn run<H: Handler>(
     peer: SocketAddr,
     mut slot: Slot,
 ) -> ConnectionEvent {
-    let Setting { listener, limits, tls, phases, .. } = setting;
+    let Setting { listener, limits, phases, .. } = setting;
     // Each phase in a box of its own, so that a connection that says nothing takes no memory for what may come.
-    let opening = Box::pin(opening::open(stream, peer, listener, limits, tls.clone(), &mut slot));
+    let opening = Box::pin(opening::open(stream, peer, setting, &mut slot));
     let opened = tokio::select! {
         biased;
         opened = tokio::time::timeout(limits.tls_handshake_timeout, opening) => opened,
@@ -141,11 +141,13 @@ pub(super) async fn serve<H: Handler>(
             drive(connection, activity, patience, phases, peer).await
         }
         HttpVersion::Two => {
-            let flooded = Flooded::default();
-            let io = Frames::new(io, flooded.clone(), entrance);
+            let io = Frames::new(io, entrance.clone());
             let connection = http2(limits, stall).serve_connection(TokioIo::new(io), service);
             let event = drive(connection, activity, patience, phases, peer).await;
-            if flooded.is_so() { ConnectionEvent::Flooded } else { event }
+            if event == ConnectionEvent::Flooded {
+                entrance.mark_loud();
+            }
+            event
         }
     }
 }
@@ -162,10 +164,16 @@ async fn drive<C: GracefulConnection<Error = hyper::Error>>(
         biased;
         outcome = Watched::new(connection, stop, activity, patience) => outcome.unwrap_or_else(|error| {
             tracing::debug!(%peer, %error, "connection broken");
-            ConnectionEvent::Broken
+            if was_told_to_be_calm(&error) { ConnectionEvent::Flooded } else { ConnectionEvent::Broken }
         }),
         () = reached(phases.clone(), Phase::Forced) => ConnectionEvent::Forced,
     }
+}
+
+/// Whether HTTP/2, or [`Frames`] through it, ended the connection for a flood.
+fn was_told_to_be_calm(error: &hyper::Error) -> bool {
+    let error = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    error.is_some_and(|error| !error.is_remote() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
 }
 
 fn http1(limits: &Limits) -> http1::Builder {

@@ -4,8 +4,6 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
@@ -28,16 +26,6 @@ const END_STREAM: u8 = 1;
 /// A header block in more pieces than this is refused whatever `limits.http2_header_list_bytes` is.
 const PIECES: usize = 128;
 
-/// Whether a connection was told to go away. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Flooded(Arc<AtomicBool>);
-
-impl Flooded {
-    pub(super) fn is_so(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 pin_project! {
     /// The bytes of an HTTP/2 connection up to the frame that was one too many.
     #[derive(Debug)]
@@ -49,7 +37,8 @@ pin_project! {
         header_length: usize,
         payload_left: usize,
         pace: Pace,
-        flooded: Flooded,
+        // A frame was one too many.
+        flooded: bool,
         // What is handed on in place of all that comes after it, and how much of that was.
         farewell: Vec<u8>,
         said: usize,
@@ -57,7 +46,7 @@ pin_project! {
 }
 
 impl<I> Frames<I> {
-    pub(super) fn new(io: I, flooded: Flooded, entrance: Entrance) -> Self {
+    pub(super) fn new(io: I, entrance: Entrance) -> Self {
         Self {
             io,
             preface_left: PREFACE_BYTES,
@@ -65,7 +54,7 @@ impl<I> Frames<I> {
             header_length: 0,
             payload_left: 0,
             pace: Pace::new(BYTES_PER_FRAME, entrance),
-            flooded,
+            flooded: false,
             farewell: vec![],
             said: 0,
         }
@@ -111,7 +100,7 @@ impl<I> Frames<I> {
                 break;
             }
             // Here a frame may begin; the one before it, which may have been one too many, is whole.
-            if this.flooded.is_so() {
+            if *this.flooded {
                 *this.farewell = farewell();
                 return at;
             }
@@ -124,7 +113,7 @@ impl<I> Frames<I> {
                 let [a, b, c, kind, flags, ..] = *this.header;
                 *this.payload_left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
                 if !count(this.pace, kind, flags, *this.payload_left) {
-                    this.flooded.0.store(true, Ordering::Relaxed);
+                    *this.flooded = true;
                 }
             }
         }
@@ -204,8 +193,7 @@ mod tests {
     /// What is handed on of `bytes`, which come in pieces of `piece`.
     async fn handed_on(bytes: &[u8], piece: usize) -> (Vec<u8>, bool) {
         let (mut client, server) = tokio::io::duplex(piece);
-        let flooded = Flooded::default();
-        let mut frames = Frames::new(server, flooded.clone(), Turnstile::default().entrance(CLIENT));
+        let mut frames = Frames::new(server, Turnstile::default().entrance(CLIENT));
         let mut on = vec![];
         let sent = async move {
             let _ = client.write_all(bytes).await;
@@ -217,8 +205,9 @@ mod tests {
             outcome = read => outcome.map(drop).unwrap(),
             () = async { sent.await; std::future::pending().await } => {}
         }
+        let flooded = frames.flooded;
         drop(frames);
-        (on, flooded.is_so())
+        (on, flooded)
     }
 
     #[tokio::test(start_paused = true)]
@@ -240,7 +229,7 @@ mod tests {
         let read = |count, client: u8| {
             let (bytes, entrance) = (pings(count), turnstile.entrance([192, 0, 2, client].into()));
             async move {
-                let mut frames = Frames::new(&bytes[..], Flooded::default(), entrance);
+                let mut frames = Frames::new(&bytes[..], entrance);
                 let (began, mut on) = (Instant::now(), vec![]);
                 frames.read_to_end(&mut on).await.unwrap();
                 assert_eq!(on, bytes);

@@ -88,7 +88,7 @@ pub enum ConnectionEvent {
     Idle,
     /// The client took nothing for `limits.body_idle_timeout`.
     Stalled,
-    /// It sent many more frames of HTTP/2 than its requests need.
+    /// What it sent by HTTP/2 was a flood, and it was told to be calm (RFC 9113 §10.5).
     Flooded,
     /// It was cut off at the end of `limits.drain_timeout`.
     Forced,

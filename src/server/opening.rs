@@ -15,10 +15,11 @@ use crate::net::tls;
 use crate::oci::ErrorCode;
 
 use super::budget::Slot;
+use super::connection::Setting;
 use super::handshake::HandshakeFault;
 use super::proxy::{self, Announced};
 use super::socket::Socket;
-use super::{ConnectionEvent, Limits, Listener, Protocol};
+use super::{ConnectionEvent, Listener, Protocol};
 
 /// A connection that is ready for HTTP.
 pub(super) struct Opened {
@@ -60,14 +61,13 @@ const DISCARD_BYTES_MAX: u64 = 64 << 10;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Do all that comes before HTTP. The caller sets the deadline.
-pub(super) async fn open(
+pub(super) async fn open<H>(
     mut stream: TcpStream,
     mut peer: SocketAddr,
-    listener: &Listener,
-    limits: &Limits,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    setting: &Setting<H>,
     slot: &mut Slot,
 ) -> Result<Opened, Refused> {
+    let Setting { listener, limits, tls, turnstile, .. } = setting;
     let mut local = canonical(stream.local_addr().map_err(broken)?);
     if is_proxy(listener, peer) {
         let header = proxy::read_header(&mut stream).await;
@@ -82,6 +82,7 @@ pub(super) async fn open(
     if !slot.claim(peer.ip(), limits.connections_per_client) {
         return Err(ConnectionEvent::OverConnectionsPerClient.into());
     }
+    turnstile.entrance(peer.ip()).opening().await;
     let arrival = Arrival {
         peer,
         local,
@@ -90,7 +91,7 @@ pub(super) async fn open(
         certificate: None,
         bad_head: None,
     };
-    match (first_bytes(&stream).await?, listener.protocol, tls) {
+    match (first_bytes(&stream).await?, listener.protocol, tls.clone()) {
         (First::Tls, Protocol::Auto | Protocol::Tls, Some(tls)) => handshake(stream, tls, arrival).await,
         (First::Http(version), Protocol::Auto | Protocol::Plain, _) => {
             Ok(Opened { stream: Stream::Plain(Socket::new(stream)), version, arrival })

@@ -23,6 +23,8 @@ pub(super) const UNPACED: u64 = 256;
 pub(super) const PACED_PER_SECOND: u64 = 8_192;
 /// Nobody waits longer for that: those who left before their turn have theirs for ever, and must not add up.
 const TURN_MAX: Duration = Duration::from_secs(5);
+/// New connections of loud clients are set up one after the other: so many a second of all of them together.
+const LOUD_OPENINGS_PER_SECOND: u32 = 256;
 /// For so long a client's new connections begin as loud as its last one was.
 const LOUD_TIME: Duration = Duration::from_secs(10);
 /// How many clients are known to be loud; of more the first to be forgotten goes.
@@ -34,9 +36,25 @@ pub(super) struct Turnstile(Arc<Mutex<Queue>>);
 
 #[derive(Debug, Default)]
 struct Queue {
-    next: Option<Instant>,
+    /// The next turn to be read.
+    reading: Option<Instant>,
+    /// The next turn to be set up.
+    opening: Option<Instant>,
     /// Who was loud, and until when that is remembered.
     loud: HashMap<IpAddr, Instant>,
+}
+
+impl Queue {
+    fn remember(&mut self, client: IpAddr, now: Instant) {
+        if self.loud.len() >= LOUD_MAX && !self.loud.contains_key(&client) {
+            self.loud.retain(|_, until| *until > now);
+            let first = self.loud.iter().min_by_key(|(_, until)| **until).map(|(client, _)| *client);
+            if let Some(first) = first.filter(|_| self.loud.len() >= LOUD_MAX) {
+                self.loud.remove(&first);
+            }
+        }
+        self.loud.insert(client, now + LOUD_TIME);
+    }
 }
 
 impl Turnstile {
@@ -50,35 +68,44 @@ impl Turnstile {
     }
 }
 
+/// The turn after `next`, which takes as long as `share`.
+fn turn(next: &mut Option<Instant>, share: Duration) -> Instant {
+    let now = Instant::now();
+    let turn = next.map_or(now, |next| next.max(now)) + share;
+    *next.insert(turn.min(now + TURN_MAX))
+}
+
 /// One client's way through the turnstile.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Entrance {
     turnstile: Turnstile,
     client: IpAddr,
 }
 
 impl Entrance {
-    /// When whoever sent so many may go on. The client is loud from now on.
-    fn pass(&self, pieces: u64) -> Instant {
-        let now = Instant::now();
-        let mut queue = self.turnstile.queue();
-        let turn = queue.next.map_or(now, |next| next.max(now)) + Duration::from_secs(pieces) / PACED_PER_SECOND as u32;
-        let turn = turn.min(now + TURN_MAX);
-        queue.next = Some(turn);
-        if queue.loud.len() >= LOUD_MAX && !queue.loud.contains_key(&self.client) {
-            queue.loud.retain(|_, until| *until > now);
-            let first = queue.loud.iter().min_by_key(|(_, until)| **until).map(|(client, _)| *client);
-            if let Some(first) = first.filter(|_| queue.loud.len() >= LOUD_MAX) {
-                queue.loud.remove(&first);
-            }
-        }
-        queue.loud.insert(self.client, now + LOUD_TIME);
-        turn
+    /// The client is loud from now on.
+    pub(super) fn mark_loud(&self) {
+        self.turnstile.queue().remember(self.client, Instant::now());
     }
 
-    /// Whether another connection of the client is loud, or was until a moment ago.
-    fn is_loud(&self) -> bool {
-        self.turnstile.queue().loud.get(&self.client).is_some_and(|until| *until > Instant::now())
+    /// Waits until a new connection of the client may begin: not at all, unless the client is loud.
+    pub(super) async fn opening(&self) {
+        if self.loud_until().is_some() {
+            let share = Duration::from_secs(1) / LOUD_OPENINGS_PER_SECOND;
+            let turn = turn(&mut self.turnstile.queue().opening, share);
+            sleep_until(turn).await;
+        }
+    }
+
+    /// When whoever sent so many may go on.
+    fn pass(&self, pieces: u64) -> Instant {
+        let share = Duration::from_secs(pieces) / PACED_PER_SECOND as u32;
+        turn(&mut self.turnstile.queue().reading, share)
+    }
+
+    /// Until when the client is loud, if it is.
+    fn loud_until(&self) -> Option<Instant> {
+        self.turnstile.queue().loud.get(&self.client).copied().filter(|until| *until > Instant::now())
     }
 }
 
@@ -93,6 +120,8 @@ pub(super) struct Pace {
     /// Bytes that went either way, and do not make up a piece yet.
     bytes: u64,
     refilled: Instant,
+    /// Until then it is loud because another connection of the client was.
+    inherited: Option<Instant>,
     entrance: Entrance,
     turn: Option<Pin<Box<Sleep>>>,
 }
@@ -100,13 +129,18 @@ pub(super) struct Pace {
 impl Pace {
     /// Of a connection that may send one piece for so many bytes that go either way.
     pub(super) fn new(bytes_per_piece: u64, entrance: Entrance) -> Self {
-        let left = if entrance.is_loud() { BURST - UNPACED - 1 } else { BURST };
-        Self { left, owed: 0, bytes_per_piece, bytes: 0, refilled: Instant::now(), entrance, turn: None }
+        let inherited = entrance.loud_until();
+        let refilled = Instant::now();
+        Self { left: BURST, owed: 0, bytes_per_piece, bytes: 0, refilled, inherited, entrance, turn: None }
     }
 
     /// Ready when the connection may be read.
     pub(super) fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let owed @ 1.. = std::mem::take(&mut self.owed) {
+            // What it inherited it does not hand on: a busy fleet would be loud for ever.
+            if self.is_beyond() {
+                self.entrance.mark_loud();
+            }
             self.turn = Some(Box::pin(sleep_until(self.entrance.pass(owed))));
         }
         if let Some(turn) = &mut self.turn {
@@ -118,7 +152,7 @@ impl Pace {
 
     /// So many pieces came; false: that is more than it may send.
     pub(super) fn spend(&mut self, pieces: u64) -> bool {
-        if self.is_loud() {
+        if self.is_beyond() {
             self.refill(Instant::now());
         }
         let left = self.left.checked_sub(pieces);
@@ -136,8 +170,13 @@ impl Pace {
         self.bytes %= self.bytes_per_piece;
     }
 
-    /// Whether it sent so much that it is read last.
-    pub(super) const fn is_loud(&self) -> bool {
+    /// Whether it is read last.
+    pub(super) fn is_loud(&self) -> bool {
+        self.is_beyond() || self.inherited.is_some_and(|until| until > Instant::now())
+    }
+
+    /// Whether it sent that much itself.
+    const fn is_beyond(&self) -> bool {
         self.left < BURST - UNPACED
     }
 
@@ -211,13 +250,43 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_fleet_that_was_loud_once_stayed_so_for_as_long_as_it_was_busy() {
+        let turnstile = Turnstile::default();
+        turnstile.entrance([192, 0, 2, 1].into()).mark_loud();
+        for _ in 0..5 {
+            let mut ordinary = pace(&turnstile);
+            ordinary.spend(8);
+            std::future::poll_fn(|context| ordinary.poll_turn(context)).await;
+            tokio::time::advance(LOUD_TIME / 4).await;
+        }
+        assert!(!pace(&turnstile).is_loud());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_of_those_who_flood_began_all_at_once() {
+        let turnstile = Turnstile::default();
+        let wait = async |client: u8| {
+            let began = Instant::now();
+            turnstile.entrance([192, 0, 2, client].into()).opening().await;
+            began.elapsed()
+        };
+        assert_eq!(wait(1).await, Duration::ZERO);
+        turnstile.entrance([192, 0, 2, 1].into()).mark_loud();
+        let (one, two, quiet) = tokio::join!(wait(1), wait(1), wait(2));
+        let each = Duration::from_secs(1) / LOUD_OPENINGS_PER_SECOND;
+        assert!(one >= each && two >= 2 * each, "{one:?} {two:?}");
+        assert_eq!(quiet, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_bounded_number_of_clients_is_remembered() {
         let turnstile = Turnstile::default();
         for number in 0..3 * LOUD_MAX as u32 {
-            turnstile.entrance(std::net::Ipv4Addr::from_bits(number).into()).pass(1);
+            turnstile.entrance(std::net::Ipv4Addr::from_bits(number).into()).mark_loud();
             tokio::time::advance(Duration::from_millis(1)).await;
         }
         assert_eq!(turnstile.queue().loud.len(), LOUD_MAX);
-        assert!(turnstile.entrance(std::net::Ipv4Addr::from_bits(3 * LOUD_MAX as u32 - 1).into()).is_loud());
+        let last = std::net::Ipv4Addr::from_bits(3 * LOUD_MAX as u32 - 1);
+        assert!(turnstile.entrance(last.into()).loud_until().is_some());
     }
 }
