@@ -21,8 +21,10 @@ use super::{IdentifyError, NoRandomness, TokenKey, TokenKeys};
 /// The longest token, in bytes; longer ones are neither made nor looked at. Half of what a request's headers may have.
 pub(super) const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
-/// How many bytes the tokens of one kind have together that are remembered: some 60,000 of ours.
+/// How many bytes the tokens of one kind take together that are remembered: some 20,000 of ours.
 const MEMORY_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// What one of them takes beside itself and its claims, which are about as long: nodes of the cache, and what the allocator adds.
+const MEMORY_OVERHEAD_BYTES: usize = 700;
 
 /// How far the clocks of two gateways that share a key may be apart.
 pub(super) const NOT_BEFORE_LEEWAY_SECONDS: u64 = 5;
@@ -106,7 +108,9 @@ pub(super) struct Memory<C>(Cache<End, Arc<Read<C>>>);
 impl<C: DeserializeOwned + Send + Sync + 'static> Memory<C> {
     /// Of none.
     pub(super) fn new() -> Self {
-        let weigher = |_: &End, read: &Arc<Read<C>>| u32::try_from(read.token.len()).unwrap_or(u32::MAX);
+        let weigher = |_: &End, read: &Arc<Read<C>>| {
+            u32::try_from(2 * read.token.len() + MEMORY_OVERHEAD_BYTES).unwrap_or(u32::MAX)
+        };
         // By default moka would refuse new tokens where old ones are shown more often.
         let cache = Cache::builder().max_capacity(MEMORY_BYTES_MAX).eviction_policy(EvictionPolicy::lru());
         Self(cache.weigher(weigher).build())

@@ -289,7 +289,7 @@ async fn put_member(
     let insert = "INSERT INTO mirror_blobs (upstream, repository, digest, checked_at, size, media_type, proven) \
                   VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (upstream, repository, digest) DO UPDATE SET \
                   checked_at = excluded.checked_at, \
-                  size = CASE WHEN proven > excluded.proven THEN coalesce(size, excluded.size) \
+                  size = CASE WHEN proven > excluded.proven THEN size \
                               WHEN proven < excluded.proven THEN excluded.size \
                               ELSE coalesce(excluded.size, size) END, \
                   media_type = coalesce(excluded.media_type, media_type), proven = max(excluded.proven, proven)";

@@ -174,12 +174,11 @@ impl Origin {
                 Ok(answered) => return Ok(answered),
                 Err(error) => error,
             };
-            let is_repeatable = is_read || errand.outgoing.can_repeat() && error.retry();
-            if repetition >= retries || !is_repeatable || !is_worth_repeating(&error) {
+            if repetition >= retries || !is_worth_repeating(&error) || !is_read && !error.retry() {
                 return Err(error);
             }
             let pause = backoff(repetition);
-            if Instant::now() + pause >= deadline {
+            if Instant::now() + pause >= deadline || !errand.outgoing.take_back() {
                 return Err(error);
             }
             tokio::time::sleep(pause).await;
@@ -219,7 +218,8 @@ impl Origin {
             None => None,
         };
         let mut answer = self.exchange(errand, &peer, shown.as_ref()).await?;
-        if answer.status() == StatusCode::UNAUTHORIZED && errand.outgoing.can_repeat() {
+        // It may have been given before all of the body was read. None of it is read any more while a token is asked for.
+        if answer.status() == StatusCode::UNAUTHORIZED && errand.outgoing.take_back() {
             if let Some(challenge) = Challenge::of(answer.headers()) {
                 let asked = self.authorization(errand, &challenge, &peer, shown.as_ref()).await?;
                 peer.challenge.store(Some(Arc::new(challenge)));

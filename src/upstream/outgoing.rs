@@ -17,6 +17,9 @@ use super::silence::Silence;
 /// 64 KiB where it asks for no more (RFC 9113, section 6.9.2), and the piece that goes beyond that.
 const KEPT_BYTES_MAX: usize = 256 * 1024;
 
+/// The attempt that never reads anything.
+const NOBODY: usize = 0;
+
 /// A request's body. It can be sent to another peer, or again, until more of it was read than is kept.
 #[derive(Debug, Clone)]
 pub(super) struct Outgoing {
@@ -30,7 +33,7 @@ struct Shared {
     /// Whether nothing more comes from `body`.
     has_ended: bool,
     /// All that was read of it, while that is so little that it can be sent again.
-    kept: Option<BytesMut>,
+    kept: Option<Bytes>,
     /// Which attempt reads it. One before that may still be there, on a connection that does not know yet that it is over.
     attempt: usize,
     /// Why the caller's part failed.
@@ -39,21 +42,20 @@ struct Shared {
 
 impl Outgoing {
     pub(super) fn new(body: Body, idle_timeout: Duration) -> Self {
-        let shared = Shared { body, has_ended: false, kept: Some(BytesMut::new()), attempt: 0, failure: None };
+        let shared = Shared { body, has_ended: false, kept: Some(Bytes::new()), attempt: NOBODY, failure: None };
         Self { shared: Arc::new(Mutex::new(shared)), idle_timeout }
     }
 
-    /// What one attempt sends. Nothing more comes of those before it.
+    /// What one attempt sends, from the beginning; it fails where that is not there any more.
     pub(super) fn attempt(&self) -> Attempt {
-        let mut shared = lock(&self.shared);
-        shared.attempt += 1;
-        let (number, again) = (shared.attempt, shared.again());
+        let (number, again) = lock(&self.shared).begin();
         Attempt { shared: Arc::clone(&self.shared), number, again, silence: Silence::new(self.idle_timeout) }
     }
 
-    /// Whether it can be sent from its beginning.
-    pub(super) fn can_repeat(&self) -> bool {
-        let shared = lock(&self.shared);
+    /// Nothing more is read by the attempts before this, which may still be at it; whether it can be sent from its beginning.
+    pub(super) fn take_back(&self) -> bool {
+        let mut shared = lock(&self.shared);
+        shared.attempt += 1;
         shared.kept.is_some() && shared.failure.is_none()
     }
 
@@ -74,21 +76,28 @@ impl Shared {
         self.has_ended || self.body.is_end_stream()
     }
 
-    /// What was read before, if there is any.
-    fn again(&self) -> Option<Bytes> {
-        self.kept.as_deref().filter(|kept| !kept.is_empty()).map(Bytes::copy_from_slice)
+    /// The next attempt, and what was read before it.
+    fn begin(&mut self) -> (usize, Option<Bytes>) {
+        self.attempt += 1;
+        match &self.kept {
+            Some(kept) => (self.attempt, Some(kept.clone()).filter(|kept| !kept.is_empty())),
+            None => (NOBODY, None),
+        }
     }
 
     /// Reads the next bytes. Trailers are dropped: the header that announces them goes no further than to us.
     fn poll_data(&mut self, attempt: usize, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
         if attempt != self.attempt {
-            return Poll::Ready(Some(Err("it is sent again by another request".into())));
+            return Poll::Ready(Some(Err("it was taken back, or its beginning is not there any more".into())));
         }
         while !self.has_ended {
             match Pin::new(&mut self.body).poll_frame(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(None) => self.has_ended = true,
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(Some(Err(error))) => {
+                    self.failure = Some(BodyError::Broken(error.to_string()));
+                    return Poll::Ready(Some(Err(error)));
+                }
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => {
                         self.keep(&data);
@@ -101,14 +110,18 @@ impl Shared {
         Poll::Ready(None)
     }
 
-    /// Whatever came whole in one piece was in memory as it is, and is kept however large.
+    /// Whatever came whole in one piece was in memory as it is, and is kept however large. The rest is copied: a piece may be
+    /// a small part of a large buffer.
     fn keep(&mut self, data: &Bytes) {
-        let is_whole = self.body.is_end_stream();
-        self.kept =
-            self.kept.take().filter(|kept| kept.len() + data.len() <= KEPT_BYTES_MAX || kept.is_empty() && is_whole);
-        if let Some(kept) = &mut self.kept {
-            kept.extend_from_slice(data);
-        }
+        self.kept = match self.kept.take() {
+            Some(kept) if kept.is_empty() && self.body.is_end_stream() => Some(data.clone()),
+            Some(kept) if kept.len() + data.len() <= KEPT_BYTES_MAX => {
+                let mut kept = BytesMut::from(kept);
+                kept.extend_from_slice(data);
+                Some(kept.freeze())
+            }
+            _ => None,
+        };
     }
 }
 
@@ -123,7 +136,8 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    fn fail(&self, error: BodyError) -> BoxError {
+    fn fail_silent(&self) -> BoxError {
+        let error = BodyError::CallerSilent(self.silence.limit());
         let mut shared = lock(&self.shared);
         if shared.attempt == self.number {
             shared.failure = Some(error.clone());
@@ -146,12 +160,9 @@ impl http_body::Body for Attempt {
         }
         match polled {
             Poll::Ready(Some(Ok(data))) => Poll::Ready(Some(Ok(Frame::data(data)))),
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.fail(BodyError::Broken(error.to_string()))))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Broken(error.to_string()).into()))),
             Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => {
-                let limit = self.silence.limit();
-                self.silence.poll(context).map(|()| Some(Err(self.fail(BodyError::CallerSilent(limit)))))
-            }
+            Poll::Pending => self.silence.poll(context).map(|()| Some(Err(self.fail_silent()))),
         }
     }
 
@@ -200,13 +211,24 @@ mod tests {
         let outgoing = streamed(&[1, 2, 3]);
         let mut first = outgoing.attempt();
         assert_eq!((piece(&mut first).await, piece(&mut first).await), (Some(1), Some(2)));
-        assert!(outgoing.can_repeat() && !outgoing.is_empty());
+        assert!(!outgoing.is_empty());
         let mut second = outgoing.attempt();
         assert!(first.frame().await.unwrap().is_err(), "the rest is not for two");
-        assert!(outgoing.can_repeat() && outgoing.failure().is_none(), "the caller did nothing wrong");
+        assert!(outgoing.failure().is_none(), "the caller did nothing wrong");
         assert_eq!((piece(&mut second).await, piece(&mut second).await), (Some(3), Some(3)));
         assert_eq!(piece(&mut second).await, None);
         assert_eq!(outgoing.attempt().collect().await.unwrap().to_bytes(), "aaaaaa");
+    }
+
+    #[tokio::test]
+    async fn what_an_attempt_went_on_to_read_while_the_next_one_was_prepared_was_missing_there() {
+        let outgoing = streamed(&[10, KEPT_BYTES_MAX, 1]);
+        let mut first = outgoing.attempt();
+        assert_eq!(piece(&mut first).await, Some(10));
+        assert!(outgoing.take_back());
+        assert!(first.frame().await.unwrap().is_err(), "it was taken back");
+        let all = outgoing.attempt().collect().await.unwrap().to_bytes();
+        assert_eq!(all.len(), 10 + KEPT_BYTES_MAX + 1);
     }
 
     #[tokio::test]
@@ -214,9 +236,9 @@ mod tests {
         let outgoing = streamed(&[KEPT_BYTES_MAX, 1]);
         let mut attempt = outgoing.attempt();
         piece(&mut attempt).await;
-        assert!(outgoing.can_repeat());
         piece(&mut attempt).await;
-        assert!(!outgoing.can_repeat());
+        assert!(!outgoing.take_back());
+        assert!(outgoing.attempt().frame().await.unwrap().is_err(), "its end is not all of it");
         let outgoing = Outgoing::new(full(vec![b'a'; 2 * KEPT_BYTES_MAX]), LONG);
         for _ in 0..2 {
             let mut attempt = outgoing.attempt();
@@ -231,8 +253,8 @@ mod tests {
         let broken = stream::iter([Ok(Frame::data(Bytes::from_static(b"a"))), Err("reset".into())]);
         let outgoing = Outgoing::new(StreamBody::new(broken).boxed_unsync(), LONG);
         assert!(outgoing.attempt().collect().await.is_err());
-        assert!(!outgoing.can_repeat() && outgoing.failure().is_some());
+        assert!(!outgoing.take_back() && outgoing.failure().is_some());
         let outgoing = Outgoing::new(empty(), LONG);
-        assert!(outgoing.is_empty() && outgoing.can_repeat() && outgoing.attempt().is_end_stream());
+        assert!(outgoing.is_empty() && outgoing.take_back() && outgoing.attempt().is_end_stream());
     }
 }

@@ -39,7 +39,7 @@ impl Peers {
         while let Some(peer) = self.pick_except(&tried) {
             match self.exchange(&peer, &parts, &outgoing).await {
                 Ok(answer) => return Ok(self.receive(answer, peer, slot)),
-                Err(error @ SendError::Unreachable { .. }) if outgoing.can_repeat() => {
+                Err(error @ SendError::Unreachable { .. }) if outgoing.take_back() => {
                     tracing::warn!(upstream = self.name, peer = peer.url(), %error, "a peer takes no connection");
                     peer.set_aside(true);
                     tried.push(peer);
@@ -47,7 +47,7 @@ impl Peers {
                 }
                 // A connection from the pool may have been closed while the request was on its way.
                 Err(SendError::Broken { .. }) if repeats > 0 && is_read(&parts, &outgoing) => repeats -= 1,
-                Err(SendError::Refused { .. }) if repeats > 0 && outgoing.can_repeat() => repeats -= 1,
+                Err(SendError::Refused { .. }) if repeats > 0 && outgoing.take_back() => repeats -= 1,
                 Err(error) => return Err(error),
             }
         }

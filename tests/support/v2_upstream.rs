@@ -182,6 +182,12 @@ impl V2Upstream {
         self.fault_some(method, path, 0..usize::MAX, fault);
     }
 
+    /// The same for GET and HEAD.
+    pub fn fault_reads(&self, path: &str, fault: Fault) {
+        self.fault("GET", path, fault.clone());
+        self.fault("HEAD", path, fault);
+    }
+
     /// Only those of these numbers go wrong, counted from 0 and from now on.
     pub fn fault_some(&self, method: &'static str, path: &str, numbers: std::ops::Range<usize>, fault: Fault) {
         self.lock().rules.push(Rule { method, path: path.to_owned(), numbers, seen: 0, fault });

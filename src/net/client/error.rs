@@ -121,10 +121,11 @@ pub(super) fn classify(error: &legacy::Error, body_failed: bool) -> ClientError 
     if find::<TimedOut>(error).is_some() {
         return ClientError::ConnectTimeout;
     }
-    if let Some(tls) = find::<rustls::Error>(error) {
-        return ClientError::Tls { reason: tls.to_string() };
-    }
     if error.is_connect() {
+        // Later than that it is a connection that broke: something of the request may have come there.
+        if let Some(tls) = find::<rustls::Error>(error) {
+            return ClientError::Tls { reason: tls.to_string() };
+        }
         return match find::<io::Error>(error).map(io::Error::kind) {
             Some(io::ErrorKind::TimedOut) => ClientError::ConnectTimeout,
             _ => ClientError::Connect { reason: reason() },
@@ -179,7 +180,7 @@ mod tests {
     use std::convert::Infallible;
     use std::future::{Ready, ready};
     use std::pin::Pin;
-    use std::task::{Context, Poll};
+    use std::task::{Context, Poll, Waker};
 
     use bytes::Bytes;
     use http::{Request, Uri};
@@ -191,10 +192,22 @@ mod tests {
 
     use super::*;
 
-    /// A connection that is reset between its making and the first request.
-    #[derive(Clone, Default)]
+    /// A connection that ends between its making and the first request, or after that was written.
+    #[derive(Clone)]
     struct Ending {
-        is_made: bool,
+        error: fn() -> io::Error,
+        is_over: bool,
+        reader: Option<Waker>,
+    }
+
+    impl Ending {
+        async fn send(error: fn() -> io::Error, after_request: bool) -> ClientError {
+            // It is asked for bytes once when it is made.
+            let ending = Self { error, is_over: !after_request, reader: None };
+            let client = legacy::Client::builder(TokioExecutor::new()).build(ending);
+            let request = Request::put("http://registry.example/").body(Full::new(Bytes::from_static(b"body")));
+            classify(&client.request(request.unwrap()).await.unwrap_err(), false)
+        }
     }
 
     impl Service<Uri> for Ending {
@@ -212,16 +225,25 @@ mod tests {
     }
 
     impl Read for Ending {
-        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-            if !std::mem::replace(&mut self.is_made, true) {
-                return Poll::Pending;
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            _: ReadBufCursor<'_>,
+        ) -> Poll<io::Result<()>> {
+            match self.is_over && self.reader.is_some() {
+                true => Poll::Ready(Err((self.error)())),
+                false => {
+                    self.reader = Some(context.waker().clone());
+                    Poll::Pending
+                }
             }
-            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
         }
     }
 
     impl Write for Ending {
-        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.is_over = true;
+            self.reader.iter().for_each(Waker::wake_by_ref);
             Poll::Ready(Ok(bytes.len()))
         }
 
@@ -242,10 +264,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_ended_before_anything_was_sent_took_nothing() {
-        let client = legacy::Client::builder(TokioExecutor::new()).build(Ending::default());
-        let request = Request::put("http://registry.example/").body(Full::new(Bytes::from_static(b"body"))).unwrap();
-        let error = classify(&client.request(request).await.unwrap_err(), false);
+        let error = Ending::send(|| io::ErrorKind::ConnectionReset.into(), false).await;
         assert!(matches!(error, ClientError::Refused { .. }), "{error:?}");
         assert_eq!(error.retry(), Retry::Safe);
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_tls_broke_later_had_taken_nothing() {
+        let alert = || io::Error::new(io::ErrorKind::InvalidData, rustls::Error::DecryptError);
+        let error = Ending::send(alert, true).await;
+        assert!(matches!(error, ClientError::Broken { .. }), "{error:?}");
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::cache::Ticket;
+use crate::cache::{Ticket, Volatile};
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::store::{Known, Pointer, StoreError};
 
@@ -16,12 +16,29 @@ use super::{Reach, Remote, RemoteError, too_late};
 /// How long an upstream that could not be asked is left alone where an older answer will do.
 const REST: Duration = Duration::from_secs(5);
 
+/// What an upstream said of one kind of things, tags or lists.
+pub(super) struct Sayings {
+    said: Volatile<Key, Known<Digest>>,
+    rest: Rest,
+}
+
 /// Until when an upstream is left alone.
 #[derive(Default)]
-pub(super) struct Rest(Mutex<Option<Instant>>);
+struct Rest(Mutex<Option<Instant>>);
 
 /// What may change, and where.
 pub(super) type Key = (RepositoryName, Pointer);
+
+impl Sayings {
+    /// Holds at most `capacity` bytes.
+    pub(super) fn new(capacity: u64) -> Self {
+        let said = Volatile::new(capacity, |(name, pointer): &Key, _| match pointer {
+            Pointer::Tag(tag) => name.as_str().len() + tag.as_str().len(),
+            Pointer::Referrers(_) => name.as_str().len(),
+        });
+        Self { said, rest: Rest::default() }
+    }
+}
 
 impl Remote {
     /// What the upstream says, or what it said before where that is good still. It is good for longer where the upstream
@@ -60,7 +77,7 @@ impl Remote {
     where
         Asked: Future<Output = Result<Known<T>, RemoteError>>,
     {
-        let rest = self.rest_of(pointer);
+        let rest = &self.sayings(pointer).rest;
         if rest.is_on() {
             self.shelves.metrics.stale_answer(self.name());
             return Ok((what, Some(older)));
@@ -76,7 +93,9 @@ impl Remote {
         if error.is_passing() {
             rest.begin();
         }
-        if error.is_passing() || refused && self.config.stale_when_refused {
+        // Of callers the upstream alone knows whether they may still see it.
+        let stale_when_refused = self.config.stale_when_refused && reach.caller.is_none();
+        if error.is_passing() || refused && stale_when_refused {
             tracing::warn!(upstream = self.name(), repository = %reach.repository, asked = %pointer, %error, "an older answer is given");
             self.shelves.metrics.stale_answer(self.name());
             return Ok((what, Some(older)));
@@ -86,22 +105,30 @@ impl Remote {
 
     /// What is known, in memory or since before a restart.
     pub(super) async fn known(&self, key: &Key) -> Result<Option<Known<Digest>>, RemoteError> {
-        if let Some(known) = self.known.get(key) {
+        let said = &self.sayings(&key.1).said;
+        if let Some(known) = said.get(key) {
             return Ok(Some(known));
         }
-        let ticket = self.known.ticket(key);
+        let ticket = said.ticket(key);
         let known = self.shelves.store.known(self.name(), &key.0, &key.1).await.map_err(internal)?;
         if let Some(known) = &known {
-            self.known.insert(ticket, key.clone(), known.clone());
+            said.insert(ticket, key.clone(), known.clone());
         }
         Ok(known)
     }
 
+    /// To be taken before the upstream is asked.
+    pub(super) fn ticket(&self, key: &Key) -> Ticket {
+        self.sayings(&key.1).said.ticket(key)
+    }
+
     /// The upstream said so just now. Only what `lasts` is worth a row, which is for after a restart and can be done without:
     /// for what is not there, and for what refers to nothing, anybody may ask by any name.
-    pub(super) async fn remember(&self, ticket: Ticket, key: Key, what: Option<Digest>, lasts: bool) {
-        // What was pushed here meanwhile is newer than what the upstream said before.
-        if !self.known.holds(ticket) {
+    pub(super) async fn remember(&self, reach: &Reach, ticket: Ticket, key: Key, what: Option<Digest>, lasts: bool) {
+        let said = &self.sayings(&key.1).said;
+        // What was pushed here meanwhile is newer than what the upstream said before; and that there is nothing for one caller
+        // says nothing of what there is for others.
+        if !said.holds(ticket) || what.is_none() && reach.caller.is_some() {
             return;
         }
         let (store, (repository, pointer)) = (&self.shelves.store, &key);
@@ -112,20 +139,23 @@ impl Remote {
                 other => other.map(drop),
             },
         };
-        if !self.known.holds(ticket) {
+        if !said.holds(ticket) {
             written = written.and(store.forget_known(self.name(), repository, pointer).await);
+            // Somebody may have read the row meanwhile.
+            said.forget(&key);
         }
         if let Err(error) = written {
             tracing::warn!(upstream = self.name(), %repository, asked = %pointer, %error, "what an upstream said could not be written down; it is asked again after a restart");
         }
-        self.known.insert(ticket, key, Known { what, checked_at: SystemTime::now() });
+        said.insert(ticket, key, Known { what, checked_at: SystemTime::now() });
     }
 
     /// It changed, or is not what was said: the next who asks has the upstream asked.
     pub(super) async fn forget_known(&self, key: &Key) -> Result<(), RemoteError> {
-        self.known.forget(key);
+        let said = &self.sayings(&key.1).said;
+        said.forget(key);
         let forgotten = self.shelves.store.forget_known(self.name(), &key.0, &key.1).await;
-        self.known.forget(key);
+        said.forget(key);
         forgotten.map_err(internal)
     }
 
@@ -135,17 +165,17 @@ impl Remote {
 
     /// Any list of the repository may have changed.
     pub(super) async fn forget_lists(&self, repository: &RepositoryName) -> Result<(), RemoteError> {
-        self.known.forget_all();
+        self.lists.said.forget_all();
         let forgotten = self.shelves.store.forget_lists(self.name(), repository).await;
-        self.known.forget_all();
+        self.lists.said.forget_all();
         forgotten.map_err(internal)
     }
 
-    /// That lists fail, or take long, says nothing of tags.
-    const fn rest_of(&self, pointer: &Pointer) -> &Rest {
+    /// That lists fail, take long or may have changed says nothing of tags.
+    const fn sayings(&self, pointer: &Pointer) -> &Sayings {
         match pointer {
-            Pointer::Tag(_) => &self.tags_rest,
-            Pointer::Referrers(_) => &self.lists_rest,
+            Pointer::Tag(_) => &self.tags,
+            Pointer::Referrers(_) => &self.lists,
         }
     }
 

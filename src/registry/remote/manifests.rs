@@ -184,6 +184,17 @@ impl Remote {
         Ok(named(Cow::Owned(media_type)))
     }
 
+    /// The same for what is not worth a row, nor a file: it is known as long as it is asked for.
+    pub(super) fn keep_in_memory(&self, reach: &Reach, digest: &Digest, bytes: Bytes, media_type: String) -> Manifest {
+        let (size, own_type) = (Some(bytes.len() as u64), Some(media_type.clone()));
+        let member = Member { digest: *digest, size, media_type: own_type, proven: true };
+        self.note_members(&reach.repository, vec![member]);
+        self.sent.insert(*digest, ());
+        self.prove(reach, digest);
+        self.shelves.memory.insert(*digest, bytes.clone());
+        Manifest { digest: *digest, media_type: Cow::Owned(media_type), bytes, tier: Tier::Upstream, older: None }
+    }
+
     /// A cache may do without.
     async fn keep_on_disk(&self, digest: &Digest, bytes: &Bytes) {
         let Lookup::Lead(mut fill) = self.shelves.disk.lookup(digest, self.name()).await else { return };

@@ -167,21 +167,25 @@ impl Remote {
         repository: &RepositoryName,
         members: Vec<Member>,
     ) -> Result<(), RemoteError> {
-        let key = |member: &Member| (repository.clone(), member.digest);
         let Err(error) = self.shelves.store.put_members(self.name(), repository, members.clone()).await else {
-            members.iter().for_each(|member| self.members.forget(&key(member)));
+            members.iter().for_each(|member| self.members.forget(&(repository.clone(), member.digest)));
             return Ok(());
         };
         tracing::warn!(upstream = self.name(), %repository, %error, "what belongs to a repository could not be written down");
+        self.note_members(repository, members);
+        Ok(())
+    }
+
+    /// The same, without writing it down.
+    pub(super) fn note_members(&self, repository: &RepositoryName, members: Vec<Member>) {
         for member in members {
-            let key = key(&member);
+            let key = (repository.clone(), member.digest);
             let is_better = |known: &Member| known.proven && !member.proven;
             if !self.members.get(&key).as_ref().is_some_and(is_better) {
                 let ticket = self.members.ticket(&key);
                 self.members.insert(ticket, key, member);
             }
         }
-        Ok(())
     }
 
     /// The upstream does not have it there any more.

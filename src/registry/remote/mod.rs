@@ -41,13 +41,13 @@ use crate::access::Permit;
 use crate::cache::{Disk, Flights, Memory, Volatile};
 use crate::config::{self, Authorization, RemoteKind};
 use crate::oci::{Digest, RepositoryName, Tag, UploadId};
-use crate::store::{Known, Member, Pointer, Store, StoreError};
+use crate::store::{Known, Member, Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::upstream::{Ask, Body, CallerCredentials, Origin, Peers, SendError};
 
 use super::fallback::{Fallback, MADE_LIFETIME};
 use super::{Manifest, RegistryError};
-use known::{Key, Rest};
+use known::Sayings;
 use members::{Asker, Kind};
 use sessions::Sessions;
 
@@ -111,8 +111,10 @@ pub struct Remote {
     limits: RemoteLimits,
     origin: Origin,
     shelves: Shelves,
-    /// What it said of what can change.
-    known: Volatile<Key, Known<Digest>>,
+    /// What it said that its tags name.
+    tags: Sayings,
+    /// What it said that refers to what.
+    lists: Sayings,
     members: Volatile<(RepositoryName, Digest), Member>,
     /// Lists of referrers that were asked for by their tag.
     fallback: Fallback<Way>,
@@ -132,8 +134,6 @@ pub struct Remote {
     /// Downloads that nobody waits for.
     abandoned: Semaphore,
     memory_fills: Semaphore,
-    tags_rest: Rest,
-    lists_rest: Rest,
     sessions: Sessions,
 }
 
@@ -174,6 +174,7 @@ impl Remote {
     /// Asks nobody yet.
     pub fn new(config: config::Remote, origin: Origin, shelves: Shelves, limits: RemoteLimits) -> Self {
         let third = shelves.memory.names_bytes() / 3;
+        let sixth = third / 2;
         let proof = |(caller, name, _): &(CallerCredentials, RepositoryName, Digest), (): &()| {
             u32::try_from(PROOF_BYTES + caller.heap_bytes() + name.as_str().len()).unwrap_or(u32::MAX)
         };
@@ -181,10 +182,8 @@ impl Remote {
         Self {
             origin,
             shelves,
-            known: Volatile::new(third, |(name, pointer), _| match pointer {
-                Pointer::Tag(tag) => name.as_str().len() + tag.as_str().len(),
-                Pointer::Referrers(_) => name.as_str().len(),
-            }),
+            tags: Sayings::new(sixth),
+            lists: Sayings::new(sixth),
             members: Volatile::new(third, |(name, _), member| {
                 name.as_str().len() + member.media_type.as_ref().map_or(0, String::len)
             }),
@@ -203,8 +202,6 @@ impl Remote {
             passing: Arc::new(Semaphore::new(downloads(config.transport.concurrency).div_ceil(2))),
             abandoned: Semaphore::new(config.abandoned_fills),
             memory_fills: Semaphore::new(MEMORY_FILLS_MAX),
-            tags_rest: Rest::default(),
-            lists_rest: Rest::default(),
             sessions: Sessions::new(limits.uploads, limits.upload_lifetime),
             config,
             limits,

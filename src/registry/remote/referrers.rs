@@ -82,16 +82,20 @@ impl Remote {
 
     async fn ask_list(self: &Arc<Self>, reach: &Reach, subject: &Digest) -> Result<Known<Manifest>, RemoteError> {
         let key = (reach.repository.clone(), Pointer::Referrers(*subject));
-        let ticket = self.known.ticket(&key);
+        let ticket = self.ticket(&key);
         let (what, is_any) = match self.ask_referrers(reach, subject).await {
             Ok((bytes, is_any)) => {
                 let (digest, index) = (Digest::sha256(&bytes), MediaType::OciIndex.as_str().to_owned());
-                (Some(self.keep_manifest(reach, &digest, bytes, Some(index)).await?), is_any)
+                let list = match is_any {
+                    true => self.keep_manifest(reach, &digest, bytes, Some(index)).await?,
+                    false => self.keep_in_memory(reach, &digest, bytes, index),
+                };
+                (Some(list), is_any)
             }
             Err(RemoteError::Missing | RemoteError::Unsupported { .. }) => (None, false),
             Err(error) => return Err(error),
         };
-        self.remember(ticket, key, what.as_ref().map(|list| list.digest), is_any).await;
+        self.remember(reach, ticket, key, what.as_ref().map(|list| list.digest), is_any).await;
         Ok(Known { what, checked_at: SystemTime::now() })
     }
 

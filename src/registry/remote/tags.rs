@@ -41,7 +41,7 @@ impl Remote {
 
     async fn ask_tag(self: &Arc<Self>, reach: &Reach, tag: &Tag) -> Result<Known<Digest>, RemoteError> {
         let key = (reach.repository.clone(), Pointer::Tag(tag.clone()));
-        let ticket = self.known.ticket(&key);
+        let ticket = self.ticket(&key);
         let what = match self.head_of_tag(reach, &key, tag).await {
             Ok(Some(digest)) => Some(digest),
             Err(error) if !error.is_answer() => return Err(error),
@@ -52,7 +52,7 @@ impl Remote {
                 Err(error) => return Err(error),
             },
         };
-        self.remember(ticket, key, what, true).await;
+        self.remember(reach, ticket, key, what, true).await;
         Ok(Known { what, checked_at: SystemTime::now() })
     }
 

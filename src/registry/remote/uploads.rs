@@ -138,10 +138,10 @@ impl Remote {
         upload.check_range(&piece)?;
         let has_bytes = !http_body::Body::is_end_stream(&piece.body);
         let _slot = self.upload_slot(has_bytes).await.map_err(remote)?;
+        let before = upload.session.clone();
         let (ask, passed) = self.send_piece(Method::PATCH, &reach, &mut upload.session, piece, None).map_err(remote)?;
-        let answer = self.origin.send(ask).await;
         // Until it is known what arrived there, the hash is good for nothing.
-        let answer = answer.map_err(|error| remote(error.into()))?;
+        let answer = self.origin.send(ask).await.map_err(|error| not_taken(error, &mut upload, before))?;
         // Some answer 204, such as go-containerregistry's.
         if !matches!(answer.status(), StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
             return Err(self.gone(&reach, answer, upload).await);
@@ -169,6 +169,7 @@ impl Remote {
         upload.check_range(&piece)?;
         let has_bytes = !http_body::Body::is_end_stream(&piece.body);
         let _slot = self.upload_slot(has_bytes).await.map_err(remote)?;
+        let before = upload.session.clone();
         let (ask, passed) =
             self.send_piece(Method::PUT, &reach, &mut upload.session, piece, Some(*digest)).map_err(remote)?;
         // Without a body it is known before anything is sent.
@@ -179,7 +180,7 @@ impl Remote {
                 let _ = self.give_up(&reach, upload).await;
                 return Err(RegistryError::DigestMismatch(Box::new(mismatch)));
             }
-            (None, Some(answer)) => answer.map_err(|error| remote(error.into()))?,
+            (None, Some(answer)) => answer.map_err(|error| not_taken(error, &mut upload, before))?,
             (None, None) => return Err(RegistryError::UploadUnknown(upload.id)),
         };
         if answer.status() != StatusCode::CREATED {
@@ -342,6 +343,14 @@ fn end_of(headers: &HeaderMap) -> Option<u64> {
     let (_, last) = headers.get(RANGE)?.to_str().ok()?.rsplit_once('-')?;
     let last: u64 = last.parse().ok()?;
     Some(if last == 0 { 0 } else { last + 1 })
+}
+
+/// Where the registry did nothing at all, the upload is as it was before.
+fn not_taken(error: SendError, upload: &mut RemoteUpload, before: Session) -> RegistryError {
+    if matches!(error, SendError::Refused { .. }) {
+        upload.session = before;
+    }
+    remote(error.into())
 }
 
 fn remote(error: RemoteError) -> RegistryError {

@@ -34,6 +34,9 @@ pub(super) async fn a_digest_belongs_to_one_repository_of_one_upstream(ground: &
     // Of what a manifest said of a size the upstream's own word says nothing.
     let proof = Member { proven: true, ..member(b"manifest", None, Some("type")) };
     store.put_members("hub", &app, vec![proof.clone()]).await.unwrap();
+    assert_eq!(store.member("hub", &app, &proof.digest).await, Ok(Some(proof.clone())));
+    // Nor does what the next manifest says of it count any more.
+    store.put_members("hub", &app, vec![member(b"manifest", Some(9), None)]).await.unwrap();
     assert_eq!(store.member("hub", &app, &proof.digest).await, Ok(Some(proof)));
 
     store.forget_member("hub", &app, &layer.digest).await.unwrap();

@@ -131,3 +131,34 @@ fn an_older_list_of_referrers_is_given_to_those_who_got_it_alone() {
     assert!(older.body == all && older.header("warning").is_some(), "{:?}", older.headers);
     is_error(&eve.get(&path), 404, "UNSUPPORTED");
 }
+
+/// An upstream that hides from callers what they may not see says 404, as ours does.
+#[test]
+fn that_one_caller_is_told_there_is_nothing_took_the_older_answer_from_others() {
+    let (mirror, ada, eve) = forward(Door::basic(), "");
+    let (subject, _) = mirror.up.image("app", "v1", b"a layer");
+    let subject_of = format!(r#"{{"subject":{{"digest":"{subject}"}},"#);
+    let referrer = String::from_utf8(manifest(&[b"{}"])).unwrap().replacen('{', &subject_of, 1);
+    mirror.up.manifest("app", "signature", referrer.as_bytes());
+    let paths = ["/v2/up/app/manifests/v1".to_owned(), format!("/v2/up/app/referrers/{subject}")];
+    let fresh = paths.each_ref().map(|path| ada.get(path).expect(200).body);
+    let all_fail = |status| mirror.up.fault_reads("/app/", Fault::Status(status));
+    all_fail(404);
+    paths.iter().for_each(|path| assert_eq!(eve.get(path).status, 404, "{path}"));
+    mirror.up.heal();
+    all_fail(503);
+    for (path, fresh) in paths.iter().zip(fresh) {
+        let older = ada.get(path).expect(200);
+        assert!(older.body == fresh && older.header("warning").is_some(), "{path} {:?}", older.headers);
+    }
+}
+
+#[test]
+fn what_a_caller_may_not_see_any_more_was_given_from_before() {
+    let (mirror, ada, _) = forward(Door::basic(), "stale_when_refused = true");
+    mirror.up.image("app", "v1", b"a layer");
+    let path = "/v2/up/app/manifests/v1";
+    ada.get(path).expect(200);
+    mirror.up.fault_reads("/app/manifests/", Fault::Status(403));
+    assert!(matches!(ada.get(path).status, 401 | 403 | 404));
+}

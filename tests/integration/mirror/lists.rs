@@ -326,6 +326,7 @@ fn referrers_that_were_known_were_none_after_a_restart() {
                 if asked == 0 || is_stale { asked + 1 } else { asked }
             );
         }
+        let nothing = format!("/v2/up/app/manifests/{}", digest(&mirror.pull(&none).expect(200).body));
         let Mirror { gate, up } = mirror;
         drop(up);
         let gate = gate.kill().start();
@@ -336,6 +337,7 @@ fn referrers_that_were_known_were_none_after_a_restart() {
             assert_eq!(warning, is_stale, "{ttl} {path}: {:?}", answer.headers);
         }
         is_error(&pull(gate.main, &none, &[]).unwrap(), 404, "UNSUPPORTED");
+        is_error(&pull(gate.main, &nothing, &[]).unwrap(), 503, "UNAVAILABLE");
     }
 }
 

@@ -134,6 +134,25 @@ fn what_cannot_be_sent_again_is_503_and_leaves_the_upload() {
     assert!(fronted.up.has_blob("app", &digest(&bytes)));
 }
 
+/// What it hashes to is known here still, so wrong bytes do not get there by a digest that is not theirs.
+#[test]
+fn what_came_before_a_refusal_was_not_hashed_any_more() {
+    let fronted = fronted("");
+    let client = fronted.gate.plain();
+    let location = begin(&client, "up/app");
+    let location = client.send("PATCH", &location, &[], b"one ").expect(202).header("location").unwrap().to_owned();
+    for method in ["PATCH", "PUT"] {
+        fronted.front.refuse(method, usize::MAX);
+        let wrong = format!("{location}?digest={}", digest(b"one two"));
+        let path = if method == "PUT" { &wrong } else { &location };
+        is_refused(&client.send(method, path, &[], b"two"));
+        assert!(fronted.front.refused() > 0);
+    }
+    fronted.front.refuse("PUT", 0);
+    is_error(&client.send("PUT", &format!("{location}?digest={}", digest(b"three")), &[], b""), 400, "DIGEST_INVALID");
+    assert_eq!(fronted.up.count("PUT", "/blobs/"), 0, "it was known before it was asked");
+}
+
 #[test]
 fn an_upstream_that_refuses_always_is_503_with_a_reason() {
     for end in [None, Some(End::Below(0)), Some(End::AtOnce)] {
