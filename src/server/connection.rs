@@ -144,7 +144,7 @@ pub(super) async fn serve<H: Handler>(
             let io = Frames::new(io, entrance.clone());
             let connection = http2(limits, stall).serve_connection(TokioIo::new(io), service);
             let event = drive(connection, activity, patience, phases, peer).await;
-            if event == ConnectionEvent::Flooded {
+            if matches!(event, ConnectionEvent::Flooded | ConnectionEvent::BadHttp2) {
                 entrance.mark_loud();
             }
             event
@@ -164,16 +164,20 @@ async fn drive<C: GracefulConnection<Error = hyper::Error>>(
         biased;
         outcome = Watched::new(connection, stop, activity, patience) => outcome.unwrap_or_else(|error| {
             tracing::debug!(%peer, %error, "connection broken");
-            if was_told_to_be_calm(&error) { ConnectionEvent::Flooded } else { ConnectionEvent::Broken }
+            told_to_go(&error)
         }),
         () = reached(phases.clone(), Phase::Forced) => ConnectionEvent::Forced,
     }
 }
 
-/// Whether HTTP/2, or [`Frames`] through it, ended the connection for a flood.
-fn was_told_to_be_calm(error: &hyper::Error) -> bool {
+/// Why HTTP/2, or [`Frames`] through it, ended the connection, if it did.
+fn told_to_go(error: &hyper::Error) -> ConnectionEvent {
     let error = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
-    error.is_some_and(|error| !error.is_remote() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
+    match error.filter(|error| !error.is_remote()).and_then(h2::Error::reason) {
+        Some(h2::Reason::ENHANCE_YOUR_CALM) => ConnectionEvent::Flooded,
+        Some(_) => ConnectionEvent::BadHttp2,
+        None => ConnectionEvent::Broken,
+    }
 }
 
 fn http1(limits: &Limits) -> http1::Builder {

@@ -90,6 +90,8 @@ pub enum ConnectionEvent {
     Stalled,
     /// What it sent by HTTP/2 was a flood, and it was told to be calm (RFC 9113 §10.5).
     Flooded,
+    /// What it sent broke the rules of HTTP/2 (RFC 9113 §5.4.1).
+    BadHttp2,
     /// It was cut off at the end of `limits.drain_timeout`.
     Forced,
 }

@@ -58,6 +58,7 @@ const fn outcome(event: ConnectionEvent) -> Option<&'static str> {
         ConnectionEvent::Idle => "idle",
         ConnectionEvent::Stalled => "stalled",
         ConnectionEvent::Flooded => "flooded",
+        ConnectionEvent::BadHttp2 => "bad_http2",
         ConnectionEvent::Forced => "forced",
     })
 }
