@@ -15,10 +15,12 @@ const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 /// END_STREAM and END_HEADERS.
 const WHOLE: u8 = 5;
 const INITIAL_WINDOW_SIZE: u8 = 4;
 const ENHANCE_YOUR_CALM: u8 = 11;
+const PROTOCOL_ERROR: u8 = 1;
 
 /// RFC 9113, section 4.1.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -93,6 +95,19 @@ fn who_floods_is_told_to_be_calm() {
     assert_eq!(goaway[4..8], [0, 0, 0, ENHANCE_YOUR_CALM]);
     let counted = "dockgate_connections_closed_total{outcome=\"flooded\"} 1";
     wait_until("the flood to be counted", || gate.admin().get("/metrics").expect(200).text().contains(counted));
+}
+
+#[test]
+fn who_broke_the_rules_of_http_2_was_not_told_apart_from_who_broke_off() {
+    let gate = Gate::start(OPEN);
+    let mut socket = http2(&gate, 65_535);
+    socket.write_all(&frame(WINDOW_UPDATE, 0, 0, &[0; 4])).unwrap();
+    let mut said = vec![];
+    let _ = socket.read_to_end(&mut said);
+    let goaway = frames(&said).find(|(kind, _)| *kind == GOAWAY).expect("a GOAWAY").1;
+    assert_eq!(goaway[4..8], [0, 0, 0, PROTOCOL_ERROR]);
+    let counted = "dockgate_connections_closed_total{outcome=\"bad_http2\"} 1";
+    wait_until("it to be counted", || gate.admin().get("/metrics").expect(200).text().contains(counted));
 }
 
 /// The kind and the payload of each frame.
