@@ -113,14 +113,20 @@ fn two_users_share_one_download() {
     assert_eq!(mirror.up.asked_for("GET", &layer).iter().filter(served).count(), 1);
 }
 
-/// As for manifests: only to those whom the upstream let have it.
-#[test]
-fn an_older_list_of_referrers_is_given_to_those_who_got_it_alone() {
-    let (mirror, ada, eve) = forward(Door::basic(), "");
+/// An image `app:v1` there, and what refers to it; its digest.
+fn signed_image(mirror: &Mirror) -> String {
     let (subject, _) = mirror.up.image("app", "v1", b"a layer");
     let subject_of = format!(r#"{{"subject":{{"digest":"{subject}"}},"#);
     let referrer = String::from_utf8(manifest(&[b"{}"])).unwrap().replacen('{', &subject_of, 1);
     mirror.up.manifest("app", "signature", referrer.as_bytes());
+    subject
+}
+
+/// As for manifests: only to those whom the upstream let have it.
+#[test]
+fn an_older_list_of_referrers_is_given_to_those_who_got_it_alone() {
+    let (mirror, ada, eve) = forward(Door::basic(), "");
+    let subject = signed_image(&mirror);
     let path = format!("/v2/up/app/referrers/{subject}");
     let all = ada.get(&path).expect(200).body;
     ada.get(&path).expect(200);
@@ -136,10 +142,7 @@ fn an_older_list_of_referrers_is_given_to_those_who_got_it_alone() {
 #[test]
 fn that_one_caller_is_told_there_is_nothing_took_the_older_answer_from_others() {
     let (mirror, ada, eve) = forward(Door::basic(), "");
-    let (subject, _) = mirror.up.image("app", "v1", b"a layer");
-    let subject_of = format!(r#"{{"subject":{{"digest":"{subject}"}},"#);
-    let referrer = String::from_utf8(manifest(&[b"{}"])).unwrap().replacen('{', &subject_of, 1);
-    mirror.up.manifest("app", "signature", referrer.as_bytes());
+    let subject = signed_image(&mirror);
     let paths = ["/v2/up/app/manifests/v1".to_owned(), format!("/v2/up/app/referrers/{subject}")];
     let fresh = paths.each_ref().map(|path| ada.get(path).expect(200).body);
     let all_fail = |status| mirror.up.fault_reads("/app/", Fault::Status(status));
