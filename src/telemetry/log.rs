@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Debug;
 use std::io::{self, Write};
 
+use tracing::Metadata;
 use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::field::MakeExt;
@@ -14,11 +15,16 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
+use super::sink::{Flush, Sink, Urgency};
 use crate::config::{Format, Level, Log};
 
+/// The target of access lines.
+const ACCESS: &str = "access";
+
 /// Begins the log. Called once, before anything is logged; a second call changes nothing.
-pub fn init(settings: &Log) {
-    let writer = Fields { prefix: prefix(settings) };
+pub fn init(settings: &Log) -> io::Result<Flush> {
+    let (sink, flush) = Sink::start(io::stderr())?;
+    let writer = Fields { prefix: prefix(settings), sink };
     let layer = match settings.format {
         Format::Text => {
             let fields = fmt::format::debug_fn(write_field).delimited(" ");
@@ -28,6 +34,7 @@ pub fn init(settings: &Log) {
     };
     // Fails only where a log was begun already.
     let _ = tracing_subscriber::registry().with(layer.with_filter(targets(settings.level))).try_init();
+    Ok(flush)
 }
 
 /// Access lines do not depend on the level: `log.access` alone says whether there are any. What libraries say is kept to
@@ -41,7 +48,7 @@ fn targets(level: Level) -> Targets {
         Level::Trace => LevelFilter::TRACE,
     };
     let libraries = level.min(LevelFilter::WARN);
-    Targets::new().with_default(libraries).with_target("dockgate", level).with_target("access", LevelFilter::INFO)
+    Targets::new().with_default(libraries).with_target("dockgate", level).with_target(ACCESS, LevelFilter::INFO)
 }
 
 /// `name=value`; the message stands alone.
@@ -93,42 +100,46 @@ fn prefix(settings: &Log) -> String {
     }
 }
 
-/// Writes lines to standard error, each with the fields that all of them have.
+/// Where lines go, each with the fields that all of them have.
 struct Fields {
     prefix: String,
+    sink: Sink,
 }
 
 /// One line: tracing writes each whole.
 struct Line<'a> {
-    prefix: &'a str,
+    fields: &'a Fields,
+    urgency: Urgency,
 }
 
 impl<'a> MakeWriter<'a> for Fields {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
-        Line { prefix: &self.prefix }
+        Line { fields: self, urgency: Urgency::News }
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Line<'a> {
+        let urgency = if metadata.target() == ACCESS { Urgency::Routine } else { Urgency::News };
+        Line { fields: self, urgency }
     }
 }
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        io::stderr().write_all(&with_prefix(self.prefix, line))?;
+        let Fields { prefix, sink } = self.fields;
+        sink.push(&[prefix.as_bytes(), behind(prefix, line)], self.urgency);
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }
 
-/// The whole line as one piece, so that it is one system call and nothing of another process comes in between.
-fn with_prefix<'a>(prefix: &str, line: &'a [u8]) -> Cow<'a, [u8]> {
-    if prefix.is_empty() {
-        return line.into();
-    }
-    let rest = if prefix.starts_with('{') { line.strip_prefix(b"{").unwrap_or(line) } else { line };
-    [prefix.as_bytes(), rest].concat().into()
+/// What of `line` comes behind the prefix: an object that it began is gone on with.
+fn behind<'a>(prefix: &str, line: &'a [u8]) -> &'a [u8] {
+    if prefix.starts_with('{') { line.strip_prefix(b"{").unwrap_or(line) } else { line }
 }
 
 #[cfg(test)]
@@ -162,14 +173,9 @@ mod tests {
     #[test]
     fn fields_stand_at_the_beginning_of_every_line() {
         assert_eq!(prefix(&settings(Format::Text)), r#"service="reg\"istry" "#);
-        let line = with_prefix(&prefix(&settings(Format::Json)), br#"{"level":"INFO"}"#).into_owned();
+        let prefix = prefix(&settings(Format::Json));
+        let line = [prefix.as_bytes(), behind(&prefix, br#"{"level":"INFO"}"#)].concat();
         let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
         assert_eq!((&line["service"], &line["level"]), (&"reg\"istry".into(), &"INFO".into()));
-    }
-
-    #[test]
-    fn a_line_of_json_without_fields_was_written_in_two_pieces() {
-        let plain = Log { fields: Default::default(), ..settings(Format::Json) };
-        assert!(matches!(with_prefix(&prefix(&plain), br#"{"level":"INFO"}"#), Cow::Borrowed(br#"{"level":"INFO"}"#)));
     }
 }

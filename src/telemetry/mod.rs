@@ -3,8 +3,10 @@
 pub mod log;
 mod metrics;
 mod mirrors;
+mod sink;
 mod upstreams;
 
 pub use metrics::{Labels, Metrics, Sizes};
 pub use mirrors::DiskTier;
+pub use sink::Flush;
 pub use upstreams::UpstreamCount;

@@ -1,7 +1,9 @@
 //! What an operator meets: reloads half of which is bad, checks, certificates that end, and the words of the program.
 
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use rcgen::{CertificateParams, KeyPair};
 use time::{Duration, OffsetDateTime};
@@ -383,4 +385,24 @@ fn what_is_doubtful_in_the_configuration_is_told() {
     assert!(told.contains("hub.toml:4:30: docker_mirror_repositories: names that"), "{told}");
     let gate = prepared.start();
     gate.wait_for_log("docker_mirror_repositories");
+}
+
+#[test]
+fn a_log_that_nobody_read_stopped_everybody() {
+    // More lines than a pipe takes.
+    const REQUESTS: usize = 500;
+    let prepared = Gate::prepare("");
+    rustix::fs::mknodat(rustix::fs::CWD, prepared.path("log"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let log = File::options().read(true).write(true).open(prepared.path("log")).unwrap();
+    let serve = prepared.command(&["serve"]);
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"exec "$0" "$@" 2>log"#]).arg(serve.get_program()).args(serve.get_args());
+    let gate = prepared.start_under(command.current_dir(prepared.directory.path()));
+    for _ in 0..REQUESTS {
+        gate.plain().get("/v2/").expect(401);
+    }
+    // Nothing of it is lost: it is written as soon as somebody reads.
+    let requests = BufReader::new(log).lines().map(Result::unwrap).filter(|line| line.contains("target=/v2/"));
+    assert_eq!(requests.take(REQUESTS).filter(|line| line.contains("status=401")).count(), REQUESTS);
+    assert_eq!(gate.stop(), 0);
 }

@@ -182,10 +182,10 @@ impl Prepared {
     }
 
     pub fn start(&self) -> Gate {
-        self.start_under(self.command(&["serve"]))
+        self.start_under(&mut self.command(&["serve"]))
     }
 
-    pub fn start_under(&self, mut command: Command) -> Gate {
+    pub fn start_under(&self, command: &mut Command) -> Gate {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = follow(child.stderr.take().unwrap());
         let printed = follow(child.stdout.take().unwrap());

@@ -35,14 +35,14 @@ use signals::Signals;
 
 pub(super) fn run(common: &Common) -> Result<(), Exit> {
     let config = common.load()?;
-    log::init(&config.log);
+    let no_threads = |error| Exit::new(Code::Software, format_args!("no threads can be started: {error}"));
+    // Until this returns: what is told last is written, too.
+    let _log = log::init(&config.log).map_err(no_threads)?;
     let descriptors = descriptors::raise();
     if descriptors < descriptors::LEAST {
         return Err(Exit::new(Code::Unavailable, descriptors::too_few(descriptors)));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime =
-        runtime.map_err(|error| Exit::new(Code::Software, format_args!("no threads can be started: {error}")))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(no_threads)?;
     runtime.block_on(serve(config, common))
 }
 

@@ -176,7 +176,7 @@ fn a_data_directory_that_may_not_be_written_serves_pulls() {
     let mut command = Command::new("setpriv");
     command.arg("--bounding-set=-dac_override,-dac_read_search").arg(inner.get_program()).args(inner.get_args());
     command.current_dir(prepared.directory.path());
-    let gate = prepared.start_under(command);
+    let gate = prepared.start_under(&mut command);
     only_pulls(&gate, &image, &large);
 }
 

@@ -63,7 +63,7 @@ fn the_proxy_of_the_environment_is_used_unless_somebody_says_no() {
     ] {
         wanted.lock().unwrap().clear();
         let prepared = prepare(OPEN, &mirror_of(&url, more));
-        let gate = prepared.start_under(serve(&prepared, &variables));
+        let gate = prepared.start_under(&mut serve(&prepared, &variables));
         let answer = pull(gate.main, "/v2/up/app/manifests/v1", &[]).unwrap();
         let asked = wanted.lock().unwrap().clone();
         if is_used {
