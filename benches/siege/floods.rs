@@ -37,7 +37,7 @@ pub async fn run(context: &Context<'_>) -> Outcome<Vec<Figure>> {
     let (mut gateway, neighbours) = context.start(&Setup::default()).await?;
     let kinds = floods(gateway.address, &context.content.large_path())?;
     let mut figures = Vec::new();
-    for flood in kinds {
+    for flood in kinds.into_iter().filter(|flood| flood.name.contains(context.flood)) {
         let new = one(context, &gateway, &neighbours, flood).await?;
         if gateway.has_ended() {
             return Err(format!("the gateway ended under a flood:\n{}", gateway.log_end()).into());

@@ -60,6 +60,9 @@ struct Arguments {
     /// Only these sieges
     #[arg(long, value_delimiter = ',', value_enum)]
     only: Vec<Siege>,
+    /// Of the floods only those with this in their names
+    #[arg(long, default_value = "")]
+    flood: String,
     /// Some seconds for each, and two minutes for all
     #[arg(long)]
     short: bool,
@@ -211,6 +214,7 @@ async fn run(arguments: &Arguments, thread: &Handle) -> Outcome<bool> {
         thread: thread.clone(),
         times: arguments.times(),
         command: arguments.during.clone(),
+        flood: &arguments.flood,
         speed: !arguments.short,
     };
     let mut figures = Vec::new();

@@ -46,6 +46,8 @@ pub struct Context<'a> {
     pub thread: Handle,
     pub times: Times,
     pub command: Option<String>,
+    /// What the names of floods have in them.
+    pub flood: &'a str,
     /// Whether speed is judged: not in the short form, which runs wherever and beside whatever.
     pub speed: bool,
 }

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::gateway::Flight;
 
+use super::socket::Sleeper;
 use super::stall::Stall;
 use super::streams::Offer;
 
@@ -241,6 +242,12 @@ impl<I> Monitored<I> {
 impl<I: AsyncRead> AsyncRead for Monitored<I> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.project().io.poll_read(context, buffer)
+    }
+}
+
+impl<I: Sleeper> Sleeper for Monitored<I> {
+    fn sleep(self: Pin<&mut Self>) {
+        self.project().io.sleep();
     }
 }
 

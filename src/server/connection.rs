@@ -23,6 +23,7 @@ use super::guarded::{Guarded, Verdicts};
 use super::handshake::HandshakeLog;
 use super::opening::{self, HttpVersion, Opened, Refused, Stream};
 use super::pace::Turnstile;
+use super::socket::Sleeper;
 use super::stall::Stall;
 use super::streams::StreamExecutor;
 use super::watch::Watched;
@@ -101,7 +102,7 @@ pub(super) async fn run<H: Handler>(
 
 /// Speak HTTP until the connection ends, waits too long, or the server stops.
 pub(super) async fn serve<H: Handler>(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stream: impl AsyncRead + AsyncWrite + Sleeper + Unpin + Send + 'static,
     version: HttpVersion,
     arrival: Arrival,
     setting: &Setting<H>,

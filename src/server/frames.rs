@@ -10,6 +10,7 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::pace::{Entrance, Pace};
+use super::socket::Sleeper;
 
 /// For so many bytes that go either way one such frame is no flood: clients acknowledge what they take by WINDOW_UPDATE, the
 /// eager ones every 4 KiB, for the stream and for the connection.
@@ -61,13 +62,14 @@ impl<I> Frames<I> {
     }
 }
 
-impl<I: AsyncRead> AsyncRead for Frames<I> {
+impl<I: AsyncRead + Sleeper> AsyncRead for Frames<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(self.as_mut().project().pace.poll_turn(context));
+        let this = self.as_mut().project();
+        ready!(this.pace.poll_turn(this.io, context));
         let before = buffer.filled().len();
         if self.farewell.is_empty() {
             ready!(self.as_mut().project().io.poll_read(context, buffer))?;

@@ -15,6 +15,7 @@ use crate::gateway::BadHead;
 use super::activity::Activity;
 use super::framing::{Followed, Framing, HeadLimits, Refusal};
 use super::pace::{Entrance, Pace};
+use super::socket::Sleeper;
 
 /// What is read at a time of a head that comes in pieces, and of a loud connection.
 const PIECE_BYTES: usize = 4 << 10;
@@ -98,7 +99,7 @@ impl<I> Guarded<I> {
     }
 }
 
-impl<I: AsyncRead> AsyncRead for Guarded<I> {
+impl<I: AsyncRead + Sleeper> AsyncRead for Guarded<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -122,7 +123,7 @@ impl<I: AsyncRead> AsyncRead for Guarded<I> {
                 Some(Refused::Body) => return Poll::Ready(Err(malformed())),
                 None => {}
             }
-            ready!(this.pace.poll_turn(context));
+            ready!(this.pace.poll_turn(this.io, context));
             let (before, heads, chunks) = (buffer.filled().len(), this.framing.heads(), this.framing.chunks());
             // What one read of a loud connection brings is served before its next turn, so it is little.
             let came = if this.held.is_empty() && !this.pace.is_loud() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::sleep_until;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -82,7 +83,12 @@ pub(super) async fn open<H>(
     if !slot.claim(peer.ip(), limits.connections_per_client) {
         return Err(ConnectionEvent::OverConnectionsPerClient.into());
     }
-    turnstile.entrance(peer.ip()).opening().await;
+    if let Some(turn) = turnstile.entrance(peer.ip()).opening() {
+        // Until then nobody is woken for what it sends.
+        let asleep = stream.into_std().map_err(broken)?;
+        sleep_until(turn).await;
+        stream = TcpStream::from_std(asleep).map_err(broken)?;
+    }
     let arrival = Arrival {
         peer,
         local,

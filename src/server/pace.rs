@@ -13,6 +13,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::net::client_network;
 
+use super::socket::Sleeper;
+
 /// How many such pieces a connection may send at once.
 pub(super) const BURST: u64 = 4_096;
 /// How many it may send each second, for ever.
@@ -88,13 +90,11 @@ impl Entrance {
         self.turnstile.queue().remember(self.client, Instant::now());
     }
 
-    /// Waits until a new connection of the client may begin: not at all, unless the client is loud.
-    pub(super) async fn opening(&self) {
-        if self.loud_until().is_some() {
-            let share = Duration::from_secs(1) / LOUD_OPENINGS_PER_SECOND;
-            let turn = turn(&mut self.turnstile.queue().opening, share);
-            sleep_until(turn).await;
-        }
+    /// When a new connection of the client may begin; `None`: at once, as the client is not loud.
+    pub(super) fn opening(&self) -> Option<Instant> {
+        self.loud_until()?;
+        let share = Duration::from_secs(1) / LOUD_OPENINGS_PER_SECOND;
+        Some(turn(&mut self.turnstile.queue().opening, share))
     }
 
     /// When whoever sent so many may go on.
@@ -134,17 +134,23 @@ impl Pace {
         Self { left: BURST, owed: 0, bytes_per_piece, bytes: 0, refilled, inherited, entrance, turn: None }
     }
 
-    /// Ready when the connection may be read.
-    pub(super) fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Ready when `io` may be read; until then it sleeps.
+    pub(super) fn poll_turn(&mut self, io: Pin<&mut impl Sleeper>, context: &mut Context<'_>) -> Poll<()> {
+        let mut waits_already = self.turn.is_some();
         if let owed @ 1.. = std::mem::take(&mut self.owed) {
             // What it inherited it does not hand on: a busy fleet would be loud for ever.
             if self.is_beyond() {
                 self.entrance.mark_loud();
             }
             self.turn = Some(Box::pin(sleep_until(self.entrance.pass(owed))));
+            waits_already = false;
         }
         if let Some(turn) = &mut self.turn {
-            ready!(turn.as_mut().poll(context));
+            let turn = turn.as_mut().poll(context);
+            if turn.is_pending() && !waits_already {
+                io.sleep();
+            }
+            ready!(turn);
             self.turn = None;
         }
         Poll::Ready(())
@@ -203,6 +209,35 @@ mod tests {
         Pace::new(1 << 10, turnstile.entrance([192, 0, 2, 1].into()))
     }
 
+    /// How often it was put to sleep.
+    struct Bed(usize);
+
+    impl Sleeper for Bed {
+        fn sleep(mut self: Pin<&mut Self>) {
+            self.0 += 1;
+        }
+    }
+
+    /// Waits for its turn; how often its socket was put to sleep meanwhile.
+    async fn turn_of(pace: &mut Pace) -> usize {
+        let mut bed = Bed(0);
+        std::future::poll_fn(|context| pace.poll_turn(Pin::new(&mut bed), context)).await;
+        bed.0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_turn_sleeps_once_until_then() {
+        let mut pace = pace(&Turnstile::default());
+        assert_eq!(turn_of(&mut pace).await, 0);
+        pace.spend(1_000);
+        let mut bed = Bed(0);
+        let waker = futures_util::task::noop_waker();
+        for _ in 0..3 {
+            assert!(pace.poll_turn(Pin::new(&mut bed), &mut Context::from_waker(&waker)).is_pending());
+        }
+        assert_eq!((bed.0, turn_of(&mut pace).await), (1, 0));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_takes_what_it_asked_for_may_acknowledge_all_of_it() {
         let mut pace = pace(&Turnstile::default());
@@ -219,12 +254,15 @@ mod tests {
         for _ in 0..1_000 {
             let mut gone = pace(&turnstile);
             gone.spend(1_000);
-            assert!(gone.poll_turn(&mut Context::from_waker(&futures_util::task::noop_waker())).is_pending());
+            assert!(
+                gone.poll_turn(Pin::new(&mut Bed(0)), &mut Context::from_waker(&futures_util::task::noop_waker()))
+                    .is_pending()
+            );
         }
         let mut pace = pace(&turnstile);
         pace.spend(1_000);
         let began = Instant::now();
-        std::future::poll_fn(|context| pace.poll_turn(context)).await;
+        turn_of(&mut pace).await;
         assert!(began.elapsed() <= TURN_MAX + Duration::from_millis(1), "{:?}", began.elapsed());
     }
 
@@ -242,7 +280,7 @@ mod tests {
         let turnstile = Turnstile::default();
         let mut first = pace(&turnstile);
         first.spend(1_000);
-        std::future::poll_fn(|context| first.poll_turn(context)).await;
+        turn_of(&mut first).await;
         assert!(pace(&turnstile).is_loud());
         assert!(!Pace::new(1 << 10, turnstile.entrance([192, 0, 2, 2].into())).is_loud());
         tokio::time::advance(LOUD_TIME).await;
@@ -256,7 +294,7 @@ mod tests {
         for _ in 0..5 {
             let mut ordinary = pace(&turnstile);
             ordinary.spend(8);
-            std::future::poll_fn(|context| ordinary.poll_turn(context)).await;
+            turn_of(&mut ordinary).await;
             tokio::time::advance(LOUD_TIME / 4).await;
         }
         assert!(!pace(&turnstile).is_loud());
@@ -265,17 +303,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn connections_of_those_who_flood_began_all_at_once() {
         let turnstile = Turnstile::default();
-        let wait = async |client: u8| {
-            let began = Instant::now();
-            turnstile.entrance([192, 0, 2, client].into()).opening().await;
-            began.elapsed()
-        };
-        assert_eq!(wait(1).await, Duration::ZERO);
+        let opening = |client: u8| turnstile.entrance([192, 0, 2, client].into()).opening();
+        assert_eq!(opening(1), None);
         turnstile.entrance([192, 0, 2, 1].into()).mark_loud();
-        let (one, two, quiet) = tokio::join!(wait(1), wait(1), wait(2));
-        let each = Duration::from_secs(1) / LOUD_OPENINGS_PER_SECOND;
-        assert!(one >= each && two >= 2 * each, "{one:?} {two:?}");
-        assert_eq!(quiet, Duration::ZERO);
+        let (now, each) = (Instant::now(), Duration::from_secs(1) / LOUD_OPENINGS_PER_SECOND);
+        assert_eq!([opening(1), opening(1), opening(2)], [Some(now + each), Some(now + 2 * each), None]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -30,6 +30,15 @@ use tokio_rustls::client::TlsStream;
 use super::*;
 use crate::net::{certificates, tls};
 
+/// Nothing wakes anybody there.
+impl socket::Sleeper for &[u8] {
+    fn sleep(self: Pin<&mut Self>) {}
+}
+
+impl socket::Sleeper for tokio::io::DuplexStream {
+    fn sleep(self: Pin<&mut Self>) {}
+}
+
 /// Far longer than any test runs.
 const LONG: Duration = Duration::from_secs(3600);
 const SHORT: Duration = Duration::from_millis(50);

@@ -86,14 +86,30 @@ impl Sessions {
         if is_full { Err(RegistryError::TooManyUploads) } else { Ok(()) }
     }
 
+    /// Where one is that no request has.
+    pub(super) fn look(&self, id: UploadId, owner: &Owner) -> Result<Session, RegistryError> {
+        let mut open = lock(&self.open);
+        let slot = self.find(&mut open, id, owner)?;
+        slot.touched = Instant::now();
+        slot.session.clone().ok_or(RegistryError::UploadBusy(id))
+    }
+
     /// Takes one up.
     pub(super) fn take(&self, id: UploadId, owner: &Owner) -> Result<RemoteUpload, RegistryError> {
         let mut open = lock(&self.open);
-        let slot = open.get_mut(&id).filter(|slot| slot.owner == *owner && slot.touched.elapsed() < self.lifetime);
-        let slot = slot.ok_or(RegistryError::UploadUnknown(id))?;
-        let session = slot.session.take().ok_or(RegistryError::UploadBusy(id))?;
+        let session = self.find(&mut open, id, owner)?.session.take().ok_or(RegistryError::UploadBusy(id))?;
         drop(open);
         Ok(RemoteUpload { id, session, open: Arc::clone(&self.open), is_over: false })
+    }
+
+    fn find<'o>(
+        &self,
+        open: &'o mut HashMap<UploadId, Slot>,
+        id: UploadId,
+        owner: &Owner,
+    ) -> Result<&'o mut Slot, RegistryError> {
+        let slot = open.get_mut(&id).filter(|slot| slot.owner == *owner && slot.touched.elapsed() < self.lifetime);
+        slot.ok_or(RegistryError::UploadUnknown(id))
     }
 }
 

@@ -112,17 +112,22 @@ impl Remote {
         self.sessions.take(id, &owner(target))
     }
 
-    /// How many bytes an upload has, as the registry there counts them.
+    /// How many bytes an upload has, as the registry there counts them. Nobody who writes has to wait until that is known.
     pub async fn upload_offset(self: &Arc<Self>, target: Target, id: UploadId) -> Result<u64, RegistryError> {
-        let mut upload = self.upload(&target, id)?;
+        self.check_writable()?;
+        let session = self.sessions.look(id, &owner(&target))?;
         let reach = self.reach(&target);
-        let answer = self.send(self.go_on(Method::GET, &reach, &upload.session).map_err(remote)?).await?;
+        let answer = self.send(self.go_on(Method::GET, &reach, &session).map_err(remote)?).await?;
         if answer.status() != StatusCode::NO_CONTENT {
-            return Err(self.gone(&reach, answer, upload).await);
+            return Err(self.gone(&reach, answer, self.upload(&target, id)?).await);
         }
         // What it took is known better here than from registries that count otherwise.
-        if !upload.session.is_sure {
-            upload.session.know_offset(end_of(answer.headers()).unwrap_or(upload.session.offset));
+        if session.is_sure {
+            return Ok(session.offset);
+        }
+        let mut upload = self.upload(&target, id)?;
+        if upload.session.path == session.path && !upload.session.is_sure {
+            upload.session.know_offset(end_of(answer.headers()).unwrap_or(session.offset));
         }
         Ok(upload.session.offset)
     }

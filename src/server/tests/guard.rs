@@ -19,6 +19,7 @@ use crate::server::activity::Activity;
 use crate::server::framing::HeadLimits;
 use crate::server::guarded::{Guarded, Verdicts};
 use crate::server::pace::{Entrance, Turnstile};
+use crate::server::socket::Sleeper;
 
 fn anybody() -> Entrance {
     Turnstile::default().entrance([192, 0, 2, 1].into())
@@ -43,6 +44,10 @@ impl AsyncRead for Script {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+impl Sleeper for Script {
+    fn sleep(self: Pin<&mut Self>) {}
 }
 
 impl AsyncWrite for Script {

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::{Mirror, OPEN, cache_is_clean, is_error, noise, prepare, upstream};
 use crate::support::content::{OCI_MANIFEST, begin, digest, manifest, push_blob, push_image, put_manifest};
 use crate::support::gate::wait_until;
-use crate::support::v2_upstream::{Door, Fault};
+use crate::support::v2_upstream::{Door, Fault, Latch};
 use crate::support::{Answer, Client, Gate, V2Upstream};
 
 const USERS: &str = "[[access]]\nwho = [\"authenticated\"]\nrepositories = [\"**\"]\nactions = [\"*\"]\n";
@@ -379,6 +379,24 @@ fn a_status_that_lies_ended_the_upload() {
     let location = here(&patch(&client, &location, "60000-99999", &bytes[60_000..]).expect(202));
     client.send("PUT", &format!("{location}?digest={}", digest(&bytes)), &[], b"").expect(201);
     assert_eq!(digest(&mirror.pull(&format!("/v2/up/app/blobs/{}", digest(&bytes))).expect(200).body), digest(&bytes));
+}
+
+#[test]
+fn a_chunk_was_refused_while_somebody_asked_how_far_the_upload_is() {
+    let mirror = fronted(OPEN, "");
+    let client = mirror.gate.plain();
+    let location = here(&client.send("POST", "/v2/up/app/blobs/uploads/", &[], b"").expect(202));
+    let latch = Latch::new();
+    mirror.up.fault("GET", "/blobs/uploads/", Fault::Hold(latch.clone()));
+    let asking = std::thread::spawn({
+        let (client, location) = (mirror.gate.plain(), location.clone());
+        move || client.get(&location).status
+    });
+    mirror.up.wait_for("GET", "/blobs/uploads/", 1);
+    patch(&client, &location, "0-2", b"abc").expect(202);
+    latch.open();
+    assert_eq!(asking.join().unwrap(), 204);
+    assert_eq!(client.get(&location).expect(204).header("range"), Some("0-2"));
 }
 
 #[test]
