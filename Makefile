@@ -30,10 +30,10 @@ install: ## Copy the program to /usr/local/bin (PREFIX=/opt/dockgate for another
 	install -D -m 0755 $(binary) $(DESTDIR)$(PREFIX)/bin/dockgate
 
 .PHONY: check
-check: needs ## What is quick: format, lints, unit tests
+check: needs ## What is quick: format, lints, unit tests, the plan
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo test --locked --lib
+	cargo test --locked --lib --bins --test tidy
 
 .PHONY: e2e
 e2e: build ## Only the tests with real clients (clients="docker podman" for some of them)
