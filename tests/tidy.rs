@@ -96,6 +96,22 @@ impl Imports {
             _ => {}
         }
     }
+
+    /// Every `crate::room` among the words of a macro.
+    fn words(&mut self, tokens: proc_macro2::TokenStream) {
+        let mut before = [const { String::new() }; 3];
+        for token in tokens {
+            if let proc_macro2::TokenTree::Group(group) = &token {
+                self.words(group.stream());
+            }
+            let word = token.to_string();
+            if matches!(&before, [root, a, b] if (root == "crate" || root == "dockgate") && a == ":" && b == ":") {
+                self.0.push(word.clone());
+            }
+            before.rotate_left(1);
+            before[2] = word;
+        }
+    }
 }
 
 impl<'a> Visit<'a> for Imports {
@@ -110,6 +126,12 @@ impl<'a> Visit<'a> for Imports {
             self.0.push(room.ident.to_string());
         }
         syn::visit::visit_path(self, path);
+    }
+
+    /// What stands in a macro is no syntax yet, so its words are looked at.
+    fn visit_macro(&mut self, invoked: &'a syn::Macro) {
+        self.words(invoked.tokens.clone());
+        syn::visit::visit_macro(self, invoked);
     }
 }
 
@@ -132,6 +154,29 @@ fn a_room_imports_only_from_floors_below() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(seen.len() > 5, "imports were not read: {seen:?}");
+}
+
+/// Where a path leads that goes up twice depends on how deep a file lies; `crate::room` says it, and is checked.
+#[test]
+fn paths_go_up_one_floor_at_a_time() {
+    let twice = concat!("super::", "super");
+    let wrong: Vec<String> = sources("src")
+        .iter()
+        .filter(|source| source.text.contains(twice))
+        .map(|source| format!("{}: {twice}", source.path.display()))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn imports_in_macros_are_seen() {
+    let file: syn::File = syn::parse_quote! {
+        macro_rules! of { ($room:ident) => { use crate::store::Store; fn f() { dockgate::oci::Digest::parse() } } }
+        fn g() { println!("{}", crate::registry::NAME) }
+    };
+    let mut imports = Imports::default();
+    imports.visit_file(&file);
+    assert_eq!(imports.0, ["store", "oci", "registry"]);
 }
 
 struct Functions<'a> {

@@ -192,8 +192,8 @@ mod tests {
     use futures_util::{StreamExt as _, stream};
     use http_body_util::{BodyExt as _, StreamBody};
 
-    use super::super::fake::{empty, full};
     use super::*;
+    use crate::upstream::fake::{empty, full};
 
     const LONG: Duration = Duration::from_secs(30);
 

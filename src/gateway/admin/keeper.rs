@@ -15,13 +15,12 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::cache::Usage;
+use crate::gateway::names::{Asked, Candidates, Names};
+use crate::gateway::query::Query;
 use crate::oci::{Digest, Reference, RepositoryName};
 use crate::registry::{Remote, RemoteError, Shelves, Warmed};
-
 use crate::telemetry::DiskTier;
 
-use super::super::names::{Asked, Candidates, Names};
-use super::super::query::Query;
 use super::{AdminBody, text};
 
 /// How many entries one list has at the most.

@@ -3,13 +3,12 @@
 use http::{Response, StatusCode};
 
 use crate::access::Action;
+use crate::gateway::body::Body;
+use crate::gateway::respond::{self, Failure};
+use crate::gateway::route::BlobVerb;
 use crate::oci::{Digest, ErrorCode, RepositoryName};
-
 use crate::registry::Blob;
 
-use super::super::body::Body;
-use super::super::respond::{self, Failure};
-use super::super::route::BlobVerb;
 use super::{Call, not_deleted};
 
 impl Call<'_> {

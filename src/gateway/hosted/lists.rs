@@ -3,11 +3,11 @@
 use http::Response;
 
 use crate::access::Action;
+use crate::gateway::body::Body;
+use crate::gateway::respond::{self, Failure};
+use crate::gateway::route::Page;
 use crate::oci::{Digest, RepositoryName};
 
-use super::super::body::Body;
-use super::super::respond::{self, Failure};
-use super::super::route::Page;
 use super::Call;
 
 impl Call<'_> {

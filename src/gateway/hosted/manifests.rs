@@ -5,13 +5,13 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::access::{Action, Permit};
+use crate::gateway::body::Body;
+use crate::gateway::intake::{Intake, IntakeError};
+use crate::gateway::respond::{self, Failure};
+use crate::gateway::route::Verb;
 use crate::oci::{ErrorCode, Reference, RepositoryName, Tag};
 use crate::registry::ManifestPut;
 
-use super::super::body::Body;
-use super::super::intake::{Intake, IntakeError};
-use super::super::respond::{self, Failure};
-use super::super::route::Verb;
 use super::{Call, not_deleted};
 
 impl Call<'_> {

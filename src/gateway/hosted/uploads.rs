@@ -4,13 +4,13 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::access::{Action, Permit};
+use crate::gateway::body::Body;
+use crate::gateway::intake::Intake;
+use crate::gateway::respond::{self, Failure};
+use crate::gateway::route::{UploadStart, UploadVerb};
 use crate::oci::{Digest, RepositoryName, UploadId};
 use crate::registry::{Mounted, RegistryError, Upload};
 
-use super::super::body::Body;
-use super::super::intake::Intake;
-use super::super::respond::{self, Failure};
-use super::super::route::{UploadStart, UploadVerb};
 use super::Call;
 
 impl Call<'_> {

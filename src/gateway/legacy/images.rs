@@ -6,13 +6,13 @@ use http::{Method, Response, StatusCode};
 
 use crate::access::{Action, Denied};
 use crate::docker::{ImageId, ImageJson, TokenAccess};
+use crate::gateway::body::Body;
+use crate::gateway::identify::forbidden;
+use crate::gateway::respond::Failure;
+use crate::gateway::route::{ImagePart, LegacyImage};
 use crate::oci::{ErrorCode, RepositoryName};
 use crate::registry::{Begin, LegacyRow, Named, Presence, Standing, Standings, Turn};
 
-use super::super::body::Body;
-use super::super::identify::forbidden;
-use super::super::respond::Failure;
-use super::super::route::{ImagePart, LegacyImage};
 use super::repositories::{busy, not_yours};
 use super::{Call, bad_body};
 

@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use crate::access::{Action, Permit};
 use crate::docker::{ImageId, TokenAccess};
+use crate::gateway::body::Body;
+use crate::gateway::respond::Failure;
+use crate::gateway::route::{LegacyRepository, LegacyRoute, RepositoryPart};
 use crate::identity::LegacyUse;
 use crate::oci::{ErrorCode, RepositoryName};
 use crate::registry::{Index, Standing};
 
-use super::super::body::Body;
-use super::super::respond::Failure;
-use super::super::route::{LegacyRepository, LegacyRoute, RepositoryPart};
 use super::Call;
 
 const STANDALONE: HeaderName = HeaderName::from_static("x-docker-registry-standalone");

@@ -9,13 +9,13 @@ use http_body_util::{BodyExt as _, Full};
 
 use crate::access::Permit;
 use crate::docker::TokenAccess;
+use crate::gateway::body::Body;
+use crate::gateway::respond::Failure;
 use crate::identity::LegacyUse;
 use crate::oci::{ErrorCode, RepositoryName};
 use crate::registry::{Begin, Forwarded, LegacyError, RegistryError, Turn, Understood, Visit, understood};
 use crate::upstream;
 
-use super::super::body::Body;
-use super::super::respond::Failure;
 use super::index::no_token;
 use super::{Call, Caller, Walk, access};
 

@@ -8,12 +8,12 @@ use serde_json::json;
 
 use crate::access::{Action, Permit};
 use crate::docker::{self, ImageId, TokenAccess};
+use crate::gateway::body::Body;
+use crate::gateway::respond::Failure;
+use crate::gateway::route::{LegacyRepository, RepositoryPart, RouteError};
 use crate::oci::{ErrorCode, RepositoryName};
 use crate::registry::{Named, Presence, RegistryError, Standing, Standings};
 
-use super::super::body::Body;
-use super::super::respond::Failure;
-use super::super::route::{LegacyRepository, RepositoryPart, RouteError};
 use super::index::json_answer;
 use super::{Call, bad_body};
 

@@ -9,12 +9,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
 use crate::access::CatalogPermit;
+use crate::gateway::body::Body;
+use crate::gateway::respond::Failure;
+use crate::gateway::route::SearchQuery;
 use crate::oci::RepositoryName;
 use crate::registry::Index;
 
-use super::super::body::Body;
-use super::super::respond::Failure;
-use super::super::route::SearchQuery;
 use super::index::json_answer;
 use super::{Caller, Walk};
 

@@ -5,16 +5,16 @@ use http::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::docker::BodyError;
+use crate::gateway::body::Body;
+use crate::gateway::identify::forbidden;
+use crate::gateway::intake::IntakeError;
+use crate::gateway::respond::Failure;
 use crate::identity::{AccountError, Credentials, Password, UserFileError};
 use crate::oci::ErrorCode;
 
-use super::super::body::Body;
-use super::super::identify::forbidden;
-use super::super::intake::IntakeError;
-use super::super::respond::Failure;
 use super::index::json_answer;
 use super::{Call, bad_body};
-use crate::docker::BodyError;
 
 /// How long the JSON of an account may be, in bytes.
 const ACCOUNT_BYTES_MAX: u64 = 16 * 1024;

@@ -4,13 +4,13 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::access::Action;
+use crate::gateway::body::Body;
+use crate::gateway::intake::Intake;
+use crate::gateway::respond::{self, Failure};
+use crate::gateway::route::{BlobVerb, Page, Verb};
 use crate::oci::{Digest, ErrorCode, Reference, RepositoryName};
 use crate::registry::RemoteBlob;
 
-use super::super::body::Body;
-use super::super::intake::Intake;
-use super::super::respond::{self, Failure};
-use super::super::route::{BlobVerb, Page, Verb};
 use super::Call;
 
 impl Call<'_> {

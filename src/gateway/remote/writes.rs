@@ -5,13 +5,13 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::access::{Action, Permit};
+use crate::gateway::body::Body;
+use crate::gateway::intake::{Intake, IntakeError};
+use crate::gateway::respond::{self, Failure};
+use crate::gateway::route::{UploadStart, UploadVerb};
 use crate::oci::{Digest, ErrorCode, Reference, RepositoryName, Tag, UploadId};
 use crate::registry::{ManifestPut, Piece, Target};
 
-use super::super::body::Body;
-use super::super::intake::{Intake, IntakeError};
-use super::super::respond::{self, Failure};
-use super::super::route::{UploadStart, UploadVerb};
 use super::Call;
 
 impl Call<'_> {

@@ -6,10 +6,9 @@ use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICAT
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::gateway::body::Body;
+use crate::gateway::observe::RequestId;
 use crate::oci::ErrorCode;
-
-use super::super::body::Body;
-use super::super::observe::RequestId;
 
 /// A request that was not done.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,15 +5,15 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::json;
 
+use crate::gateway::arrival::BadHead;
+use crate::gateway::intake::IntakeError;
+use crate::gateway::names::NoName;
+use crate::gateway::route::RouteError;
+use crate::gateway::screen::Refusal;
 use crate::identity::{IdentifyError, MalformedCredentials};
 use crate::oci::ErrorCode;
 use crate::registry::{LegacyError, RegistryError, SendError};
 
-use super::super::arrival::BadHead;
-use super::super::intake::IntakeError;
-use super::super::names::NoName;
-use super::super::route::RouteError;
-use super::super::screen::Refusal;
 use super::{Failure, Form};
 
 const AMBIGUOUS_LENGTH: &str =

@@ -14,11 +14,10 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::gateway::body::Body;
 use crate::identity::IssuedToken;
 use crate::oci::{ByteRange, Descriptor, Digest, MediaType, RepositoryName, UploadId};
 use crate::registry::{Content, Manifest, Older, Page, Pushed, RawList, index_of};
-
-use super::super::body::Body;
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");

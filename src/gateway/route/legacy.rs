@@ -5,9 +5,9 @@
 use http::Method;
 
 use crate::docker::ImageId;
+use crate::gateway::query::Query;
 use crate::oci::{ErrorCode, RepositoryName, Tag};
 
-use super::super::query::Query;
 use super::{Route, RouteError, invalid, parse_name, read_only};
 
 /// A request in the v1 protocol.

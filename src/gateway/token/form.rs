@@ -2,10 +2,9 @@
 
 use std::fmt;
 
+use crate::gateway::query::{Query, QueryError};
+use crate::gateway::route::TokenQuery;
 use crate::identity::{Credentials, Password};
-
-use super::super::query::{Query, QueryError};
-use super::super::route::TokenQuery;
 
 /// What is asked for, and who asks.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-use super::super::PROBLEMS_TOLD_MAX;
+use crate::identity::PROBLEMS_TOLD_MAX;
+
 use super::*;
 use std::os::unix::fs::FileTypeExt;
 

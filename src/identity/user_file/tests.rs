@@ -1,4 +1,5 @@
-use super::super::{Problem, Scheme};
+use crate::identity::{Problem, Scheme};
+
 use super::*;
 use tempfile::TempDir;
 

@@ -17,7 +17,8 @@ use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::super::address::{AddressRule, Resolver};
+use crate::net::address::{AddressRule, Resolver};
+
 use super::{BoxError, Settings};
 
 /// Makes connections: name, TCP and TLS together within one deadline.

@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use crate::access::Permit;
 use crate::oci::{ByteRange, Digest, RepositoryName};
+use crate::registry::{Content, RegistryError, Tier};
 use crate::store::{BlobFile, BlobInfo, StoreError};
 
-use super::super::{Content, RegistryError, Tier};
 use super::{Hosted, change};
 
 /// A blob that may be read.

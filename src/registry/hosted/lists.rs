@@ -5,9 +5,9 @@ use serde_json::json;
 
 use crate::access::{CatalogPermit, Permit};
 use crate::oci::{self, Descriptor, Digest, MediaType, RepositoryName};
+use crate::registry::RegistryError;
 use crate::store::StoredReferrer;
 
-use super::super::RegistryError;
 use super::Hosted;
 
 /// How many repositories are looked at together: what the caller may not see costs no query of its own.

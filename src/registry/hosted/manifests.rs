@@ -7,10 +7,10 @@ use bytes::Bytes;
 use crate::access::Permit;
 use crate::oci;
 use crate::oci::{Algorithm, Digest, Reference, RepositoryName, Tag, Verified};
+use crate::registry::fallback::{Subject, subject_of};
+use crate::registry::{Manifest, RegistryError, Tier};
 use crate::store::{PutError, PutManifest};
 
-use super::super::fallback::{Subject, subject_of};
-use super::super::{Manifest, RegistryError, Tier};
 use super::lists::index_of;
 use super::{Hosted, change};
 

@@ -2,9 +2,9 @@
 
 use crate::access::Permit;
 use crate::oci::{Algorithm, Digest, UploadId};
+use crate::registry::RegistryError;
 use crate::store::{CommitError, Upload, UploadError};
 
-use super::super::RegistryError;
 use super::{Hosted, change};
 
 /// What came of asking for a mount.

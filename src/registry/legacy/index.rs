@@ -17,9 +17,9 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, StreamBody};
 
-use super::super::RegistryError;
 use super::images::{Images, Moment, Standings, Turn, Writer};
 use super::{Legacy, LegacyError};
+use crate::registry::RegistryError;
 
 /// How much of an answer is read to learn from it, in bytes; a longer one passes by.
 pub const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -8,9 +8,9 @@ use tokio::time::timeout_at;
 use crate::cache::{CachedFile, FillError, Filling, Lookup};
 use crate::config::RemoteKind;
 use crate::oci::{ByteRange, Digest};
+use crate::registry::{Content, RegistryError, Tier};
 use crate::upstream::CallerCredentials;
 
-use super::super::{Content, RegistryError, Tier};
 use super::members::{Asker, Kind};
 use super::{Reach, Remote, RemoteError, Target, too_late};
 

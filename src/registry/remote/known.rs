@@ -8,9 +8,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::cache::{Ticket, Volatile};
 use crate::oci::{Digest, RepositoryName, Tag};
+use crate::registry::Older;
 use crate::store::{Known, Pointer, StoreError};
 
-use super::super::Older;
 use super::{Reach, Remote, RemoteError, too_late};
 
 /// How long an upstream that could not be asked is left alone where an older answer will do.

@@ -12,9 +12,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::access::CatalogPermit;
 use crate::oci::RepositoryName;
+use crate::registry::{Page, RegistryError};
 use crate::upstream::{Ask, CallerCredentials, Peer};
 
-use super::super::{Page, RegistryError};
 use super::error::number;
 use super::manifests::is_web_page;
 use super::{Reach, Remote, RemoteError, Target, empty, links, too_late};

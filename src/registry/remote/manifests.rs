@@ -11,10 +11,10 @@ use tokio::time::timeout_at;
 
 use crate::cache::Lookup;
 use crate::oci::{self, Digest, Reference, Tag, Verified};
+use crate::registry::{Manifest, RegistryError, Tier};
 use crate::store::Member;
 use crate::upstream::Body;
 
-use super::super::{Manifest, RegistryError, Tier};
 use super::error::number;
 use super::learn::learn;
 use super::members::Kind;

@@ -9,10 +9,10 @@ use http_body_util::{BodyExt as _, Full};
 use serde::Deserialize;
 
 use crate::oci::{self, Algorithm, Digest, Reference, Tag, Verified};
+use crate::registry::{ManifestPut, Pushed, RegistryError};
 use crate::store::Pointer;
 use crate::upstream::{Ask, Body};
 
-use super::super::{ManifestPut, Pushed, RegistryError};
 use super::known::Key;
 use super::tags::header_digest;
 use super::{Reach, Remote, RemoteError, Target};

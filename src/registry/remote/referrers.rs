@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::config::RemoteKind;
 use crate::oci::{Digest, MediaType, Reference};
+use crate::registry::fallback::{Subject, subject_of};
+use crate::registry::{Manifest, Older, RegistryError};
 use crate::store::{Known, Pointer};
 
-use super::super::fallback::{Subject, subject_of};
-use super::super::{Manifest, Older, RegistryError};
 use super::known::Key;
 use super::lists::{Gathered, remote};
 use super::{Reach, Remote, RemoteError, Target};

@@ -8,8 +8,8 @@ use http::uri::{Authority, PathAndQuery};
 use tokio::time::Instant;
 
 use crate::oci::{RepositoryName, UploadId, Verifier};
+use crate::registry::RegistryError;
 
-use super::super::RegistryError;
 use super::new_upload_id;
 
 /// One caller may have one of so many uploads, so that others can push.

@@ -7,9 +7,9 @@ use std::time::SystemTime;
 use http::{Method, StatusCode};
 
 use crate::oci::{Digest, Tag};
+use crate::registry::Older;
 use crate::store::{Known, Member, Pointer};
 
-use super::super::Older;
 use super::error::number;
 use super::known::Key;
 use super::manifests::{is_web_page, media_type_of};

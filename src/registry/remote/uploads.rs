@@ -17,10 +17,10 @@ use tokio::time::{Instant, timeout};
 
 use crate::net::client::BoxError;
 use crate::oci::{Algorithm, ByteRange, Digest, Mismatch, RepositoryName, UploadId, Verifier};
+use crate::registry::RegistryError;
 use crate::store::Member;
 use crate::upstream::{Ask, Body, Peer, SendError, resolve};
 
-use super::super::RegistryError;
 use super::sessions::{Owner, RemoteUpload, Session};
 use super::{Reach, Remote, RemoteError, Target, empty};
 

@@ -1,9 +1,9 @@
 //! Which v1 images are in which repositories.
 
 use crate::docker::ImageId;
+use crate::store::Standing::{self, Abandoned, Deleted, Listed, Present, Pushed};
+use crate::store::{LegacyRow, Named, Store};
 
-use super::super::Standing::{self, Abandoned, Deleted, Listed, Present, Pushed};
-use super::super::{LegacyRow, Named, Store};
 use super::{Ground, RepositoryName};
 
 fn image(digit: char) -> ImageId {

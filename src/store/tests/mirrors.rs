@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::super::{Known, Member, Pointer};
+use crate::store::{Known, Member, Pointer};
+
 use super::*;
 
 fn member(text: &[u8], size: Option<u64>, media_type: Option<&str>) -> Member {

@@ -67,7 +67,7 @@ macro_rules! suite {
     ($name:ident, $ground:expr, $($room:ident: [$($case:ident),* $(,)?]),* $(,)?) => {
         mod $name {
             $(mod $room {
-                use super::super::{Ground, $room};
+                use crate::store::tests::{Ground, $room};
                 $(
                     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                     async fn $case() {

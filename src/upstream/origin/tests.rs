@@ -10,9 +10,10 @@ use http::header::{LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::super::fake::{Fake, config as transport, empty, full, nobody, text};
-use super::*;
 use crate::config::{Authorization, BasicCredentials, Credentials, Remote, RemoteKind, Secret};
+use crate::upstream::fake::{Fake, config as transport, empty, full, nobody, text};
+
+use super::*;
 
 const LONG: Duration = Duration::from_secs(30);
 

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempfile::TempDir;
 
-use super::super::*;
-use super::HERE;
 use crate::identity::clock::StoppedClock;
 use crate::identity::htpasswd::PasswordHash;
+use crate::identity::identify::*;
+
+use super::HERE;
 
 /// So that a test which waits for what never comes fails, and does not hang.
 const GATE_TIMEOUT: Duration = Duration::from_secs(10);
