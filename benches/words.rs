@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use divan::{AllocProfiler, Bencher};
-use dockgate::access::{Action, Actions, Principal, Rule, Rules};
+use dockgate::access::{Actions, Principal, Pull, Rule, Rules};
 use dockgate::docker::Client;
 use dockgate::gateway::route;
 use dockgate::oci::{Digest, Manifest, MediaType, RepositoryName};
@@ -71,5 +71,5 @@ fn rules_authorize(bencher: Bencher, count: usize) {
     let rules = Rules::new((1..=count).map(rule).collect());
     let repository: RepositoryName = format!("team-{count}/x/app-y/z").parse().unwrap();
     let ada = Principal::user("ada", vec![]);
-    bencher.bench(|| rules.authorize(black_box(&ada), Action::Pull, black_box(&repository)).unwrap());
+    bencher.bench(|| rules.authorize::<Pull>(black_box(&ada), black_box(&repository)).unwrap());
 }

@@ -18,6 +18,7 @@ main() {
   step 'shell scripts' shell_scripts
   step 'licences and sources of the dependencies' licences
   step 'unit and integration tests' cargo test --locked
+  step 'what must not compile' what_must_not_compile
   step 'release build' cargo build --release --locked
   # Without optimisation: building the driver may not take longer than the siege.
   step 'siege, short' short_siege
@@ -49,6 +50,9 @@ shell_scripts() { git ls-files -z -- '*.sh' .ci/run | xargs -0 shellcheck; }
 
 # That they build; `make fuzz` runs them.
 fuzz_targets() { CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target} cargo check --locked --manifest-path fuzz/Cargo.toml --bins; }
+
+# The stable compiler looks only whether these examples fail, and not whether it is for the reason that they name.
+what_must_not_compile() { RUSTC_BOOTSTRAP=1 cargo test --locked --doc; }
 
 licences() {
   cargo deny --locked check licenses bans sources &&

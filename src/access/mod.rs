@@ -10,6 +10,6 @@ mod rules;
 
 pub use action::{Action, ActionError, Actions};
 pub use pattern::{PatternError, RepositoryPattern};
-pub use permit::{CatalogPermit, EverywherePermit, Permit};
+pub use permit::{CatalogPermit, Create, Delete, Leave, Permit, Pull, Purpose, Push, WritePermit};
 pub use principal::{Grant, Principal};
 pub use rules::{Denied, Rule, Rules, Who, WhoError};

@@ -9,7 +9,8 @@ use ipnet::IpNet;
 
 use crate::oci::RepositoryName;
 
-use super::{Action, Actions, CatalogPermit, EverywherePermit, Permit, Principal, RepositoryPattern};
+use super::permit::{CatalogPermit, Permit, Pull, Purpose, WritePermit};
+use super::{Action, Actions, Principal, RepositoryPattern};
 
 /// Whom a rule is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,41 +67,42 @@ impl Rules {
         Self(rules)
     }
 
-    /// Whether `principal` may do `action` to `repository`.
-    ///
-    /// Asked for [`Action::Push`], it also permits somebody who may only create, with [`Permit::may_overwrite`] false.
-    pub fn authorize(
+    /// Leave for `principal` to do `A` to `repository`.
+    pub fn authorize<A: Purpose>(
         &self,
         principal: &Principal,
-        action: Action,
         repository: &RepositoryName,
-    ) -> Result<Permit, Denied> {
-        let needed = if action == Action::Push { Action::Create } else { action };
-        let allowed = self.allowed(principal, repository);
-        if !allowed.allow(needed) {
-            return Err(refusal(principal, action));
+    ) -> Result<Permit<A>, Denied> {
+        if !self.allowed(principal, repository).allow(A::ACTION) {
+            return Err(refusal(principal, A::ACTION));
         }
-        if !principal.token_actions(repository).allow(needed) {
+        if !principal.token_actions(repository).allow(A::ACTION) {
             return Err(Denied::InsufficientScope);
         }
-        let overwrite = allowed.allow(Action::Push);
-        Ok(Permit { principal: principal.clone(), action, repository: repository.clone(), overwrite })
+        Ok(Permit::new(principal, repository))
     }
 
-    /// Whether `principal` may do `action` to what is in all of `repositories`: it is enough to may so in one of them, which the
-    /// permit is for. Asked for [`Action::Push`], to create is not enough.
-    pub fn authorize_any<'a>(
+    /// Leave for `principal` to write to `repository`: to push, or else to create.
+    pub fn authorize_write(&self, principal: &Principal, repository: &RepositoryName) -> Result<WritePermit, Denied> {
+        match self.authorize(principal, repository) {
+            Ok(push) => Ok(WritePermit::Push(push)),
+            Err(_) => self.authorize(principal, repository).map(WritePermit::Create),
+        }
+    }
+
+    /// Leave for `principal` to do `A` to what is in all of `repositories`. Leave for one of them is enough, and is what this
+    /// gives.
+    pub fn authorize_any<'a, A: Purpose>(
         &self,
         principal: &Principal,
-        action: Action,
         repositories: impl IntoIterator<Item = &'a RepositoryName>,
-    ) -> Result<Permit, Denied> {
+    ) -> Result<Permit<A>, Denied> {
         let mut sees = false;
         for repository in repositories {
-            match self.authorize(principal, action, repository) {
-                Ok(permit) if action != Action::Push || permit.may_overwrite() => return Ok(permit),
+            match self.authorize(principal, repository) {
+                Ok(permit) => return Ok(permit),
                 // What their token is not for, they do not see through it.
-                _ => sees |= self.authorize(principal, Action::Pull, repository).is_ok(),
+                Err(_) => sees |= self.authorize::<Pull>(principal, repository).is_ok(),
             }
         }
         Err(match sees {
@@ -113,15 +115,11 @@ impl Rules {
     /// Whether `principal` may do `action` to whatever there is: only a rule whose pattern is `**` says so.
     ///
     /// Nobody may through a token that is for certain repositories.
-    pub fn authorize_everywhere(&self, principal: &Principal, action: Action) -> Result<EverywherePermit, Denied> {
+    pub fn allow_everywhere(&self, principal: &Principal, action: Action) -> bool {
         let for_them = self.0.iter().filter(|rule| rule.is_for(principal));
         let everywhere = for_them.filter(|rule| rule.repositories.iter().any(RepositoryPattern::is_everything));
         let allowed = everywhere.fold(Actions::NONE, |set, rule| set | rule.actions);
-        match allowed.allow(action) {
-            true if !principal.token_actions_everywhere().allow(action) => Err(Denied::InsufficientScope),
-            true => Ok(EverywherePermit { action }),
-            false => Err(refusal(principal, action)),
-        }
+        allowed.allow(action) && principal.token_actions_everywhere().allow(action)
     }
 
     /// Whether `principal` may do `action` to every repository below `prefix`, or to every one there is, whatever token they
@@ -237,7 +235,7 @@ impl FromStr for Who {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Grant;
+    use crate::access::{Create, Delete, Grant, Leave as _, Push};
 
     fn rule(who: &str, repositories: &str, actions: &[Action]) -> Rule {
         Rule {
@@ -257,33 +255,46 @@ mod tests {
         ])
     }
 
-    fn authorize(principal: &Principal, action: Action, repository: &str) -> Result<bool, Denied> {
-        rules().authorize(principal, action, &repository.parse().unwrap()).map(|permit| permit.may_overwrite())
+    fn authorize<A: Purpose>(principal: &Principal, repository: &str) -> Result<(), Denied> {
+        rules().authorize::<A>(principal, &repository.parse().unwrap()).map(drop)
     }
 
     #[test]
     fn rules_add_up_and_what_nothing_grants_is_denied() {
         let (nobody, ada) = (Principal::anonymous(), Principal::user("ada", vec![]));
-        let runner = Principal::user("runner", vec!["ci".into()]);
-        assert_eq!(authorize(&nobody, Action::Pull, "public/a"), Ok(false));
-        assert_eq!(authorize(&nobody, Action::Push, "public/a"), Err(Denied::Unauthenticated));
-        assert_eq!(authorize(&nobody, Action::Pull, "team/a"), Err(Denied::Unauthenticated));
-        assert_eq!(authorize(&ada, Action::Push, "team/a"), Ok(true));
-        assert_eq!(authorize(&ada, Action::Delete, "team/a"), Err(Denied::Forbidden));
-        assert_eq!(authorize(&ada, Action::Pull, "other/a"), Err(Denied::Hidden));
-        assert_eq!(authorize(&ada, Action::Push, "other/a"), Err(Denied::Forbidden));
-        assert_eq!(authorize(&runner, Action::Push, "team/a"), Ok(false), "may create, not overwrite");
-        assert_eq!(authorize(&nobody.with_certificate("robot"), Action::Delete, "x"), Ok(true));
+        assert_eq!(authorize::<Pull>(&nobody, "public/a"), Ok(()));
+        assert_eq!(authorize::<Push>(&nobody, "public/a"), Err(Denied::Unauthenticated));
+        assert_eq!(authorize::<Pull>(&nobody, "team/a"), Err(Denied::Unauthenticated));
+        assert_eq!(authorize::<Push>(&ada, "team/a"), Ok(()));
+        assert_eq!(authorize::<Delete>(&ada, "team/a"), Err(Denied::Forbidden));
+        assert_eq!(authorize::<Pull>(&ada, "other/a"), Err(Denied::Hidden));
+        assert_eq!(authorize::<Push>(&ada, "other/a"), Err(Denied::Forbidden));
+        assert_eq!(authorize::<Delete>(&nobody.with_certificate("robot"), "x"), Ok(()));
+    }
+
+    #[test]
+    fn who_may_only_create_never_overwrites() {
+        let write = |principal: &Principal, repository: &str| {
+            rules().authorize_write(principal, &repository.parse().unwrap()).map(|write| write.may_overwrite())
+        };
+        let (ada, runner) = (Principal::user("ada", vec![]), Principal::user("runner", vec!["ci".into()]));
+        assert_eq!((write(&ada, "team/a"), write(&runner, "team/a")), (Ok(true), Ok(false)));
+        assert_eq!(authorize::<Push>(&runner, "team/a"), Err(Denied::Forbidden));
+        assert_eq!((authorize::<Create>(&runner, "team/a"), authorize::<Create>(&ada, "team/a")), (Ok(()), Ok(())));
+        assert_eq!(write(&runner, "other/a"), Err(Denied::Forbidden));
+        assert_eq!(write(&runner.with_ceiling(Action::Pull.into()), "team/a"), Err(Denied::InsufficientScope));
+        let creates = Actions::from(Action::Pull) | Action::Create.into();
+        assert_eq!(write(&ada.with_ceiling(creates), "team/a"), Ok(false));
     }
 
     #[test]
     fn a_token_only_narrows() {
         let grant = |repository: &str| Grant { repository: repository.parse().unwrap(), actions: Action::Pull.into() };
         let ada = Principal::user("ada", vec![]).with_token(vec![grant("team/a"), grant("other/a")]);
-        assert_eq!(authorize(&ada, Action::Pull, "team/a"), Ok(true));
-        assert_eq!(authorize(&ada, Action::Push, "team/a"), Err(Denied::InsufficientScope));
-        assert_eq!(authorize(&ada, Action::Pull, "team/b"), Err(Denied::InsufficientScope));
-        assert_eq!(authorize(&ada, Action::Pull, "other/a"), Err(Denied::Hidden));
+        assert_eq!(authorize::<Pull>(&ada, "team/a"), Ok(()));
+        assert_eq!(authorize::<Push>(&ada, "team/a"), Err(Denied::InsufficientScope));
+        assert_eq!(authorize::<Pull>(&ada, "team/b"), Err(Denied::InsufficientScope));
+        assert_eq!(authorize::<Pull>(&ada, "other/a"), Err(Denied::Hidden));
     }
 
     #[test]
@@ -291,46 +302,45 @@ mod tests {
         let most = Actions::from(Action::Pull) | Action::Push.into();
         let robot = Principal::anonymous().with_certificate("robot").with_ceiling(most);
         for repository in ["team/a", "other/a"] {
-            assert_eq!(authorize(&robot, Action::Push, repository), Ok(true));
-            assert_eq!(authorize(&robot, Action::Delete, repository), Err(Denied::InsufficientScope));
+            assert_eq!(authorize::<Push>(&robot, repository), Ok(()));
+            assert_eq!(authorize::<Delete>(&robot, repository), Err(Denied::InsufficientScope));
         }
         let ada = Principal::user("ada", vec![]).with_ceiling(Actions::ALL);
-        assert_eq!(authorize(&ada, Action::Delete, "team/a"), Err(Denied::Forbidden));
-        assert_eq!(authorize(&ada, Action::Pull, "other/a"), Err(Denied::Hidden));
+        assert_eq!(authorize::<Delete>(&ada, "team/a"), Err(Denied::Forbidden));
+        assert_eq!(authorize::<Pull>(&ada, "other/a"), Err(Denied::Hidden));
     }
 
     #[test]
     fn everywhere_takes_a_rule_for_everything() {
-        let everywhere = |principal: &Principal| rules().authorize_everywhere(principal, Action::Pull).map(|_| ());
-        assert_eq!(everywhere(&Principal::anonymous()), Err(Denied::Unauthenticated));
-        assert_eq!(everywhere(&Principal::user("ada", vec![])), Err(Denied::Hidden));
+        let everywhere = |principal: &Principal| rules().allow_everywhere(principal, Action::Pull);
         let robot = Principal::anonymous().with_certificate("robot");
-        assert_eq!(everywhere(&robot), Ok(()));
-        assert_eq!(everywhere(&robot.with_token(vec![])), Err(Denied::InsufficientScope));
+        assert!(everywhere(&robot) && everywhere(&robot.clone().with_ceiling(Action::Pull.into())));
+        assert!(!everywhere(&robot.with_token(vec![])));
+        assert!(!everywhere(&Principal::anonymous()) && !everywhere(&Principal::user("ada", vec![])));
     }
 
     #[test]
     fn one_of_several_repositories_is_enough() {
-        let any = |principal: &Principal, action, names: &[&str]| {
+        fn any<A: Purpose>(principal: &Principal, names: &[&str]) -> Result<String, Denied> {
             let names: Vec<RepositoryName> = names.iter().map(|name| name.parse().unwrap()).collect();
-            rules().authorize_any(principal, action, &names).map(|permit| permit.repository().to_string())
-        };
+            rules().authorize_any::<A>(principal, &names).map(|permit| permit.repository().to_string())
+        }
         let (nobody, ada) = (Principal::anonymous(), Principal::user("ada", vec![]));
         let runner = Principal::user("runner", vec!["ci".into()]);
-        assert_eq!(any(&ada, Action::Pull, &["other/a", "team/a", "team/b"]), Ok("team/a".into()));
-        assert_eq!(any(&ada, Action::Push, &["public/a", "team/a"]), Ok("team/a".into()));
-        assert_eq!(any(&ada, Action::Push, &["other/a", "public/a"]), Err(Denied::Forbidden));
-        assert_eq!(any(&runner, Action::Push, &["team/a"]), Err(Denied::Forbidden), "may create, not overwrite");
-        assert_eq!(any(&ada, Action::Pull, &["other/a"]), Err(Denied::Hidden));
-        assert_eq!(any(&ada, Action::Pull, &[]), Err(Denied::Hidden));
-        assert_eq!(any(&nobody, Action::Pull, &["team/a"]), Err(Denied::Unauthenticated));
-        assert_eq!(any(&nobody, Action::Pull, &["public/a"]), Ok("public/a".into()));
+        assert_eq!(any::<Pull>(&ada, &["other/a", "team/a", "team/b"]), Ok("team/a".into()));
+        assert_eq!(any::<Push>(&ada, &["public/a", "team/a"]), Ok("team/a".into()));
+        assert_eq!(any::<Push>(&ada, &["other/a", "public/a"]), Err(Denied::Forbidden));
+        assert_eq!(any::<Push>(&runner, &["team/a"]), Err(Denied::Forbidden), "may create, not overwrite");
+        assert_eq!(any::<Pull>(&ada, &["other/a"]), Err(Denied::Hidden));
+        assert_eq!(any::<Pull>(&ada, &[]), Err(Denied::Hidden));
+        assert_eq!(any::<Pull>(&nobody, &["team/a"]), Err(Denied::Unauthenticated));
+        assert_eq!(any::<Pull>(&nobody, &["public/a"]), Ok("public/a".into()));
         let grant = Grant { repository: "team/b".parse().unwrap(), actions: Action::Pull.into() };
         let narrow = ada.with_token(vec![grant]);
-        assert_eq!(any(&narrow, Action::Pull, &["team/a"]), Err(Denied::Hidden));
-        assert_eq!(any(&narrow, Action::Delete, &["team/a"]), Err(Denied::Hidden));
-        assert_eq!(any(&narrow, Action::Delete, &["team/b"]), Err(Denied::Forbidden));
-        assert_eq!(any(&narrow, Action::Pull, &["team/a", "team/b"]), Ok("team/b".into()));
+        assert_eq!(any::<Pull>(&narrow, &["team/a"]), Err(Denied::Hidden));
+        assert_eq!(any::<Delete>(&narrow, &["team/a"]), Err(Denied::Hidden));
+        assert_eq!(any::<Delete>(&narrow, &["team/b"]), Err(Denied::Forbidden));
+        assert_eq!(any::<Pull>(&narrow, &["team/a", "team/b"]), Ok("team/b".into()));
     }
 
     #[test]
@@ -359,7 +369,7 @@ mod tests {
         ]);
         let from = |address: &str| Principal::anonymous().with_address(address.parse().unwrap());
         let pulls = |principal: &Principal, repository: &str| {
-            rules.authorize(principal, Action::Pull, &repository.parse().unwrap()).map(|_| ())
+            rules.authorize::<Pull>(principal, &repository.parse().unwrap()).map(drop)
         };
         for inside in ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8::7"] {
             assert_eq!(pulls(&from(inside), "mirror/a"), Ok(()), "{inside}");

@@ -2,7 +2,7 @@
 
 use http::{StatusCode, header};
 
-use crate::access::{Action, CatalogPermit, Denied, Permit, Principal};
+use crate::access::{Action, CatalogPermit, Denied, Permit, Principal, Purpose, WritePermit};
 use crate::config;
 use crate::identity::{Credentials, IdentifyError, LegacyUse, MalformedCredentials};
 use crate::oci::{ErrorCode, RepositoryName};
@@ -139,15 +139,20 @@ impl Walk<'_> {
         }
     }
 
-    /// Leave to do `action` to `repository`, or what the caller is told.
-    pub(super) fn permit(
+    /// Leave to do `A` to `repository`, or what the caller is told.
+    pub(super) fn permit<A: Purpose>(
         &self,
         caller: &Caller,
-        action: Action,
         repository: &RepositoryName,
-    ) -> Result<Permit, Failure> {
-        let permit = self.settings.rules.authorize(&caller.principal, action, repository);
-        permit.map_err(|denied| self.refuse(caller, denied, action, repository))
+    ) -> Result<Permit<A>, Failure> {
+        let permit = self.settings.rules.authorize(&caller.principal, repository);
+        permit.map_err(|denied| self.refuse(caller, denied, A::ACTION, repository))
+    }
+
+    /// Leave to write to `repository`, as far as the caller may.
+    pub(super) fn permit_write(&self, caller: &Caller, repository: &RepositoryName) -> Result<WritePermit, Failure> {
+        let permit = self.settings.rules.authorize_write(&caller.principal, repository);
+        permit.map_err(|denied| self.refuse(caller, denied, Action::Push, repository))
     }
 
     /// Leave to list repositories. Who has shown nothing is asked to, as by the ping: else docker would never say who it
@@ -175,6 +180,8 @@ impl Walk<'_> {
         action: Action,
         repository: &RepositoryName,
     ) -> Failure {
+        // The protocol has one word for all writing.
+        let action = if action == Action::Create { Action::Push } else { action };
         let scope = match route::parse(&self.parts.method, &self.parts.uri) {
             Ok(routed) if routed.route.repository() == Some(repository) => scope(&routed.route),
             _ => Some(format!("repository:{repository}:{}", scope_actions(action))),

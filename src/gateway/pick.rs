@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::VIA;
 use http::{Method, StatusCode};
 
-use crate::access::Action;
+use crate::access::{Create, Pull};
 use crate::oci::{ErrorCode, RepositoryName};
 use crate::registry::{Backend, Index, Remote};
 
@@ -44,8 +44,8 @@ pub(super) struct Namespace {
 /// A registry elsewhere, as a request came to it.
 pub(super) struct Elsewhere {
     pub(super) remote: Arc<Remote>,
-    /// The repository's name there.
-    pub(super) name: Option<RepositoryName>,
+    /// The repository's names, here and there.
+    pub(super) name: Option<RemoteName>,
     /// What the names of its repositories begin with here; nothing, where it is the default.
     pub(super) prefix: Option<RepositoryName>,
     /// What `?ns=` said.
@@ -101,7 +101,7 @@ impl Walk<'_> {
         let Some(name) = picked.route.repository().cloned() else { return here(picked.route) };
         // Who pushes asks first which blobs are there already. What the mirror has, a manifest that is pushed here cannot use.
         if matches!(picked.route, Route::Blob(_, _, BlobVerb::Head)) {
-            if self.settings.rules.authorize(&caller.principal, Action::Push, &name).is_ok() {
+            if self.settings.rules.authorize::<Create>(&caller.principal, &name).is_ok() {
                 return here(picked.route);
             }
             // docker 29 and containerd say who pushes only when they are asked; with a namespace they pull.
@@ -109,11 +109,12 @@ impl Walk<'_> {
                 self.ask_who(caller, scope(&picked.route))?;
             }
         }
-        let is_theirs = self.settings.rules.authorize(&caller.principal, Action::Pull, &name).is_ok();
+        let may_pull = |name: &RepositoryName| self.settings.rules.authorize::<Pull>(&caller.principal, name).is_ok();
+        let is_theirs = may_pull(&name);
         if is_theirs && self.rooms.hosted.has(&name).await? {
             return here(picked.route);
         }
-        if is_theirs || self.settings.rules.authorize(&caller.principal, Action::Pull, &canonical).is_ok() {
+        if is_theirs || may_pull(&canonical) {
             self.check_loop()?;
             return Ok(Picked { route: picked.route.of_repository(canonical), answerer: Answerer::There(elsewhere) });
         }
@@ -126,13 +127,13 @@ impl Walk<'_> {
         if let Candidates::Hosted { name, .. } = found.candidates { name } else { None }
     }
 
-    /// Another name by which the caller knows a repository of the same upstream: its names here and there.
+    /// Another repository of the same upstream, by what the caller calls it.
     pub(super) fn same_upstream(
         &self,
         elsewhere: &Elsewhere,
         screened: &Screened,
         name: &RepositoryName,
-    ) -> Option<(RepositoryName, RepositoryName)> {
+    ) -> Option<RemoteName> {
         let asked = Asked {
             host: &screened.host,
             path_prefix: None,
@@ -140,9 +141,7 @@ impl Walk<'_> {
             name: Some(name),
         };
         match self.rooms.names.find(&asked).ok()?.candidates {
-            Candidates::Remote { upstream, name: Some(found) } if *upstream == *elsewhere.remote.name() => {
-                Some((found.canonical, found.remote))
-            }
+            Candidates::Remote { upstream, name: Some(found) } if *upstream == *elsewhere.remote.name() => Some(found),
             _ => None,
         }
     }
@@ -155,7 +154,7 @@ impl Walk<'_> {
     ) -> Result<Elsewhere, Failure> {
         let known = self.rooms.remotes.get(upstream).ok_or_else(|| Failure::from(RouteError::Unknown))?;
         let prefix = (self.rooms.default != upstream).then(|| known.prefix().clone());
-        Ok(Elsewhere { remote: Arc::clone(known), name: name.map(|name| name.remote), prefix, namespace })
+        Ok(Elsewhere { remote: Arc::clone(known), name, prefix, namespace })
     }
 
     fn hosted_backend(&self) -> Backend {

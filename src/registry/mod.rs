@@ -1,5 +1,5 @@
-//! Floor 5: who answers. Every operation takes a [`Permit`](crate::access::Permit) by value, so what was not authorised
-//! does not compile; what comes back are outcomes, not HTTP.
+//! Floor 5: who answers. Operations take the [`Permit`](crate::access::Permit) that they need, so what was not authorised does
+//! not compile; what comes back are outcomes, not HTTP.
 
 mod content;
 mod error;
@@ -8,11 +8,11 @@ mod hosted;
 mod legacy;
 mod remote;
 
-pub use crate::store::{BlobReader, LegacyRow, Named, Standing, Upload};
+pub use crate::store::{BlobReader, LegacyRow, Named, Standing};
 pub use crate::upstream::{CallerCredentials, Forwarded, Origin, SendError, SlotPatience};
 pub use content::{Content, Manifest, Older, Tier};
 pub use error::RegistryError;
-pub use hosted::{Blob, Hosted, ManifestPut, Mounted, OpenBlob, Page, Pushed, index_of};
+pub use hosted::{Blob, Hosted, ManifestPut, Mounted, OpenBlob, Page, Pushed, Upload, index_of};
 pub use legacy::{
     ANSWER_BYTES_MAX, Begin, Index, Legacy, LegacyError, Presence, Standings, Turn, Understood, Visit, understood,
 };

@@ -2,7 +2,6 @@
 
 use http::{Response, StatusCode};
 
-use crate::access::Action;
 use crate::gateway::body::Body;
 use crate::gateway::respond::{self, Failure};
 use crate::gateway::route::BlobVerb;
@@ -18,11 +17,10 @@ impl Call<'_> {
         digest: Digest,
         verb: BlobVerb,
     ) -> Result<Response<Body>, Failure> {
-        let action = if verb == BlobVerb::Delete { Action::Delete } else { Action::Pull };
-        let permit = self.walk.permit(self.caller, action, &name)?;
         match verb {
             BlobVerb::Get | BlobVerb::Head => {
-                let blob = self.hosted.blob(permit, &digest).await?;
+                let permit = self.walk.permit(self.caller, &name)?;
+                let blob = self.hosted.blob(&permit, &digest).await?;
                 match verb {
                     _ if self.walk.has_already(&digest) => Ok(respond::not_modified(&digest)),
                     BlobVerb::Head => {
@@ -33,7 +31,8 @@ impl Call<'_> {
                 }
             }
             BlobVerb::Delete => {
-                let deleted = self.hosted.delete_blob(permit, &digest).await;
+                let permit = self.walk.permit(self.caller, &name)?;
+                let deleted = self.hosted.delete_blob(&permit, &digest).await;
                 deleted.map_err(|error| not_deleted(error, "GET, HEAD"))?;
                 Ok(respond::gone(StatusCode::ACCEPTED))
             }

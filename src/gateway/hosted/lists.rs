@@ -2,7 +2,6 @@
 
 use http::Response;
 
-use crate::access::Action;
 use crate::gateway::body::Body;
 use crate::gateway::respond::{self, Failure};
 use crate::gateway::route::Page;
@@ -12,9 +11,9 @@ use super::Call;
 
 impl Call<'_> {
     pub(super) async fn tags(self, name: RepositoryName, page: Page) -> Result<Response<Body>, Failure> {
-        let permit = self.walk.permit(self.caller, Action::Pull, &name)?;
+        let permit = self.walk.permit(self.caller, &name)?;
         let limit = self.walk.limit(&page);
-        let tags = self.hosted.tags(permit, page.last.as_deref(), limit).await?;
+        let tags = self.hosted.tags(&permit, page.last.as_deref(), limit).await?;
         Ok(respond::tags(&name, &tags, limit))
     }
 
@@ -34,10 +33,10 @@ impl Call<'_> {
         artifact_type: Option<String>,
         last: Option<Digest>,
     ) -> Result<Response<Body>, Failure> {
-        let permit = self.walk.permit(self.caller, Action::Pull, &name)?;
+        let permit = self.walk.permit(self.caller, &name)?;
         let limit = self.walk.settings.limits.page_entries;
         let artifact_type = artifact_type.as_deref();
-        let page = self.hosted.referrers(permit, &subject, artifact_type, last.as_ref(), limit).await?;
+        let page = self.hosted.referrers(&permit, &subject, artifact_type, last.as_ref(), limit).await?;
         Ok(respond::referrers(&name, &subject, artifact_type, &page))
     }
 }

@@ -4,7 +4,7 @@ use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
-use crate::access::{Action, Permit};
+use crate::access::{Leave as _, WritePermit};
 use crate::gateway::body::Body;
 use crate::gateway::intake::{Intake, IntakeError};
 use crate::gateway::respond::{self, Failure};
@@ -22,29 +22,31 @@ impl Call<'_> {
         verb: Verb,
         intake: &mut Intake<Incoming>,
     ) -> Result<Response<Body>, Failure> {
-        let action = match verb {
-            Verb::Get | Verb::Head => Action::Pull,
-            Verb::Put(_) => Action::Push,
-            Verb::Delete => Action::Delete,
-        };
-        let permit = self.walk.permit(self.caller, action, &name)?;
         match verb {
-            Verb::Get | Verb::Head => self.get_manifest(permit, &reference, verb == Verb::Head).await,
-            Verb::Put(tags) => self.put_manifest(permit, reference, tags, intake).await,
+            Verb::Get | Verb::Head => self.get_manifest(&name, &reference, verb == Verb::Head).await,
+            Verb::Put(tags) => {
+                let permit = self.walk.permit_write(self.caller, &name)?;
+                self.put_manifest(permit, reference, tags, intake).await
+            }
             Verb::Delete => {
-                let deleted = self.hosted.delete_manifest(permit, &reference).await;
+                let permit = self.walk.permit(self.caller, &name)?;
+                let deleted = self.hosted.delete_manifest(&permit, &reference).await;
                 deleted.map_err(|error| not_deleted(error, "GET, HEAD, PUT"))?;
                 Ok(respond::gone(StatusCode::ACCEPTED))
             }
         }
     }
 
-    async fn get_manifest(self, permit: Permit, reference: &Reference, head: bool) -> Result<Response<Body>, Failure> {
-        let name = permit.repository().clone();
-        let mut manifest = self.hosted.manifest(permit, reference).await?;
+    async fn get_manifest(
+        self,
+        name: &RepositoryName,
+        reference: &Reference,
+        head: bool,
+    ) -> Result<Response<Body>, Failure> {
+        let permit = self.walk.permit(self.caller, name)?;
+        let mut manifest = self.hosted.manifest(&permit, reference).await?;
         if let Some(image) = self.walk.image_in_place_of(reference, &manifest) {
-            let permit = self.walk.permit(self.caller, Action::Pull, &name)?;
-            manifest = self.hosted.manifest(permit, &Reference::Digest(image)).await?;
+            manifest = self.hosted.manifest(&permit, &Reference::Digest(image)).await?;
         }
         self.record.tier(manifest.tier);
         if self.walk.has_already(&manifest.digest) {
@@ -55,7 +57,7 @@ impl Call<'_> {
 
     async fn put_manifest(
         self,
-        permit: Permit,
+        permit: WritePermit,
         reference: Reference,
         tags: Vec<Tag>,
         intake: &mut Intake<Incoming>,

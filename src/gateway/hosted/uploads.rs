@@ -3,7 +3,7 @@
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
-use crate::access::{Action, Permit};
+use crate::access::{Create, Leave as _, Permit};
 use crate::gateway::body::Body;
 use crate::gateway::intake::Intake;
 use crate::gateway::respond::{self, Failure};
@@ -20,17 +20,17 @@ impl Call<'_> {
         start: UploadStart,
         intake: &mut Intake<Incoming>,
     ) -> Result<Response<Body>, Failure> {
-        let permit = self.permit(&name)?;
+        let permit = self.walk.permit(self.caller, &name)?;
         match start {
             UploadStart::Session(algorithm) => {
-                let id = self.hosted.begin_upload(permit, algorithm).await?;
+                let id = self.hosted.begin_upload(&permit, algorithm).await?;
                 Ok(respond::upload(StatusCode::ACCEPTED, &name, id, 0))
             }
             UploadStart::Monolithic(digest) => self.monolithic(permit, digest, intake).await,
             UploadStart::Mount { digest, from } => {
                 // Who may not pull there is answered as if it were not there: with an upload.
-                let pull = from.and_then(|from| self.walk.permit(self.caller, Action::Pull, &from).ok());
-                match self.hosted.mount(permit, pull, &digest).await? {
+                let pull = from.and_then(|from| self.walk.permit(self.caller, &from).ok());
+                match self.hosted.mount(&permit, pull, &digest).await? {
                     Mounted::Yes => Ok(respond::blob_created(&name, &digest)),
                     Mounted::Upload(id) => Ok(respond::upload(StatusCode::ACCEPTED, &name, id, 0)),
                 }
@@ -45,22 +45,22 @@ impl Call<'_> {
         verb: UploadVerb,
         intake: &mut Intake<Incoming>,
     ) -> Result<Response<Body>, Failure> {
-        let permit = self.permit(&name)?;
+        let permit = self.walk.permit(self.caller, &name)?;
         match verb {
             UploadVerb::Status => {
-                let offset = self.hosted.upload_offset(permit, id).await?;
+                let offset = self.hosted.upload_offset(&permit, id).await?;
                 Ok(respond::upload(StatusCode::NO_CONTENT, &name, id, offset))
             }
             UploadVerb::Cancel => {
                 let upload = self.hosted.upload(permit, id).await?;
-                upload.cancel().await.map_err(RegistryError::from)?;
+                upload.cancel().await?;
                 Ok(respond::gone(StatusCode::NO_CONTENT))
             }
             UploadVerb::Patch => {
                 let mut upload = self.hosted.upload(permit, id).await?;
                 let appended = self.append(&mut upload, intake).await;
                 // What arrived before a break stays, to go on from.
-                let offset = upload.pause().await.map_err(RegistryError::from)?;
+                let offset = upload.pause().await?;
                 appended?;
                 Ok(respond::upload(StatusCode::ACCEPTED, &name, id, offset))
             }
@@ -69,10 +69,10 @@ impl Call<'_> {
                 // All of it, or nothing: clients send the same request again.
                 upload.attempt();
                 if let Err(failure) = self.append(&mut upload, intake).await {
-                    upload.take_back().await.map_err(RegistryError::from)?;
+                    upload.take_back().await?;
                     return Err(failure);
                 }
-                self.hosted.commit(self.permit(&name)?, upload, &digest).await?;
+                self.hosted.commit(upload, &digest).await?;
                 Ok(respond::blob_created(&name, &digest))
             }
         }
@@ -80,14 +80,14 @@ impl Call<'_> {
 
     async fn monolithic(
         self,
-        permit: Permit,
+        permit: Permit<Create>,
         digest: Digest,
         intake: &mut Intake<Incoming>,
     ) -> Result<Response<Body>, Failure> {
         let name = permit.repository().clone();
         let mut upload = self.hosted.upload_once(permit, digest.algorithm()).await?;
         self.append(&mut upload, intake).await?;
-        self.hosted.commit(self.permit(&name)?, upload, &digest).await?;
+        self.hosted.commit(upload, &digest).await?;
         Ok(respond::blob_created(&name, &digest))
     }
 
@@ -104,17 +104,12 @@ impl Call<'_> {
             if let Some(stated) = stated.filter(|stated| received > *stated) {
                 return Err(RegistryError::UploadLength { stated, received }.into());
             }
-            upload.write(bytes).await.map_err(RegistryError::from)?;
+            upload.write(bytes).await?;
         }
         let received = intake.received();
         match stated {
             Some(stated) if stated != received => Err(RegistryError::UploadLength { stated, received }.into()),
             _ => Ok(()),
         }
-    }
-
-    /// Who pushes may write here. It is asked again where a permit is used up.
-    fn permit(&self, name: &RepositoryName) -> Result<Permit, Failure> {
-        self.walk.permit(self.caller, Action::Push, name)
     }
 }

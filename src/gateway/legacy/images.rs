@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 
-use crate::access::{Action, Denied};
+use crate::access::{Action, Denied, Leave as _, Pull, Push};
 use crate::docker::{ImageId, ImageJson, TokenAccess};
 use crate::gateway::body::Body;
 use crate::gateway::identify::forbidden;
@@ -95,12 +95,15 @@ impl Call<'_> {
     /// By which repository an image may be read or written; by none, where everything may be.
     fn permit_image(&self, action: Action, standings: &Standings) -> Result<Option<RepositoryName>, Failure> {
         let (rules, caller) = (&self.walk.settings.rules, &self.caller.principal);
-        let permit = match action {
-            Action::Push => rules.authorize_any(caller, action, standings.pushed().map(|row| &row.repository)),
-            _ => rules.authorize_any(caller, action, standings.present()),
+        let permitted = match action {
+            Action::Push => {
+                let pushed = standings.pushed().map(|row| &row.repository);
+                rules.authorize_any::<Push>(caller, pushed).map(|permit| permit.repository().clone())
+            }
+            _ => rules.authorize_any::<Pull>(caller, standings.present()).map(|permit| permit.repository().clone()),
         };
-        match permit {
-            Ok(permit) => Ok(Some(permit.repository().clone())),
+        match permitted {
+            Ok(through) => Ok(Some(through)),
             Err(_) if self.may_everywhere(action) => Ok(standings.present().next().cloned()),
             Err(Denied::Unauthenticated | Denied::InsufficientScope) => {
                 Err(self.walk.unauthorized(&self.caller.screened, None, None))
@@ -209,7 +212,7 @@ impl Call<'_> {
     /// The ways in which the caller may push an image.
     fn ways(&self, standings: &Standings) -> Ways {
         let caller = &self.caller.principal;
-        let may_push = |name: &&RepositoryName| self.may(Action::Push, name);
+        let may_push = |name: &&RepositoryName| self.may::<Push>(name);
         let mut granted = caller.granted();
         // By a token whoever may push to its repository goes on; else who began it.
         let by = caller.to_string();
@@ -273,7 +276,7 @@ impl Call<'_> {
         if self.caller.principal.is_anonymous() {
             return self.walk.unauthorized(&self.caller.screened, None, None);
         }
-        match standings.present().any(|name| self.may(Action::Pull, name)) {
+        match standings.present().any(|name| self.may::<Pull>(name)) {
             true => exists(),
             false => unlisted(),
         }

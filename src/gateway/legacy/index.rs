@@ -6,7 +6,7 @@ use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::access::{Action, Permit};
+use crate::access::{Delete, Leave as _, Permit, Pull};
 use crate::docker::{ImageId, TokenAccess};
 use crate::gateway::body::Body;
 use crate::gateway::respond::Failure;
@@ -86,7 +86,7 @@ impl Call<'_> {
     }
 
     /// `GET …/images` in place of a registry that is not its own index.
-    pub(super) async fn images_of(&self, permit: Permit) -> Result<Response<Body>, Failure> {
+    pub(super) async fn images_of(&self, permit: Permit<Pull>) -> Result<Response<Body>, Failure> {
         let name = permit.repository();
         // What was there before the gateway, or was pushed around it, is in a tag.
         let visit = self.visit(TokenAccess::Read, Some(name))?;
@@ -106,7 +106,7 @@ impl Call<'_> {
 
     /// `PUT …/auth`: what a registry asks before it deletes or changes a repository.
     pub(super) fn confirm(&self, name: &RepositoryName) -> Result<Response<Body>, Failure> {
-        if !self.may(Action::Delete, name) {
+        if !self.may::<Delete>(name) {
             self.permit_write(name)?;
         }
         Ok(json_answer(StatusCode::OK, &json!("OK")))
@@ -114,7 +114,7 @@ impl Call<'_> {
 
     /// `GET …/layer/ID/access`: whether an image is to be read through a repository.
     pub(super) async fn layer_access(&self, name: &RepositoryName, id: &ImageId) -> Result<Response<Body>, Failure> {
-        self.permit(Action::Pull, name)?;
+        self.permit::<Pull>(name)?;
         let access = self.index.standings(id).await?.present().any(|present| present == name);
         Ok(json_answer(StatusCode::OK, &json!({ "access": access })))
     }

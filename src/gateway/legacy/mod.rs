@@ -13,7 +13,7 @@ use std::sync::Arc;
 use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 
-use crate::access::{Action, Permit};
+use crate::access::{Action, Permit, Purpose, Push, WritePermit};
 use crate::docker::{self, TokenAccess};
 use crate::oci::{ErrorCode, RepositoryName};
 use crate::registry::Index;
@@ -81,22 +81,24 @@ impl Call<'_> {
         &self.walk.parts.method
     }
 
-    fn permit(&self, action: Action, name: &RepositoryName) -> Result<Permit, Failure> {
-        self.walk.permit(self.caller, action, name)
+    fn permit<A: Purpose>(&self, name: &RepositoryName) -> Result<Permit<A>, Failure> {
+        self.walk.permit(self.caller, name)
     }
 
     /// v1 cannot tell a new tag from an old one, so who may only make new ones may not write.
-    fn permit_write(&self, name: &RepositoryName) -> Result<Permit, Failure> {
-        let permit = self.permit(Action::Push, name)?;
-        if permit.may_overwrite() { Ok(permit) } else { Err(forbidden(&format!("push {name} in the v1 protocol"))) }
+    fn permit_write(&self, name: &RepositoryName) -> Result<Permit<Push>, Failure> {
+        match self.walk.permit_write(self.caller, name)? {
+            WritePermit::Push(permit) => Ok(permit),
+            WritePermit::Create(_) => Err(forbidden(&format!("push {name} in the v1 protocol"))),
+        }
     }
 
-    fn may(&self, action: Action, name: &RepositoryName) -> bool {
-        self.walk.settings.rules.authorize_any(&self.caller.principal, action, [name]).is_ok()
+    fn may<A: Purpose>(&self, name: &RepositoryName) -> bool {
+        self.walk.settings.rules.authorize::<A>(&self.caller.principal, name).is_ok()
     }
 
     fn may_everywhere(&self, action: Action) -> bool {
-        self.walk.settings.rules.authorize_everywhere(&self.caller.principal, action).is_ok()
+        self.walk.settings.rules.allow_everywhere(&self.caller.principal, action)
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 
-use crate::access::Permit;
+use crate::access::{Delete, Leave as _, Permit};
 use crate::docker::TokenAccess;
 use crate::gateway::body::Body;
 use crate::gateway::respond::Failure;
@@ -78,7 +78,7 @@ impl Call<'_> {
     }
 
     /// The same of a request that deletes a repository.
-    pub(super) async fn pass_deleting(&mut self, permit: Permit) -> Result<Response<Body>, Failure> {
+    pub(super) async fn pass_deleting(&mut self, permit: Permit<Delete>) -> Result<Response<Body>, Failure> {
         let visit = self.visit(TokenAccess::Delete, Some(permit.repository()))?;
         let (request, index) = (self.request(full(Bytes::new()), &visit), Arc::clone(self.index));
         self.uncancelled(async move { index.delete(&permit, request, &visit).await }).await

@@ -6,7 +6,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::{Method, Response, StatusCode};
 use serde_json::json;
 
-use crate::access::{Action, Permit};
+use crate::access::{Action, Delete, Leave as _, Permit, Pull, Push};
 use crate::docker::{self, ImageId, TokenAccess};
 use crate::gateway::body::Body;
 use crate::gateway::respond::Failure;
@@ -39,12 +39,12 @@ impl Call<'_> {
                 self.pass(Some(name)).await
             }
             (Method::DELETE, RepositoryPart::Tag(_)) => {
-                self.permit(Action::Delete, name)?;
+                self.permit::<Delete>(name)?;
                 self.pass(Some(name)).await
             }
             // It does nothing but to give a token, in 0.9.1 too.
             (Method::DELETE, RepositoryPart::Images) => {
-                self.permit(Action::Delete, name)?;
+                self.permit::<Delete>(name)?;
                 self.with_token(no_content(), name, TokenAccess::Delete)
             }
             (Method::DELETE, _) => self.delete_repository(name).await,
@@ -58,7 +58,7 @@ impl Call<'_> {
         name: &RepositoryName,
         part: &RepositoryPart,
     ) -> Result<Response<Body>, Failure> {
-        let permit = self.permit(Action::Pull, name)?;
+        let permit = self.permit::<Pull>(name)?;
         if *part == RepositoryPart::Images && !self.index.registry().is_standalone() {
             return self.images_of(permit).await;
         }
@@ -100,7 +100,7 @@ impl Call<'_> {
 
     /// How these images are to stand to the repository whose list names them; refused, if one of them is not the caller's to
     /// name.
-    async fn name_images(&self, permit: &Permit, images: Vec<ImageId>) -> Result<Vec<Named>, Failure> {
+    async fn name_images(&self, permit: &Permit<Push>, images: Vec<ImageId>) -> Result<Vec<Named>, Failure> {
         let here = self.index.of_repository(permit.repository()).await?;
         let (mut named, unknown) = self.name_known(&here, permit, images).await?;
         let listed = here.values().filter(|standing| **standing == Standing::Listed).count();
@@ -132,7 +132,7 @@ impl Call<'_> {
     async fn name_known(
         &self,
         here: &BTreeMap<ImageId, Standing>,
-        permit: &Permit,
+        permit: &Permit<Push>,
         images: Vec<ImageId>,
     ) -> Result<(Vec<Named>, Vec<ImageId>), Failure> {
         let (mut named, mut unknown) = (Vec::new(), Vec::new());
@@ -140,7 +140,7 @@ impl Call<'_> {
             match here.get(&image) {
                 Some(standing) if standing.is_there() => {}
                 // It is as it was before the repository was deleted.
-                Some(Standing::Abandoned) if self.may(Action::Pull, permit.repository()) => {
+                Some(Standing::Abandoned) if self.may::<Pull>(permit.repository()) => {
                     named.push(Named { image, standing: Standing::Pushed, by: Some(permit.repository().clone()) });
                 }
                 _ => match self.may_name(&self.index.standings(&image).await?) {
@@ -153,7 +153,11 @@ impl Call<'_> {
     }
 
     /// Which of `images` can be begun, and which are there: the registry has them, and they are not left behind half.
-    async fn tell_apart(&self, permit: &Permit, images: Vec<ImageId>) -> Result<(Vec<ImageId>, Vec<ImageId>), Failure> {
+    async fn tell_apart(
+        &self,
+        permit: &Permit<Push>,
+        images: Vec<ImageId>,
+    ) -> Result<(Vec<ImageId>, Vec<ImageId>), Failure> {
         let visit = self.visit(TokenAccess::Read, Some(permit.repository()))?;
         let ask = |image: ImageId| {
             let visit = &visit;
@@ -181,7 +185,7 @@ impl Call<'_> {
         let by = self.caller.principal.to_string();
         let written = standings.pushed().filter(|row| row.named_by == by).map(|row| &row.repository);
         let written = written.into_iter().find(|name| self.may_both(name));
-        let read = standings.present().find(|name| self.may(Action::Pull, name));
+        let read = standings.present().find(|name| self.may::<Pull>(name));
         let deleted = || standings.deleted().map(|row| &row.repository).find(|name| self.may_both(name));
         match written {
             Some(name) => Some((name.clone(), Standing::Pushed)),
@@ -190,7 +194,7 @@ impl Call<'_> {
     }
 
     pub(super) fn may_both(&self, name: &RepositoryName) -> bool {
-        self.may(Action::Pull, name) && self.may(Action::Push, name)
+        self.may::<Pull>(name) && self.may::<Push>(name)
     }
 
     /// `PUT …/tags/TAG`: the image must be there already, and be the caller's to name.
@@ -217,7 +221,7 @@ impl Call<'_> {
 
     /// `DELETE …/` or `…/tags`
     async fn delete_repository(&mut self, name: &RepositoryName) -> Result<Response<Body>, Failure> {
-        let permit = self.permit(Action::Delete, name)?;
+        let permit = self.permit::<Delete>(name)?;
         let answer = self.pass_deleting(permit).await?;
         self.with_token(answer, name, TokenAccess::Delete)
     }

@@ -9,13 +9,14 @@ use http::header::AUTHORIZATION;
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
-use crate::access::{Action, Permit};
+use crate::access::{Action, Leave, Permit, Purpose};
 use crate::identity::Credentials;
 use crate::oci::{ErrorCode, RepositoryName};
 use crate::registry::{CallerCredentials, Remote, Target};
 
 use super::body::Body;
 use super::intake::Intake;
+use super::names::RemoteName;
 use super::observe::Record;
 use super::pick::Elsewhere;
 use super::respond::{self, Failure};
@@ -92,15 +93,14 @@ impl Call<'_> {
         &self.elsewhere.remote
     }
 
-    /// Leave to do something to the repository of the request.
-    fn target(&self, action: Action, name: &RepositoryName) -> Result<Target, Failure> {
-        let permit = self.walk.permit(self.caller, action, name)?;
-        self.aim(permit, self.elsewhere.name.clone())
+    /// The repository of the request, with leave to do `A` to it.
+    fn target<A: Purpose>(&self, name: &RepositoryName) -> Result<Target<Permit<A>>, Failure> {
+        self.aim(self.walk.permit(self.caller, name)?, self.elsewhere.name.as_ref())
     }
 
-    fn aim(&self, permit: Permit, name: Option<RepositoryName>) -> Result<Target, Failure> {
-        let repository = name.ok_or_else(|| Failure::from(RouteError::Unknown))?;
-        Ok(Target { permit, repository, caller: self.theirs() })
+    fn aim<P: Leave>(&self, permit: P, name: Option<&RemoteName>) -> Result<Target<P>, Failure> {
+        let target = name.and_then(|name| Target::new(permit, &name.canonical, &name.remote, self.theirs()));
+        target.ok_or_else(|| RouteError::Unknown.into())
     }
 
     /// What the caller showed, where the upstream is to be shown it.

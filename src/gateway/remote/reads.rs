@@ -3,7 +3,6 @@
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
-use crate::access::Action;
 use crate::gateway::body::Body;
 use crate::gateway::intake::Intake;
 use crate::gateway::respond::{self, Failure};
@@ -25,7 +24,7 @@ impl Call<'_> {
     }
 
     pub(super) async fn tags(self, name: RepositoryName, page: Page) -> Result<Response<Body>, Failure> {
-        let target = self.target(Action::Pull, &name)?;
+        let target = self.target(&name)?;
         let limit = self.walk.limit(&page);
         let tags = self.remote().tags(target, page.last.as_deref(), limit).await?;
         Ok(respond::tags(&name, &tags, limit))
@@ -37,7 +36,7 @@ impl Call<'_> {
         subject: Digest,
         artifact_type: Option<String>,
     ) -> Result<Response<Body>, Failure> {
-        let target = self.target(Action::Pull, &name)?;
+        let target = self.target(&name)?;
         let list = self.remote().referrers(target, &subject, artifact_type.as_deref()).await?;
         Ok(respond::raw_referrers(list))
     }
@@ -51,10 +50,10 @@ impl Call<'_> {
     ) -> Result<Response<Body>, Failure> {
         match verb {
             Verb::Get | Verb::Head => {
-                let target = self.target(Action::Pull, &name)?;
+                let target = self.target(&name)?;
                 let mut manifest = self.remote().manifest(target, &reference).await?;
                 if let Some(image) = self.walk.image_in_place_of(&reference, &manifest) {
-                    let target = self.target(Action::Pull, &name)?;
+                    let target = self.target(&name)?;
                     manifest = self.remote().manifest(target, &Reference::Digest(image)).await?;
                 }
                 self.record.tier(manifest.tier);
@@ -65,7 +64,7 @@ impl Call<'_> {
             }
             Verb::Put(tags) => self.put_manifest(name, reference, tags, intake).await,
             Verb::Delete => {
-                let target = self.target(Action::Delete, &name)?;
+                let target = self.target(&name)?;
                 self.remote().delete_manifest(target, &reference).await?;
                 Ok(respond::gone(StatusCode::ACCEPTED))
             }
@@ -78,22 +77,20 @@ impl Call<'_> {
         digest: Digest,
         verb: BlobVerb,
     ) -> Result<Response<Body>, Failure> {
-        let action = if verb == BlobVerb::Delete { Action::Delete } else { Action::Pull };
-        let target = self.target(action, &name)?;
         match verb {
             BlobVerb::Delete => {
-                self.remote().delete_blob(target, &digest).await?;
+                self.remote().delete_blob(self.target(&name)?, &digest).await?;
                 Ok(respond::gone(StatusCode::ACCEPTED))
             }
             BlobVerb::Head => {
-                let size = self.remote().blob_size(target, &digest).await?;
+                let size = self.remote().blob_size(self.target(&name)?, &digest).await?;
                 match self.walk.has_already(&digest) {
                     true => Ok(respond::not_modified(&digest)),
                     false => Ok(respond::blob_head(&digest, size)),
                 }
             }
             BlobVerb::Get => {
-                let blob = self.remote().blob(target, &digest).await?;
+                let blob = self.remote().blob(self.target(&name)?, &digest).await?;
                 match self.walk.has_already(&digest) {
                     true => Ok(respond::not_modified(&digest)),
                     false => self.get_blob(blob).await,

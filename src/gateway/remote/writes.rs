@@ -4,7 +4,7 @@ use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
-use crate::access::{Action, Permit};
+use crate::access::{Create, Permit, Pull};
 use crate::gateway::body::Body;
 use crate::gateway::intake::{Intake, IntakeError};
 use crate::gateway::respond::{self, Failure};
@@ -22,7 +22,9 @@ impl Call<'_> {
         tags: Vec<Tag>,
         intake: &mut Intake<Incoming>,
     ) -> Result<Response<Body>, Failure> {
-        let target = self.push(&name)?;
+        let permit = self.walk.permit_write(self.caller, &name)?;
+        let target = self.aim(permit, self.elsewhere.name.as_ref())?;
+        self.remote().check_writable()?;
         let limit = self.walk.settings.limits.manifest_bytes;
         if self.walk.stated_length().is_some_and(|stated| stated > limit) {
             return Err(IntakeError::TooLarge { limit }.into());
@@ -48,7 +50,7 @@ impl Call<'_> {
             UploadStart::Monolithic(digest) => {
                 let upload = self.remote().begin_upload(target, digest.algorithm()).await?;
                 let piece = self.piece(intake)?;
-                self.remote().commit_upload(self.push(&name)?, upload, &digest, piece).await?;
+                self.remote().commit_upload(upload, &digest, piece).await?;
                 return Ok(respond::blob_created(&name, &digest));
             }
             UploadStart::Mount { digest, from } => {
@@ -65,10 +67,9 @@ impl Call<'_> {
 
     /// The repository that a blob is to be mounted from, if it is of the same upstream and the caller may pull there.
     /// Otherwise it is as if the blob were not there.
-    fn source(&self, from: Option<RepositoryName>) -> Option<Target> {
-        let (canonical, remote) = self.walk.same_upstream(self.elsewhere, &self.caller.screened, &from?)?;
-        let permit: Permit = self.walk.permit(self.caller, Action::Pull, &canonical).ok()?;
-        self.aim(permit, Some(remote)).ok()
+    fn source(&self, from: Option<RepositoryName>) -> Option<Target<Permit<Pull>>> {
+        let name = self.walk.same_upstream(self.elsewhere, &self.caller.screened, &from?)?;
+        self.aim(self.walk.permit(self.caller, &name.canonical).ok()?, Some(&name)).ok()
     }
 
     pub(super) async fn upload(
@@ -85,14 +86,14 @@ impl Call<'_> {
                 Ok(respond::upload(StatusCode::NO_CONTENT, &name, id, offset))
             }
             UploadVerb::Cancel => {
-                let upload = self.remote().upload(&target, id)?;
-                self.remote().cancel_upload(target, upload).await?;
+                let upload = self.remote().upload(target, id)?;
+                self.remote().cancel_upload(upload).await?;
                 Ok(respond::gone(StatusCode::NO_CONTENT))
             }
             UploadVerb::Patch => {
                 let piece = self.piece(intake)?;
-                let upload = self.remote().upload(&target, id)?;
-                let offset = self.remote().patch_upload(target, upload, piece).await?;
+                let upload = self.remote().upload(target, id)?;
+                let offset = self.remote().patch_upload(upload, piece).await?;
                 Ok(respond::upload(StatusCode::ACCEPTED, &name, id, offset))
             }
             UploadVerb::Put(digest) => self.commit(&name, target, id, digest, intake).await,
@@ -102,14 +103,14 @@ impl Call<'_> {
     async fn commit(
         &self,
         name: &RepositoryName,
-        target: Target,
+        target: Target<Permit<Create>>,
         id: UploadId,
         digest: Digest,
         intake: &mut Intake<Incoming>,
     ) -> Result<Response<Body>, Failure> {
         let piece = self.piece(intake)?;
-        let upload = self.remote().upload(&target, id)?;
-        self.remote().commit_upload(target, upload, &digest, piece).await?;
+        let upload = self.remote().upload(target, id)?;
+        self.remote().commit_upload(upload, &digest, piece).await?;
         Ok(respond::blob_created(name, &digest))
     }
 
@@ -122,8 +123,8 @@ impl Call<'_> {
     }
 
     /// Who pushes may write here, unless nobody can.
-    fn push(&self, name: &RepositoryName) -> Result<Target, Failure> {
-        let target = self.target(Action::Push, name)?;
+    fn push(&self, name: &RepositoryName) -> Result<Target<Permit<Create>>, Failure> {
+        let target = self.target(name)?;
         self.remote().check_writable()?;
         Ok(target)
     }

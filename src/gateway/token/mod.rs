@@ -126,7 +126,7 @@ impl Walk<'_> {
 
     /// Our own list shows each caller only what they may pull; that of another registry shows everything.
     fn may_list(&self, principal: &Principal, service: &str) -> bool {
-        service == self.settings.realm || self.settings.rules.authorize_everywhere(principal, Action::Pull).is_ok()
+        service == self.settings.realm || self.settings.rules.allow_everywhere(principal, Action::Pull)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::access::Permit;
+use crate::access::{Delete, Leave as _, Permit, Pull};
 use crate::oci::{ByteRange, Digest, RepositoryName};
 use crate::registry::{Content, RegistryError, Tier};
 use crate::store::{BlobFile, BlobInfo, StoreError};
@@ -37,8 +37,8 @@ enum Source {
 
 impl Hosted {
     /// A blob of the repository, found and not opened yet.
-    pub async fn blob(&self, permit: Permit, digest: &Digest) -> Result<Blob, RegistryError> {
-        let info = self.find(&permit, digest).await?;
+    pub async fn blob(&self, permit: &Permit<Pull>, digest: &Digest) -> Result<Blob, RegistryError> {
+        let info = self.find(permit, digest).await?;
         Ok(Blob { digest: *digest, size: info.size, info, repository: permit.repository().clone() })
     }
 
@@ -61,19 +61,19 @@ impl Hosted {
     }
 
     /// Takes a blob out of a repository; its bytes stay for other repositories.
-    pub async fn delete_blob(&self, permit: Permit, digest: &Digest) -> Result<(), RegistryError> {
+    pub async fn delete_blob(&self, permit: &Permit<Delete>, digest: &Digest) -> Result<(), RegistryError> {
         self.check_delete()?;
         let (store, repository, name) = (self.store.clone(), permit.repository().clone(), *digest);
         let act = async move { store.unlink_blob(&repository, &name).await };
         let unlinked = change(act, self.forget_link(permit.repository(), digest)).await;
         match unlinked? {
             true => Ok(()),
-            false => Err(self.not_found(&permit, RegistryError::BlobUnknown(*digest)).await),
+            false => Err(self.not_found(permit, RegistryError::BlobUnknown(*digest)).await),
         }
     }
 
     /// The blob's link, from memory or from the store. Permission is a permit; membership is asked every time.
-    async fn find(&self, permit: &Permit, digest: &Digest) -> Result<BlobInfo, RegistryError> {
+    async fn find(&self, permit: &Permit<Pull>, digest: &Digest) -> Result<BlobInfo, RegistryError> {
         let key = (permit.repository().clone(), *digest);
         let changes = self.store.blob_changes();
         if let Some((_, info)) = self.links.get(&key).filter(|(as_of, _)| *as_of == changes) {

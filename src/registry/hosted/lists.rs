@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::json;
 
-use crate::access::{CatalogPermit, Permit};
+use crate::access::{CatalogPermit, Leave as _, Permit, Pull};
 use crate::oci::{self, Descriptor, Digest, MediaType, RepositoryName};
 use crate::registry::RegistryError;
 use crate::store::StoredReferrer;
@@ -44,7 +44,12 @@ impl Hosted {
     }
 
     /// The tags of a repository after `last`, in the order of their bytes.
-    pub async fn tags(&self, permit: Permit, last: Option<&str>, limit: usize) -> Result<Page<String>, RegistryError> {
+    pub async fn tags(
+        &self,
+        permit: &Permit<Pull>,
+        last: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<String>, RegistryError> {
         let page = self.store.tags(permit.repository(), last, limit).await?;
         let unknown = || RegistryError::NameUnknown(permit.repository().clone());
         let page = page.ok_or_else(unknown)?;
@@ -88,7 +93,7 @@ impl Hosted {
     /// 404 (distribution-spec 1.1, "Listing Referrers").
     pub async fn referrers(
         &self,
-        permit: Permit,
+        permit: &Permit<Pull>,
         subject: &Digest,
         artifact_type: Option<&str>,
         last: Option<&Digest>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::access::Permit;
+use crate::access::{Delete, Leave, Permit, Pull, WritePermit};
 use crate::oci;
 use crate::oci::{Algorithm, Digest, Reference, RepositoryName, Tag, Verified};
 use crate::registry::fallback::{Subject, subject_of};
@@ -55,29 +55,29 @@ pub struct Pushed {
 
 impl Hosted {
     /// A manifest to read.
-    pub async fn manifest(&self, permit: Permit, reference: &Reference) -> Result<Manifest, RegistryError> {
+    pub async fn manifest(&self, permit: &Permit<Pull>, reference: &Reference) -> Result<Manifest, RegistryError> {
         let digest = match reference {
             Reference::Digest(digest) => Some(*digest),
-            Reference::Tag(tag) => self.resolve(&permit, tag).await?,
+            Reference::Tag(tag) => self.resolve(permit, tag).await?,
         };
         let found = match digest {
-            Some(digest) => self.read_manifest(&permit, digest).await?,
+            Some(digest) => self.read_manifest(permit, digest).await?,
             None => None,
         };
         let found = match found {
-            None => self.listed_as_manifest(&permit, reference).await?,
+            None => self.listed_as_manifest(permit, reference).await?,
             found => found,
         };
         match found {
             Some(manifest) => Ok(manifest),
-            None => Err(self.not_found(&permit, RegistryError::ManifestUnknown(reference.clone())).await),
+            None => Err(self.not_found(permit, RegistryError::ManifestUnknown(reference.clone())).await),
         }
     }
 
     /// What refers to a manifest, where it is asked for by its tag or was before.
     async fn listed_as_manifest(
         &self,
-        permit: &Permit,
+        permit: &impl Leave,
         reference: &Reference,
     ) -> Result<Option<Manifest>, RegistryError> {
         let repository = permit.repository();
@@ -98,7 +98,7 @@ impl Hosted {
     }
 
     /// Stores a manifest and moves the tags that are to name it, all or none.
-    pub async fn put_manifest(&self, permit: Permit, put: ManifestPut) -> Result<Pushed, RegistryError> {
+    pub async fn put_manifest(&self, permit: WritePermit, put: ManifestPut) -> Result<Pushed, RegistryError> {
         let parsed =
             oci::Manifest::parse(&put.bytes, put.content_type.as_deref()).map_err(RegistryError::ManifestInvalid)?;
         let digest = match &put.reference {
@@ -118,7 +118,7 @@ impl Hosted {
 
     async fn commit_manifest(
         &self,
-        permit: Permit,
+        permit: WritePermit,
         manifest: oci::Manifest,
         digest: Digest,
         put: ManifestPut,
@@ -149,7 +149,7 @@ impl Hosted {
     }
 
     /// Deletes a tag, or a manifest and every tag of it.
-    pub async fn delete_manifest(&self, permit: Permit, reference: &Reference) -> Result<(), RegistryError> {
+    pub async fn delete_manifest(&self, permit: &Permit<Delete>, reference: &Reference) -> Result<(), RegistryError> {
         self.check_delete()?;
         let deleted = match reference {
             Reference::Tag(tag) => self.delete_tag(permit.repository().clone(), tag.clone()).await?,
@@ -158,8 +158,8 @@ impl Hosted {
         match deleted {
             true => Ok(()),
             // It is there for as long as there is anything to list; who deletes it wants to be told that this was done.
-            false if self.listed_as_manifest(&permit, reference).await?.is_some() => Ok(()),
-            false => Err(self.not_found(&permit, RegistryError::ManifestUnknown(reference.clone())).await),
+            false if self.listed_as_manifest(permit, reference).await?.is_some() => Ok(()),
+            false => Err(self.not_found(permit, RegistryError::ManifestUnknown(reference.clone())).await),
         }
     }
 
@@ -183,7 +183,7 @@ impl Hosted {
         Ok(deleted.await?.is_some())
     }
 
-    async fn resolve(&self, permit: &Permit, tag: &Tag) -> Result<Option<Digest>, RegistryError> {
+    async fn resolve(&self, permit: &Permit<Pull>, tag: &Tag) -> Result<Option<Digest>, RegistryError> {
         let key = (permit.repository().clone(), tag.clone());
         if let Some(digest) = self.tags.get(&key) {
             return Ok(Some(digest));
@@ -196,7 +196,7 @@ impl Hosted {
         Ok(found)
     }
 
-    async fn read_manifest(&self, permit: &Permit, digest: Digest) -> Result<Option<Manifest>, RegistryError> {
+    async fn read_manifest(&self, permit: &Permit<Pull>, digest: Digest) -> Result<Option<Manifest>, RegistryError> {
         let key = (permit.repository().clone(), digest);
         if let Some((media_type, bytes)) = self.manifests.get(&key).zip(self.memory.get(&digest)) {
             let media_type = media_type.as_str().into();

@@ -8,13 +8,13 @@ mod uploads;
 pub use blobs::{Blob, OpenBlob};
 pub use lists::{Page, index_of};
 pub use manifests::{ManifestPut, Pushed};
-pub use uploads::Mounted;
+pub use uploads::{Mounted, Upload};
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::access::Permit;
+use crate::access::Leave;
 use crate::cache::{Memory, Volatile};
 use crate::oci::{Digest, MediaType, RepositoryName, Tag};
 use crate::store::{BlobInfo, Rotten, Store, StoreError};
@@ -95,7 +95,7 @@ impl Hosted {
 
     /// What to say where something was not found: that the repository itself is unknown, if it is, so that a repository
     /// that is not there and one that is hidden look the same.
-    async fn not_found(&self, permit: &Permit, missing: RegistryError) -> RegistryError {
+    async fn not_found(&self, permit: &impl Leave, missing: RegistryError) -> RegistryError {
         match self.store.has_repository(permit.repository()).await {
             Ok(true) => missing,
             Ok(false) => RegistryError::NameUnknown(permit.repository().clone()),

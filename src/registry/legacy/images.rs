@@ -10,7 +10,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::access::{CatalogPermit, Permit, Principal};
+use crate::access::{CatalogPermit, Delete, Leave as _, Permit, Principal, Push};
 use crate::docker::ImageId;
 use crate::oci::RepositoryName;
 use crate::store::{LegacyRow, Named, Standing, Store, StoreError};
@@ -192,7 +192,7 @@ impl Images {
         Moment(self.deletions[self.place(repository, DELETIONS)].load(Ordering::Acquire))
     }
 
-    pub(super) async fn name(&self, permit: &Permit, images: Vec<Named>) -> Result<(), StoreError> {
+    pub(super) async fn name(&self, permit: &Permit<Push>, images: Vec<Named>) -> Result<(), StoreError> {
         if images.is_empty() {
             return Ok(());
         }
@@ -268,7 +268,7 @@ impl Images {
         self.change(restore).await
     }
 
-    pub(super) async fn forget(&self, permit: &Permit, listed: bool) -> Result<(), StoreError> {
+    pub(super) async fn forget(&self, permit: &Permit<Delete>, listed: bool) -> Result<(), StoreError> {
         let (deletions, place) = (Arc::clone(&self.deletions), self.place(permit.repository(), DELETIONS));
         let repository = permit.repository().clone();
         let count = move || {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::{CatalogPermit, Permit, Principal};
+use crate::access::{CatalogPermit, Delete, Leave, Permit, Principal, Push};
 use crate::docker::{ImageId, answered_images};
 use crate::oci::RepositoryName;
 use crate::store::{Named, Standing, Store};
@@ -132,7 +132,15 @@ impl Index {
     }
 
     /// How images stand to the repository of the permit, by a request that the registry took.
-    pub async fn name(&self, permit: &Permit, images: Vec<Named>) -> Result<(), RegistryError> {
+    ///
+    /// v1 cannot tell a new tag from an old one, so it takes leave to push, and that to pull does not do:
+    /// ```compile_fail,E0308
+    /// # use dockgate::{access::{Permit, Pull}, registry::{Index, Named}};
+    /// async fn name(index: &Index, permit: &Permit<Pull>, images: Vec<Named>) {
+    ///     let _ = index.name(permit, images).await;
+    /// }
+    /// ```
+    pub async fn name(&self, permit: &Permit<Push>, images: Vec<Named>) -> Result<(), RegistryError> {
         Ok(self.images.name(permit, images).await?)
     }
 
@@ -152,7 +160,7 @@ impl Index {
     }
 
     /// Asks the registry for the tags of a repository and what they stand on, and learns it.
-    pub async fn learn_repository(&self, permit: &Permit, visit: &Visit) -> Result<(), RegistryError> {
+    pub async fn learn_repository(&self, permit: &impl Leave, visit: &Visit) -> Result<(), RegistryError> {
         let name = permit.repository();
         let moment = self.moment(name);
         let Some(tags) = self.tags(name, visit).await? else { return Ok(()) };
@@ -160,7 +168,7 @@ impl Index {
     }
 
     /// The same, where a tag names an image that is not known to be there.
-    pub async fn learn_what_is_new(&self, permit: &Permit, visit: &Visit) -> Result<(), RegistryError> {
+    pub async fn learn_what_is_new(&self, permit: &impl Leave, visit: &Visit) -> Result<(), RegistryError> {
         let name = permit.repository();
         let moment = self.moment(name);
         let Some(tags) = self.tags(name, visit).await? else { return Ok(()) };
@@ -216,7 +224,7 @@ impl Index {
     /// Deletes the repository of the permit by this request, and forgets what was in it. To be run to its end.
     pub async fn delete(
         &self,
-        permit: &Permit,
+        permit: &Permit<Delete>,
         request: Request<Body>,
         visit: &Visit,
     ) -> Result<Response<Body>, RegistryError> {

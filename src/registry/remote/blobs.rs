@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::timeout_at;
 
+use crate::access::{Permit, Pull};
 use crate::cache::{CachedFile, FillError, Filling, Lookup};
 use crate::config::RemoteKind;
 use crate::oci::{ByteRange, Digest};
@@ -43,7 +44,11 @@ enum Source {
 
 impl Remote {
     /// What HEAD of a blob tells: its size in bytes. Where it is not here yet, that is one HEAD at the upstream.
-    pub async fn blob_size(self: &Arc<Self>, target: Target, digest: &Digest) -> Result<u64, RegistryError> {
+    pub async fn blob_size(
+        self: &Arc<Self>,
+        target: Target<Permit<Pull>>,
+        digest: &Digest,
+    ) -> Result<u64, RegistryError> {
         let reach = self.reach(&target);
         self.size_of(&reach, digest).await.map_err(|error| blob_error(error, digest))
     }
@@ -77,7 +82,11 @@ impl Remote {
     }
 
     /// Opens a blob to read it. Where it is missing it is downloaded, once, however many ask.
-    pub async fn blob(self: &Arc<Self>, target: Target, digest: &Digest) -> Result<RemoteBlob, RegistryError> {
+    pub async fn blob(
+        self: &Arc<Self>,
+        target: Target<Permit<Pull>>,
+        digest: &Digest,
+    ) -> Result<RemoteBlob, RegistryError> {
         let reach = self.reach(&target);
         let opened = self.open(&reach, digest).await;
         opened.map_err(|error| blob_error(error, digest))

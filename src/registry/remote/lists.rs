@@ -10,7 +10,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
-use crate::access::CatalogPermit;
+use crate::access::{CatalogPermit, Leave as _, Permit, Pull};
 use crate::oci::RepositoryName;
 use crate::registry::{Page, RegistryError};
 use crate::upstream::{Ask, CallerCredentials, Peer};
@@ -57,7 +57,7 @@ impl Remote {
     /// The tags of a repository after `last`.
     pub async fn tags(
         self: &Arc<Self>,
-        target: Target,
+        target: Target<Permit<Pull>>,
         last: Option<&str>,
         limit: usize,
     ) -> Result<Page<String>, RegistryError> {

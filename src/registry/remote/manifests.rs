@@ -9,6 +9,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use tokio::time::timeout_at;
 
+use crate::access::{Permit, Pull};
 use crate::cache::Lookup;
 use crate::oci::{self, Digest, Reference, Tag, Verified};
 use crate::registry::{Manifest, RegistryError, Tier};
@@ -26,7 +27,11 @@ const GENERIC: [&str; 3] = ["application/octet-stream", "binary/octet-stream", "
 
 impl Remote {
     /// A manifest to read.
-    pub async fn manifest(self: &Arc<Self>, target: Target, reference: &Reference) -> Result<Manifest, RegistryError> {
+    pub async fn manifest(
+        self: &Arc<Self>,
+        target: Target<Permit<Pull>>,
+        reference: &Reference,
+    ) -> Result<Manifest, RegistryError> {
         let reach = self.reach(&target);
         let found = match reference {
             Reference::Digest(digest) => self.manifest_by_digest(&reach, digest).await,

@@ -16,6 +16,7 @@ mod referrers;
 mod refusal;
 mod sessions;
 mod tags;
+mod target;
 mod uploads;
 
 pub use blobs::RemoteBlob;
@@ -24,6 +25,7 @@ pub use keep::Warmed;
 pub use passing::Passing;
 pub use referrers::RawList;
 pub use sessions::RemoteUpload;
+pub use target::Target;
 pub use uploads::Piece;
 
 use std::sync::Arc;
@@ -37,7 +39,6 @@ use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use crate::access::Permit;
 use crate::cache::{Disk, Flights, Memory, Volatile};
 use crate::config::{self, Authorization, RemoteKind};
 use crate::oci::{Digest, RepositoryName, Tag, UploadId};
@@ -92,17 +93,6 @@ pub struct RemoteLimits {
     pub uploads: usize,
     /// How long one stays open without a byte.
     pub upload_lifetime: Duration,
-}
-
-/// What a request is about, and leave for it.
-#[derive(Debug)]
-pub struct Target {
-    /// Leave to do it; the repository in it is the name by which the gateway knows it.
-    pub permit: Permit,
-    /// The name by which the upstream knows it.
-    pub repository: RepositoryName,
-    /// What the caller showed, where the upstream gets it.
-    pub caller: Option<CallerCredentials>,
 }
 
 /// A registry elsewhere.
@@ -236,7 +226,7 @@ impl Remote {
         }
     }
 
-    fn reach(&self, target: &Target) -> Reach {
+    fn reach<P>(&self, target: &Target<P>) -> Reach {
         let deadline = Instant::now() + self.config.deadline;
         Reach { repository: target.repository.clone(), caller: target.caller.clone(), deadline }
     }

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use serde::Deserialize;
 
+use crate::access::{Delete, Permit, WritePermit};
 use crate::oci::{self, Algorithm, Digest, Reference, Tag, Verified};
 use crate::registry::{ManifestPut, Pushed, RegistryError};
 use crate::store::Pointer;
@@ -29,7 +30,11 @@ struct SubjectDigest {
 
 impl Remote {
     /// Stores a manifest there, and remembers it here.
-    pub async fn put_manifest(self: &Arc<Self>, target: Target, put: ManifestPut) -> Result<Pushed, RegistryError> {
+    pub async fn put_manifest(
+        self: &Arc<Self>,
+        target: Target<WritePermit>,
+        put: ManifestPut,
+    ) -> Result<Pushed, RegistryError> {
         self.check_writable()?;
         let digest = match &put.reference {
             Reference::Tag(_) => Algorithm::Sha256.digest(&put.bytes),
@@ -56,7 +61,7 @@ impl Remote {
     /// Who may only make new tags may not move one. The upstream has no word for that, so it is asked before.
     async fn check_overwrite(
         self: &Arc<Self>,
-        target: &Target,
+        target: &Target<WritePermit>,
         reach: &Reach,
         put: &ManifestPut,
         digest: &Digest,
@@ -133,7 +138,11 @@ impl Remote {
     }
 
     /// Deletes a tag, or a manifest, there.
-    pub async fn delete_manifest(self: &Arc<Self>, target: Target, reference: &Reference) -> Result<(), RegistryError> {
+    pub async fn delete_manifest(
+        self: &Arc<Self>,
+        target: Target<Permit<Delete>>,
+        reference: &Reference,
+    ) -> Result<(), RegistryError> {
         let missing = || RegistryError::ManifestUnknown(reference.clone());
         let reach = self.reach(&target);
         let deleted =
@@ -148,14 +157,18 @@ impl Remote {
     }
 
     /// Takes a blob out of a repository there.
-    pub async fn delete_blob(self: &Arc<Self>, target: Target, digest: &Digest) -> Result<(), RegistryError> {
+    pub async fn delete_blob(
+        self: &Arc<Self>,
+        target: Target<Permit<Delete>>,
+        digest: &Digest,
+    ) -> Result<(), RegistryError> {
         let missing = || RegistryError::BlobUnknown(*digest);
         self.delete(target, &format!("/blobs/{digest}"), (None, Some(*digest)), missing).await
     }
 
     async fn delete(
         self: &Arc<Self>,
-        target: Target,
+        target: Target<Permit<Delete>>,
         path: &str,
         (tag, digest): (Option<Tag>, Option<Digest>),
         missing: impl FnOnce() -> RegistryError,

@@ -9,6 +9,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::access::{Permit, Pull};
 use crate::config::RemoteKind;
 use crate::oci::{Digest, MediaType, Reference};
 use crate::registry::fallback::{Subject, subject_of};
@@ -39,7 +40,7 @@ impl Remote {
     /// The manifests that refer to `subject`.
     pub async fn referrers(
         self: &Arc<Self>,
-        target: Target,
+        target: Target<Permit<Pull>>,
         subject: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<RawList, RegistryError> {

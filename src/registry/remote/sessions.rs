@@ -7,10 +7,11 @@ use std::time::Duration;
 use http::uri::{Authority, PathAndQuery};
 use tokio::time::Instant;
 
+use crate::access::{Create, Leave as _, Permit};
 use crate::oci::{RepositoryName, UploadId, Verifier};
 use crate::registry::RegistryError;
 
-use super::new_upload_id;
+use super::{Target, new_upload_id};
 
 /// One caller may have one of so many uploads, so that others can push.
 const PRINCIPAL_SHARE: usize = 2;
@@ -31,9 +32,15 @@ struct Slot {
 
 /// Who may go on with an upload: the one who began it, in the same repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Owner {
-    pub(super) repository: RepositoryName,
-    pub(super) principal: String,
+struct Owner {
+    repository: RepositoryName,
+    principal: String,
+}
+
+impl Owner {
+    fn of(target: &Target<Permit<Create>>) -> Self {
+        Self { repository: target.repository.clone(), principal: target.permit.principal().to_string() }
+    }
 }
 
 /// Where an upload is.
@@ -51,8 +58,9 @@ pub(super) struct Session {
     pub(super) verifier: Option<Verifier>,
 }
 
-/// An upload at a fronted registry, held by one request. Dropped, it can be taken up again.
+/// An upload at a fronted registry, held by one request with leave for its repository. Dropped, it can be taken up again.
 pub struct RemoteUpload {
+    pub(super) target: Target<Permit<Create>>,
     pub(super) id: UploadId,
     pub(super) session: Session,
     open: Arc<Mutex<HashMap<UploadId, Slot>>>,
@@ -65,18 +73,22 @@ impl Sessions {
     }
 
     /// A new one, held.
-    pub(super) fn begin(&self, owner: Owner, session: Session) -> Result<RemoteUpload, RegistryError> {
-        let id = new_upload_id()?;
+    pub(super) fn begin(
+        &self,
+        target: Target<Permit<Create>>,
+        session: Session,
+    ) -> Result<RemoteUpload, RegistryError> {
+        let (id, owner) = (new_upload_id()?, Owner::of(&target));
         let mut open = lock(&self.open);
         self.check(&mut open, &owner)?;
         open.insert(id, Slot { owner, touched: Instant::now(), session: None });
         drop(open);
-        Ok(RemoteUpload { id, session, open: Arc::clone(&self.open), is_over: false })
+        Ok(RemoteUpload { target, id, session, open: Arc::clone(&self.open), is_over: false })
     }
 
-    /// An error, where the owner may not begin another one: nobody has more than a part of them.
-    pub(super) fn check_room(&self, owner: &Owner) -> Result<(), RegistryError> {
-        self.check(&mut lock(&self.open), owner)
+    /// An error, where the caller may not begin another one: nobody has more than a part of them.
+    pub(super) fn check_room(&self, target: &Target<Permit<Create>>) -> Result<(), RegistryError> {
+        self.check(&mut lock(&self.open), &Owner::of(target))
     }
 
     fn check(&self, open: &mut HashMap<UploadId, Slot>, owner: &Owner) -> Result<(), RegistryError> {
@@ -87,28 +99,29 @@ impl Sessions {
     }
 
     /// Where one is that no request has.
-    pub(super) fn look(&self, id: UploadId, owner: &Owner) -> Result<Session, RegistryError> {
+    pub(super) fn look(&self, target: &Target<Permit<Create>>, id: UploadId) -> Result<Session, RegistryError> {
         let mut open = lock(&self.open);
-        let slot = self.find(&mut open, id, owner)?;
+        let slot = self.find(&mut open, target, id)?;
         slot.touched = Instant::now();
         slot.session.clone().ok_or(RegistryError::UploadBusy(id))
     }
 
     /// Takes one up.
-    pub(super) fn take(&self, id: UploadId, owner: &Owner) -> Result<RemoteUpload, RegistryError> {
+    pub(super) fn take(&self, target: Target<Permit<Create>>, id: UploadId) -> Result<RemoteUpload, RegistryError> {
         let mut open = lock(&self.open);
-        let session = self.find(&mut open, id, owner)?.session.take().ok_or(RegistryError::UploadBusy(id))?;
+        let session = self.find(&mut open, &target, id)?.session.take().ok_or(RegistryError::UploadBusy(id))?;
         drop(open);
-        Ok(RemoteUpload { id, session, open: Arc::clone(&self.open), is_over: false })
+        Ok(RemoteUpload { target, id, session, open: Arc::clone(&self.open), is_over: false })
     }
 
     fn find<'o>(
         &self,
         open: &'o mut HashMap<UploadId, Slot>,
+        target: &Target<Permit<Create>>,
         id: UploadId,
-        owner: &Owner,
     ) -> Result<&'o mut Slot, RegistryError> {
-        let slot = open.get_mut(&id).filter(|slot| slot.owner == *owner && slot.touched.elapsed() < self.lifetime);
+        let owner = Owner::of(target);
+        let slot = open.get_mut(&id).filter(|slot| slot.owner == owner && slot.touched.elapsed() < self.lifetime);
         slot.ok_or(RegistryError::UploadUnknown(id))
     }
 }
@@ -150,10 +163,7 @@ fn lock(open: &Mutex<HashMap<UploadId, Slot>>) -> MutexGuard<'_, HashMap<UploadI
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn owner(principal: &str) -> Owner {
-        Owner { repository: "team/app".parse().unwrap(), principal: principal.to_owned() }
-    }
+    use crate::registry::remote::target::tests::target;
 
     fn session() -> Session {
         let path = PathAndQuery::from_static("/v2/team/app/blobs/uploads/1");
@@ -163,34 +173,34 @@ mod tests {
     #[test]
     fn an_upload_is_for_who_began_it_one_request_at_a_time() {
         let sessions = Sessions::new(10, Duration::from_secs(60));
-        let held = sessions.begin(owner("ada"), session()).unwrap();
+        let held = sessions.begin(target("ada"), session()).unwrap();
         let id = held.id();
-        assert_eq!(sessions.take(id, &owner("ada")).err(), Some(RegistryError::UploadBusy(id)));
+        assert_eq!(sessions.take(target("ada"), id).err(), Some(RegistryError::UploadBusy(id)));
         drop(held);
-        assert_eq!(sessions.take(id, &owner("bob")).err(), Some(RegistryError::UploadUnknown(id)));
-        let mut held = sessions.take(id, &owner("ada")).unwrap();
+        assert_eq!(sessions.take(target("bob"), id).err(), Some(RegistryError::UploadUnknown(id)));
+        let mut held = sessions.take(target("ada"), id).unwrap();
         assert_eq!(held.offset(), 7);
         held.end();
         drop(held);
-        assert_eq!(sessions.take(id, &owner("ada")).err(), Some(RegistryError::UploadUnknown(id)));
+        assert_eq!(sessions.take(target("ada"), id).err(), Some(RegistryError::UploadUnknown(id)));
     }
 
     #[test]
     fn one_user_took_all_uploads() {
         let sessions = Sessions::new(4, Duration::from_secs(60));
-        (0..2).for_each(|_| drop(sessions.begin(owner("ada"), session()).unwrap()));
-        assert_eq!(sessions.check_room(&owner("ada")).err(), Some(RegistryError::TooManyUploads));
-        assert_eq!(sessions.begin(owner("ada"), session()).err(), Some(RegistryError::TooManyUploads));
-        assert!(sessions.check_room(&owner("bob")).is_ok());
-        assert!(sessions.begin(owner("bob"), session()).is_ok());
+        (0..2).for_each(|_| drop(sessions.begin(target("ada"), session()).unwrap()));
+        assert_eq!(sessions.check_room(&target("ada")).err(), Some(RegistryError::TooManyUploads));
+        assert_eq!(sessions.begin(target("ada"), session()).err(), Some(RegistryError::TooManyUploads));
+        assert!(sessions.check_room(&target("bob")).is_ok());
+        assert!(sessions.begin(target("bob"), session()).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn there_is_an_end_to_uploads_and_they_end_by_themselves() {
         let sessions = Sessions::new(1, Duration::from_secs(60));
-        drop(sessions.begin(owner("ada"), session()).unwrap());
-        assert_eq!(sessions.begin(owner("bob"), session()).err(), Some(RegistryError::TooManyUploads));
+        drop(sessions.begin(target("ada"), session()).unwrap());
+        assert_eq!(sessions.begin(target("bob"), session()).err(), Some(RegistryError::TooManyUploads));
         tokio::time::advance(Duration::from_secs(61)).await;
-        assert!(sessions.begin(owner("bob"), session()).is_ok());
+        assert!(sessions.begin(target("bob"), session()).is_ok());
     }
 }

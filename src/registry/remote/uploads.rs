@@ -15,13 +15,14 @@ use http_body_util::BodyExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
+use crate::access::{Create, Permit, Pull};
 use crate::net::client::BoxError;
 use crate::oci::{Algorithm, ByteRange, Digest, Mismatch, RepositoryName, UploadId, Verifier};
 use crate::registry::RegistryError;
 use crate::store::Member;
 use crate::upstream::{Ask, Body, Peer, SendError, resolve};
 
-use super::sessions::{Owner, RemoteUpload, Session};
+use super::sessions::{RemoteUpload, Session};
 use super::{Reach, Remote, RemoteError, Target, empty};
 
 /// How long bytes wait until the upstream takes them; clients wait long for an answer to a push.
@@ -41,7 +42,7 @@ impl Remote {
     /// Begins an upload there.
     pub async fn begin_upload(
         self: &Arc<Self>,
-        target: Target,
+        target: Target<Permit<Create>>,
         algorithm: Algorithm,
     ) -> Result<RemoteUpload, RegistryError> {
         self.check_writable()?;
@@ -51,7 +52,7 @@ impl Remote {
             Algorithm::Sha256 => "/blobs/uploads/".to_owned(),
             Algorithm::Sha512 => format!("/blobs/uploads/?digest-algorithm={}", algorithm.as_str()),
         };
-        let begun = self.post_upload(&reach, &target, &path, algorithm, None).await?;
+        let begun = self.post_upload(&reach, target, &path, algorithm, None).await?;
         begun.ok_or_else(|| remote(self.answer("it mounted what was not to be mounted")))
     }
 
@@ -59,8 +60,8 @@ impl Remote {
     /// its name there.
     pub async fn mount(
         self: &Arc<Self>,
-        target: Target,
-        from: Option<Target>,
+        target: Target<Permit<Create>>,
+        from: Option<Target<Permit<Pull>>>,
         digest: &Digest,
     ) -> Result<Option<RemoteUpload>, RegistryError> {
         let Some(from) = from else {
@@ -69,7 +70,7 @@ impl Remote {
         self.check_writable()?;
         let reach = self.reach(&target);
         let path = format!("/blobs/uploads/?mount={digest}&from={}", from.repository);
-        let begun = self.post_upload(&reach, &target, &path, digest.algorithm(), Some(&from.repository)).await?;
+        let begun = self.post_upload(&reach, target, &path, digest.algorithm(), Some(&from.repository)).await?;
         if begun.is_none() {
             let member = Member { digest: *digest, size: None, media_type: None, proven: true };
             self.learn_members(&reach.repository, vec![member]).await.map_err(remote)?;
@@ -80,13 +81,13 @@ impl Remote {
     async fn post_upload(
         self: &Arc<Self>,
         reach: &Reach,
-        target: &Target,
+        target: Target<Permit<Create>>,
         path: &str,
         algorithm: Algorithm,
         from: Option<&RepositoryName>,
     ) -> Result<Option<RemoteUpload>, RegistryError> {
         // Before it is begun there, where nobody would end it.
-        self.sessions.check_room(&owner(target))?;
+        self.sessions.check_room(&target)?;
         let mut ask = self.write(Method::POST, reach, path).map_err(remote)?;
         if let Some(from) = from {
             ask.scope += &format!(" repository:{from}:pull");
@@ -100,32 +101,36 @@ impl Remote {
                 let (peer, path) = self.location(&answer, &asked, false).map_err(remote)?;
                 let verifier = Some(Verifier::new(algorithm));
                 let session = Session { peer, path, offset: 0, is_sure: true, verifier };
-                self.sessions.begin(owner(target), session).map(Some)
+                self.sessions.begin(target, session).map(Some)
             }
             _ => Err(self.not_uploaded(reach, answer).await),
         }
     }
 
     /// Takes an upload up. Only who began it may.
-    pub fn upload(&self, target: &Target, id: UploadId) -> Result<RemoteUpload, RegistryError> {
+    pub fn upload(&self, target: Target<Permit<Create>>, id: UploadId) -> Result<RemoteUpload, RegistryError> {
         self.check_writable()?;
-        self.sessions.take(id, &owner(target))
+        self.sessions.take(target, id)
     }
 
     /// How many bytes an upload has, as the registry there counts them. Nobody who writes has to wait until that is known.
-    pub async fn upload_offset(self: &Arc<Self>, target: Target, id: UploadId) -> Result<u64, RegistryError> {
+    pub async fn upload_offset(
+        self: &Arc<Self>,
+        target: Target<Permit<Create>>,
+        id: UploadId,
+    ) -> Result<u64, RegistryError> {
         self.check_writable()?;
-        let session = self.sessions.look(id, &owner(&target))?;
+        let session = self.sessions.look(&target, id)?;
         let reach = self.reach(&target);
         let answer = self.send(self.go_on(Method::GET, &reach, &session).map_err(remote)?).await?;
         if answer.status() != StatusCode::NO_CONTENT {
-            return Err(self.gone(&reach, answer, self.upload(&target, id)?).await);
+            return Err(self.gone(&reach, answer, self.upload(target, id)?).await);
         }
         // What it took is known better here than from registries that count otherwise.
         if session.is_sure {
             return Ok(session.offset);
         }
-        let mut upload = self.upload(&target, id)?;
+        let mut upload = self.upload(target, id)?;
         if upload.session.path == session.path && !upload.session.is_sure {
             upload.session.know_offset(end_of(answer.headers()).unwrap_or(session.offset));
         }
@@ -133,13 +138,8 @@ impl Remote {
     }
 
     /// More bytes; how many there are then.
-    pub async fn patch_upload(
-        self: &Arc<Self>,
-        target: Target,
-        mut upload: RemoteUpload,
-        piece: Piece,
-    ) -> Result<u64, RegistryError> {
-        let reach = self.reach(&target);
+    pub async fn patch_upload(self: &Arc<Self>, mut upload: RemoteUpload, piece: Piece) -> Result<u64, RegistryError> {
+        let reach = self.reach(&upload.target);
         upload.check_range(&piece)?;
         let has_bytes = !http_body::Body::is_end_stream(&piece.body);
         let _slot = self.upload_slot(has_bytes).await.map_err(remote)?;
@@ -165,12 +165,11 @@ impl Remote {
     /// The last bytes, and what the whole must hash to.
     pub async fn commit_upload(
         self: &Arc<Self>,
-        target: Target,
         mut upload: RemoteUpload,
         digest: &Digest,
         piece: Piece,
     ) -> Result<(), RegistryError> {
-        let reach = self.reach(&target);
+        let reach = self.reach(&upload.target);
         upload.check_range(&piece)?;
         let has_bytes = !http_body::Body::is_end_stream(&piece.body);
         let _slot = self.upload_slot(has_bytes).await.map_err(remote)?;
@@ -211,8 +210,8 @@ impl Remote {
     }
 
     /// Gives an upload up.
-    pub async fn cancel_upload(self: &Arc<Self>, target: Target, upload: RemoteUpload) -> Result<(), RegistryError> {
-        let reach = self.reach(&target);
+    pub async fn cancel_upload(self: &Arc<Self>, upload: RemoteUpload) -> Result<(), RegistryError> {
+        let reach = self.reach(&upload.target);
         self.give_up(&reach, upload).await
     }
 
@@ -327,10 +326,6 @@ impl Session {
             (self.offset, self.verifier) = (offset, None);
         }
     }
-}
-
-fn owner(target: &Target) -> Owner {
-    Owner { repository: target.repository.clone(), principal: target.permit.principal().to_string() }
 }
 
 fn set_length(headers: &mut HeaderMap, piece: &Piece) {

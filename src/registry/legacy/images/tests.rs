@@ -1,7 +1,7 @@
 use tempfile::TempDir;
 
 use super::*;
-use crate::access::{Action, Actions, Rule, Rules};
+use crate::access::{Actions, Purpose, Rule, Rules};
 use crate::store::Settings;
 
 struct Ground {
@@ -42,11 +42,11 @@ fn image(digit: char) -> ImageId {
     digit.to_string().repeat(64).parse().unwrap()
 }
 
-fn permit(repository: &str) -> Permit {
+fn permit<A: Purpose>(repository: &str) -> Permit<A> {
     let who = vec!["anyone".parse().unwrap()];
     let everybody = Rule { who, repositories: vec!["**".parse().unwrap()], actions: Actions::ALL };
     let principal = Principal::user("ada", vec![]);
-    Rules::new(vec![everybody]).authorize(&principal, Action::Delete, &repository.parse().unwrap()).unwrap()
+    Rules::new(vec![everybody]).authorize(&principal, &repository.parse().unwrap()).unwrap()
 }
 
 #[tokio::test]
