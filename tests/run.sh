@@ -7,6 +7,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 binary=${CARGO_TARGET_DIR:-target}/release/dockgate
 failed=()
+# What each step that failed said of it.
+why=$(mktemp)
+trap 'rm -f "$why" "$why.step"' EXIT
 
 main() {
   step 'what the tests need' tests/install.sh
@@ -38,11 +41,13 @@ step() {
   local name=$1 began=$SECONDS
   shift
   printf '\n==> %s\n' "$name"
-  if "$@" </dev/null; then
+  if "$@" </dev/null 2>&1 | tee "$why.step"; then
     printf -- '--- %s: passed in %d s\n' "$name" "$((SECONDS - began))"
   else
     printf -- '--- %s: FAILED after %d s\n' "$name" "$((SECONDS - began))"
     failed+=("$name")
+    # The messages of tests that panicked, of checks of clients, and of compilers.
+    { printf '%s:\n' "$name" && grep -aE -A 3 '^thread .* panicked at|^FAILED |^(error|warning)(\[|:)' "$why.step" | head -n 60; } >>"$why" || true
   fi
 }
 
@@ -68,6 +73,8 @@ finish() {
   fi
   printf '\nFailed:\n'
   printf '  %s\n' "${failed[@]}"
+  printf '\nWhat was said of it:\n'
+  cat "$why"
   exit 1
 }
 
