@@ -7,6 +7,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$root/deploy/packages.sh"
 
 cargo_deny=0.20.2
+cargo_machete=0.9.2
 go_for_conformance=1.24
 go_toolchain=1.24.13
 
@@ -20,7 +21,7 @@ main() {
   need_cpp_compiler
   need_go
   need_rust_components
-  need_cargo_deny
+  need_cargo_tools
   "$root/tests/v1/install.sh" "$root/.test/v1"
 }
 
@@ -96,8 +97,9 @@ need_rust_components() {
 }
 
 # Unoptimised: it then builds in a minute and still checks in seconds.
-need_cargo_deny() {
+need_cargo_tools() {
   cargo deny --version >/dev/null 2>&1 || cargo install --quiet --locked --debug "cargo-deny@$cargo_deny"
+  cargo machete --version >/dev/null 2>&1 || cargo install --quiet --locked --debug "cargo-machete@$cargo_machete"
 }
 
 main

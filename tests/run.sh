@@ -20,6 +20,7 @@ main() {
   step 'fuzz targets' fuzz_targets
   step 'shell scripts' shell_scripts
   step 'licences and sources of the dependencies' licences
+  step 'dependencies that nothing uses' cargo machete
   step 'unit and integration tests' cargo test --locked
   step 'what must not compile' what_must_not_compile
   step 'release build' cargo build --release --locked
