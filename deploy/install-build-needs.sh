@@ -28,7 +28,12 @@ need_rust() {
     printf 'Rust is not installed: %s or newer is needed. https://rustup.rs tells how; then open a new shell.\n' "$wanted" >&2
     return 1
   fi
-  found=$(cd "$root" && rustc --version | cut -d' ' -f2)
+  # rustup fetches the toolchain that rust-toolchain.toml names; a Rust from elsewhere does not look at that file.
+  if ! found=$(cd "$root" && rustc --version | cut -d' ' -f2) || [[ -z $found ]]; then
+    printf 'The Rust that rust-toolchain.toml names cannot be had. With rustup: rustup toolchain install %s.0\n' "$wanted" >&2
+    printf 'To use the one that is there, if it is %s or newer: RUSTUP_TOOLCHAIN=stable make …\n' "$wanted" >&2
+    return 1
+  fi
   if [[ $(printf '%s\n' "$wanted" "${found%%-*}" | sort --version-sort | head -n 1) != "$wanted" ]]; then
     printf 'Rust %s is too old: %s or newer is needed. With rustup: rustup update stable\n' "$found" "$wanted" >&2
     return 1
