@@ -50,7 +50,7 @@ impl RepositoryPattern {
         self.matches_parts(&name.as_str().split('/').collect::<Vec<_>>())
     }
 
-    /// The same for a name that was taken apart, for whoever has many patterns to compare it with.
+    /// Whether it matches a name that was split at its slashes, once for many patterns.
     pub(super) fn matches_parts(&self, name: &[&str]) -> bool {
         wildcard(
             &self.parts,

@@ -47,25 +47,25 @@ impl Principal {
         Self { user: Some(name.into()), groups: groups.into(), ..Self::default() }
     }
 
-    /// The same, holding a client certificate of this name too.
+    /// This principal, with a client certificate of this name.
     #[must_use]
     pub fn with_certificate(self, name: &str) -> Self {
         Self { certificate: Some(name.into()), ..self }
     }
 
-    /// The same, calling from this address; an IPv4 address that is written as an IPv6 one counts as what it is.
+    /// This principal, calling from this address; an IPv4 address that is written as an IPv6 one counts as what it is.
     #[must_use]
     pub fn with_address(self, address: IpAddr) -> Self {
         Self { address: Some(address.to_canonical()), ..self }
     }
 
-    /// The same, but acting through a token: only what is in `grants` is possible.
+    /// This principal, acting through a token: only what is in `grants` is possible.
     #[must_use]
     pub fn with_token(self, grants: Vec<Grant>) -> Self {
         Self { token: Some(Ceiling::Grants(grants.into())), ..self }
     }
 
-    /// The same, but acting through a token with which these actions alone are possible.
+    /// This principal, acting through a token with which these actions alone are possible.
     #[must_use]
     pub fn with_ceiling(self, actions: Actions) -> Self {
         Self { token: Some(Ceiling::Actions(actions)), ..self }

@@ -239,7 +239,7 @@ impl<E: Clone + Send + Sync + 'static> Disk<E> {
         }
     }
 
-    /// The same as if nothing were there that another source sent: never a hit. What comes is kept once.
+    /// Looks a blob up as if nothing were there that another source sent: never a hit. What comes is kept once.
     pub fn lookup_anew(&self, digest: &Digest, source: &str) -> Lookup<E> {
         self.miss(&mut self.inner.state(), digest, source)
     }

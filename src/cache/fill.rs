@@ -167,7 +167,7 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
         Filling::of(&self.shared)
     }
 
-    /// Says how it is come to, before anybody is let behind it for longer than a moment.
+    /// Says by which way it comes, before anybody is let behind it for longer than a moment.
     pub fn come_by(&self, way: &str) {
         let _ = self.shared.way.set(way.into());
     }
@@ -327,7 +327,7 @@ impl<E: Clone + Send + Sync + 'static> Fill<E> {
         self.end(Err(FillError::Failed(error)));
     }
 
-    /// The same. What came is kept for the next who fills.
+    /// Tells those who wait why there is nothing more. What came is kept for the next who fills.
     pub async fn break_off(mut self, error: E) {
         if self.offset >= remnants::BYTES_MIN && self.flush().await.is_ok() && self.landed().await.is_ok() {
             let (spool, prover) = (self.spool.take().or(self.left.take()), self.prover.take());

@@ -48,7 +48,7 @@ pub(super) struct Found {
 /// What is told of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cached {
-    /// Its name.
+    /// Its digest.
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,

@@ -79,7 +79,7 @@ where
         });
     }
 
-    /// The same for all that is held, where it is not known which value changes.
+    /// Forgets all that is held, where it is not known which value changes.
     pub fn forget_all(&self) {
         for shard in 0..SHARDS {
             self.with_epoch(shard, |epoch| *epoch += 1);

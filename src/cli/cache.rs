@@ -33,7 +33,7 @@ pub(super) enum Command {
     Purge(Purge),
     /// Take images into the cache before anybody asks for them, all platforms
     Warm(Images),
-    /// The same, and keep them whatever else is asked for
+    /// Take images into the cache, and keep them whatever else is asked for
     Pin(Images),
     /// Keep images no longer
     Unpin(Images),

@@ -219,7 +219,7 @@ pub(super) const REMOTE_RETRIES: u32 = 2;
 pub(super) const REMOTE_CONCURRENCY: usize = 16;
 /// How long a tag of a mirror is good without asking again.
 pub(super) const MIRROR_TAG_TTL: Duration = seconds(300);
-/// The same for a registry that is pushed to: others may push there too.
+/// How long a tag of a fronted registry is good without asking again: not at all, as others may push there too.
 pub(super) const FRONTED_TAG_TTL: Duration = Duration::ZERO;
 /// How long a tag is served while its registry cannot be asked.
 pub(super) const REMOTE_STALE: Duration = seconds(30 * 86_400);

@@ -104,7 +104,7 @@ impl Config {
         ConfigErrors::new(errors.collect()).map_or(Ok(config), Err)
     }
 
-    /// The same, but upstreams whose files are not good are left out: nothing else is to stop working because of them.
+    /// Loads the configuration without the upstreams whose files are not good: nothing else is to stop working because of them.
     ///
     /// # Errors
     ///
@@ -241,7 +241,7 @@ pub fn legacy_keys() -> Vec<Key> {
     sorted(upstream::keys("legacy"))
 }
 
-/// The same for the kinds `mirror` and `fronted`.
+/// The keys that a file of the kind `mirror` or `fronted` in `upstreams/` may have, sorted by path.
 pub fn remote_keys(kind: RemoteKind) -> Vec<Key> {
     sorted(upstream::keys(if kind == RemoteKind::Mirror { "mirror" } else { "fronted" }))
 }

@@ -19,7 +19,7 @@ impl Space {
         Ok(Self::from(rustix::fs::fstatvfs(file)?))
     }
 
-    /// The same for a path.
+    /// Of the file system that a path is on. Blocks, for a microsecond on a local disk.
     pub fn of_path(path: &Path) -> io::Result<Self> {
         Ok(Self::from(rustix::fs::statvfs(path)?))
     }

@@ -95,7 +95,7 @@ impl Walk<'_> {
         Ok(principal.with_address(screened.client))
     }
 
-    /// The same with a refresh token that was made for `service`.
+    /// Logs a caller in by a refresh token that was made for `service`.
     pub(super) fn log_in_by_refresh(
         &self,
         token: &str,

@@ -170,7 +170,7 @@ impl<B: Body<Data = Bytes> + Unpin> Intake<B> {
         self.received.bytes()
     }
 
-    /// The same, as it will be.
+    /// Counts what comes, also after this was asked.
     pub(super) fn count(&self) -> Count {
         self.received.clone()
     }

@@ -69,7 +69,7 @@ pub enum Problem {
     NoColon,
     /// The name is one that cannot be logged in with.
     BadName(BadName),
-    /// The same user as on another line.
+    /// Another line has this user already.
     Duplicate {
         /// The other line, from 1.
         line: usize,

@@ -19,7 +19,7 @@ pub struct TokenKey {
     pub(super) encoding: EncodingKey,
     pub(super) decoding: DecodingKey,
     pub(super) id: String,
-    /// The same, as certificates are made for it.
+    /// The public key, as certificates are made for it.
     public: Arc<PublicPart>,
 }
 

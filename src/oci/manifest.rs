@@ -28,7 +28,7 @@ pub struct Manifest {
 pub struct Child {
     /// Its part in the manifest.
     pub kind: ChildKind,
-    /// Its name.
+    /// Its digest.
     pub digest: Digest,
     /// Whether the registry must hold it; layers that are fetched elsewhere need not be here.
     pub required: bool,

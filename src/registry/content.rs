@@ -31,7 +31,7 @@ pub enum Tier {
 /// A manifest, byte for byte as it was pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// Its name.
+    /// Its digest.
     pub digest: Digest,
     /// Its media type.
     pub media_type: Cow<'static, str>,

@@ -19,7 +19,7 @@ const LINK_RENEWAL_AGE: Duration = Duration::from_secs(60 * 60);
 /// A blob that a repository has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlobInfo {
-    /// Its name.
+    /// Its digest.
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,

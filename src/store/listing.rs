@@ -24,7 +24,7 @@ pub struct Page {
 /// A manifest that refers to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredReferrer {
-    /// Its name.
+    /// Its digest.
     pub digest: Digest,
     /// What it is.
     pub media_type: MediaType,

@@ -43,7 +43,7 @@ pub struct Put {
 /// A manifest of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredManifest {
-    /// Its name.
+    /// Its digest.
     pub digest: Digest,
     /// What it was pushed as.
     pub media_type: MediaType,

@@ -18,7 +18,7 @@ const SWEEP_ROWS: i64 = 1_000;
 /// A digest that belongs to a repository elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Its name.
+    /// Its digest.
     pub digest: Digest,
     /// Its size in bytes, if somebody said it.
     pub size: Option<u64>,

@@ -169,7 +169,7 @@ impl Store {
         Ok(value.bind(key).fetch_optional(self.inner.database.readers()).await?)
     }
 
-    /// The same, `value` where it had none; whoever comes first decides for all.
+    /// The value of a setting, which becomes `value` where it had none; whoever comes first decides for all.
     pub async fn setting_or_insert(&self, key: &str, value: Vec<u8>) -> Result<Vec<u8>, StoreError> {
         if let Some(value) = self.setting(key).await? {
             return Ok(value);

@@ -26,7 +26,7 @@ use super::remotes::Remotes;
 use super::{first_start, token_keys, until};
 use crate::cli::exit::{Code, Exit};
 
-/// How often it is looked what is known of upstreams and was not asked for in long.
+/// How often what is known of upstreams, and was not asked for in a long time, is looked for and removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(86_400);
 /// How long that is: longer than a tag may be served unasked by default.
 const KNOWLEDGE_LIFETIME: Duration = Duration::from_secs(90 * 86_400);

@@ -33,7 +33,7 @@ impl Call<'_> {
         self.send(self.request(body, &visit), &visit).await.map(streaming)
     }
 
-    /// The same with a body that was read.
+    /// Hands the request on with a body that was read.
     pub(super) async fn pass_read(
         &mut self,
         body: Bytes,
@@ -43,7 +43,8 @@ impl Call<'_> {
         self.send(self.request_read(body, &visit), &visit).await.map(streaming)
     }
 
-    /// The same in the turn of an image, which is held until the registry has answered, whether or not the caller waits for it.
+    /// Hands the request on in the turn of an image. That is held until the registry has answered, whether or not the caller waits
+    /// for it.
     pub(super) async fn pass_in_turn(
         &mut self,
         turn: Turn,
@@ -60,7 +61,7 @@ impl Call<'_> {
         self.uncancelled(passed).await
     }
 
-    /// The same of a request that begins an image.
+    /// Hands on a request that begins an image.
     pub(super) async fn pass_beginning(
         &mut self,
         turn: Turn,
@@ -77,7 +78,7 @@ impl Call<'_> {
         self.uncancelled(begun).await
     }
 
-    /// The same of a request that deletes a repository.
+    /// Hands on a request that deletes a repository.
     pub(super) async fn pass_deleting(&mut self, permit: Permit<Delete>) -> Result<Response<Body>, Failure> {
         let visit = self.visit(TokenAccess::Delete, Some(permit.repository()))?;
         let (request, index) = (self.request(full(Bytes::new()), &visit), Arc::clone(self.index));
@@ -93,7 +94,7 @@ impl Call<'_> {
         self.answered(answer?).map(streaming)
     }
 
-    /// The same of a request without a body, with an answer from which something is learnt.
+    /// Hands on a request without a body, whose answer something is learnt from.
     pub(super) async fn pass_learning(&mut self, through: Option<&RepositoryName>) -> Result<Learned, Failure> {
         let visit = self.visit(access(self.method()), through)?;
         let mut request = self.request(full(Bytes::new()), &visit);
@@ -150,7 +151,7 @@ impl Call<'_> {
         request
     }
 
-    /// The same with a body that was read here. Of a form docker-registry would see nothing.
+    /// The request to the registry with a body that was read here. Of a form docker-registry would see nothing.
     fn request_read(&self, body: Bytes, visit: &Visit) -> Request<upstream::Body> {
         let mut request = self.request(full(body), visit);
         request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -238,7 +238,7 @@ fn no_content() -> Response<Body> {
     answer
 }
 
-/// The same, whoever has it.
+/// One refusal for all images, whoever has them.
 pub(super) fn not_yours(image: &ImageId) -> Failure {
     let message = format!(
         "image {image} is in no repository that you may pull, as far as is known; pull the image that it is part of first, or ask \

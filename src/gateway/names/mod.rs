@@ -331,8 +331,8 @@ impl Names {
         self.remote(index, name.as_str()).ok()
     }
 
-    /// The same where `?ns=` alone states the upstream: dockerd sends it from 29 on, and gets what it got before. That is the
-    /// registry inside first only where plain names are the registry inside's.
+    /// The upstream that answers dockerd's `registry-mirrors` where `?ns=` alone states it: dockerd sends that from 29 on, and
+    /// gets what it got before. The built-in registry goes first only where plain names are its own.
     fn mirror_by_namespace(&self, asked: &Asked<'_>, index: usize) -> Option<RemoteName> {
         let is_by_namespace = self.default.is_none()
             && asked.path_prefix.is_none()

@@ -32,7 +32,7 @@ const CORP: (&str, &str) = ("corp", "");
 static NAMES: LazyLock<Names> =
     LazyLock::new(|| Names::new(&config(&[HUB, QUAY, TEAM, LEGACY, CORP], "hosted").upstreams, "hosted"));
 
-/// The same with a registry as the default.
+/// Names where an upstream is the default.
 static FRONTED: LazyLock<Names> = LazyLock::new(|| {
     let hub = (HUB.0, HUB.1.trim_end_matches("docker_mirror = true"));
     Names::new(&config(&[hub, QUAY, CORP], "corp").upstreams, "corp")

@@ -250,7 +250,7 @@ pub(in crate::gateway) fn catalog(
     response
 }
 
-/// The same, said to be of the registry that `?ns=` named (containerd, BuildKit).
+/// The response, said to be of the registry that `?ns=` named (containerd, BuildKit).
 pub(in crate::gateway) fn in_namespace(mut response: Response<Body>, namespace: Option<&str>) -> Response<Body> {
     if let Some(namespace) = namespace {
         set(response.headers_mut(), NAMESPACE, namespace);

@@ -393,7 +393,7 @@ impl Route {
         }
     }
 
-    /// The same, asked of another repository; of none, where it is about none.
+    /// This route for another repository; unchanged, where it is about none.
     #[must_use]
     pub fn of_repository(self, name: RepositoryName) -> Self {
         match self {
@@ -409,7 +409,7 @@ impl Route {
         }
     }
 
-    /// The same, with another name for where a blob is said to be.
+    /// This route with another name for the repository that a blob is to be mounted from.
     #[must_use]
     pub fn mounting(self, find: impl FnOnce(RepositoryName) -> Option<RepositoryName>) -> Self {
         match self {

@@ -16,8 +16,8 @@ use super::forwarded;
 /// The longest path and query. The longest that means something, a mount between two long names, stays far below.
 const TARGET_BYTES_MAX: usize = 8 * 1024;
 
-/// The same for a token, which may be asked for hundreds of repositories at once; three quarters of the head that is read by
-/// default (`limits.header_bytes`).
+/// The longest path and query of a request for a token, which may name hundreds of repositories: three quarters of the head that
+/// is read by default (`limits.header_bytes`).
 const TOKEN_TARGET_BYTES_MAX: usize = 24 * 1024;
 
 /// What the screen found out on its way.

@@ -54,7 +54,7 @@ impl TokenForm {
     }
 }
 
-/// The same as `Authorization: Basic` says: an empty user with an empty password is nobody.
+/// As in `Authorization: Basic`, an empty user with an empty password is nobody.
 fn login(user: String, password: String) -> Result<Credentials, FormError> {
     if user.contains(char::is_control) || password.contains(char::is_control) {
         return Err(FormError::Control);

@@ -13,7 +13,7 @@ use super::{Hosted, change};
 
 /// A blob that may be read.
 pub struct Blob {
-    /// Its name.
+    /// Its digest.
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,
@@ -23,7 +23,7 @@ pub struct Blob {
 
 /// A blob whose bytes are at hand.
 pub struct OpenBlob {
-    /// Its name.
+    /// Its digest.
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,

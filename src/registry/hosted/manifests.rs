@@ -45,7 +45,7 @@ impl ManifestPut {
 /// A manifest that was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pushed {
-    /// Its name.
+    /// Its digest.
     pub digest: Digest,
     /// Those of [`ManifestPut::tags`] that name it now.
     pub tags: Vec<Tag>,

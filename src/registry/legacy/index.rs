@@ -96,7 +96,7 @@ impl Index {
         Ok(self.images.standings(image).await?)
     }
 
-    /// The same for who reads: as it was after the last change of the table.
+    /// How an image stands to all repositories, for reading: as it was after the last change of the table.
     pub async fn remembered(&self, image: &ImageId) -> Result<Arc<Standings>, RegistryError> {
         Ok(self.images.remembered(image).await?)
     }
@@ -167,7 +167,7 @@ impl Index {
         self.learn(moment, name, &tags, &answered_images(&tags), visit).await
     }
 
-    /// The same, where a tag names an image that is not known to be there.
+    /// Learns a repository where a tag names an image that is not known to be there.
     pub async fn learn_what_is_new(&self, permit: &impl Leave, visit: &Visit) -> Result<(), RegistryError> {
         let name = permit.repository();
         let moment = self.moment(name);

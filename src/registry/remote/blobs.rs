@@ -20,7 +20,7 @@ const LOOKS_MAX: usize = 3;
 
 /// A blob whose bytes are at hand, or on their way.
 pub struct RemoteBlob {
-    /// Its name.
+    /// Its digest.
     pub digest: Digest,
     /// Its size in bytes; unknown where the upstream says it only by its end.
     pub size: Option<u64>,

@@ -21,7 +21,7 @@ const PARTS_MAX: usize = 10_000;
 /// A part of an image is in the cache, or is not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warmed {
-    /// Its name.
+    /// Its digest.
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,

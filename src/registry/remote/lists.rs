@@ -196,7 +196,7 @@ impl Remote {
     }
 }
 
-/// The same question at another place of the list.
+/// A question asked again at another place of the list.
 fn again(ask: &Ask, Place { path, peer }: Place) -> Ask {
     Ask {
         method: ask.method.clone(),

@@ -189,7 +189,7 @@ impl Remote {
         Ok(named(Cow::Owned(media_type)))
     }
 
-    /// The same for what is not worth a row, nor a file: it is known as long as it is asked for.
+    /// Keeps a manifest that is worth neither a row nor a file: it is known as long as it is asked for.
     pub(super) fn keep_in_memory(&self, reach: &Reach, digest: &Digest, bytes: Bytes, media_type: String) -> Manifest {
         let (size, own_type) = (Some(bytes.len() as u64), Some(media_type.clone()));
         let member = Member { digest: *digest, size, media_type: own_type, proven: true };

@@ -79,7 +79,7 @@ impl Remote {
         }
     }
 
-    /// The same without asking anybody.
+    /// What is known of a member of a repository, without asking anybody.
     pub(super) async fn known_member(&self, reach: &Reach, digest: &Digest) -> Result<Option<Member>, RemoteError> {
         if let Some(caller) = &reach.caller
             && !self.proofs.contains_key(&(caller.clone(), reach.repository.clone(), *digest))
@@ -176,7 +176,7 @@ impl Remote {
         Ok(())
     }
 
-    /// The same, without writing it down.
+    /// Remembers members of a repository without writing them down.
     pub(super) fn note_members(&self, repository: &RepositoryName, members: Vec<Member>) {
         for member in members {
             let key = (repository.clone(), member.digest);

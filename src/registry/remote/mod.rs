@@ -231,7 +231,7 @@ impl Remote {
         Reach { repository: target.repository.clone(), caller: target.caller.clone(), deadline }
     }
 
-    /// The same for work that goes on when the caller is gone.
+    /// A new deadline, for work that goes on when the caller is gone.
     fn reach_anew(&self, reach: &Reach) -> Reach {
         Reach { deadline: Instant::now() + self.config.deadline, ..reach.clone() }
     }

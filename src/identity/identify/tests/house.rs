@@ -84,7 +84,7 @@ impl House {
         self.identity.identify(&basic(user, password), None, client.parse().unwrap()).await
     }
 
-    /// The same in a task, begun when it is waiting for its verdict.
+    /// A login in a task of its own; when this returns, it is waiting for its verdict.
     pub(super) async fn begin(
         &self,
         user: &str,
